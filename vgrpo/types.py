@@ -1,0 +1,62 @@
+"""The data that moves between the phases of an iteration.
+
+Dimension legend, used in every signature: B images, G images per group (prompt), K probes per image, M rows of one
+forward, D the latent dimensions, N solver steps, R rewards, H x W pixels.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prompt:
+    """A text and what a verifier needs to know about it (GenEval's JSON-lines fields)."""
+
+    text: str
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cond:
+    """Encoded text, one row per image. `sequence` [B, L, C] feeds attention, `pooled` [B, P] the modulation."""
+
+    sequence: Tensor
+    pooled: Tensor
+
+    def __getitem__(self, rows: Tensor | slice) -> "Cond":
+        return Cond(sequence=self.sequence[rows], pooled=self.pooled[rows])
+
+    def __len__(self) -> int:
+        return len(self.sequence)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rollout:
+    """Finished generations. All that V-GRPO needs of sampling: no trajectory is kept."""
+
+    prompts: list[Prompt]  # B
+    group: Tensor  # [B] integer id of the prompt's group in this iteration
+    latents: Tensor  # [B, *D] fp32, final x_0
+    cond: Cond  # B rows
+    images: Tensor  # [B, 3, H, W] in [0, 1]
+    num_groups: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probes:
+    """Points (x_t, t) at which an objective queries the velocity: x_t = (1 - t) x_0 + t eps."""
+
+    x_0: Tensor  # [B, *D] fp32
+    eps: Tensor  # [B, K, *D] fp32
+    t: Tensor  # [B, K]
+
+    def __getitem__(self, rows: Tensor | slice) -> "Probes":
+        return Probes(x_0=self.x_0[rows], eps=self.eps[rows], t=self.t[rows])
+
+    def __len__(self) -> int:
+        return len(self.x_0)
+
+
+Metrics = dict[str, Tensor]
