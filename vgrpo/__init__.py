@@ -1,0 +1,21 @@
+"""Online reinforcement learning for text-to-image diffusion and flow models."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vgrpo.config import Config as Config
+    from vgrpo.objectives import VGRPO as VGRPO
+    from vgrpo.trainer import train as train
+    from vgrpo.types import Prompt as Prompt
+
+__version__ = "0.1.0"
+_HOMES = {"train": "vgrpo.trainer", "Config": "vgrpo.config", "VGRPO": "vgrpo.objectives", "Prompt": "vgrpo.types"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use: `vgrpo --help` should not wait for torch."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'vgrpo' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_HOMES[name]), name)

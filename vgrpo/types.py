@@ -9,6 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
+from vgrpo import flow
+
 
 @dataclass(frozen=True, kw_only=True)
 class Prompt:
@@ -42,21 +44,32 @@ class Rollout:
     cond: Cond  # B rows
     images: Tensor  # [B, 3, H, W] in [0, 1]
     num_groups: int
+    nfe: int  # network evaluations per image
 
 
 @dataclass(frozen=True, kw_only=True)
 class Probes:
-    """Points (x_t, t) at which an objective queries the velocity: x_t = (1 - t) x_0 + t eps."""
+    """Points (x_t, t) that the forward process reaches from final latents, stored as P shared sets of K pairs."""
 
     x_0: Tensor  # [B, *D] fp32
-    eps: Tensor  # [B, K, *D] fp32
-    t: Tensor  # [B, K]
+    pair: Tensor  # [B] which set of pairs an image uses
+    t: Tensor  # [P, K]
+    eps: Tensor  # [P, K, *D] fp32
 
     def __getitem__(self, rows: Tensor | slice) -> "Probes":
-        return Probes(x_0=self.x_0[rows], eps=self.eps[rows], t=self.t[rows])
+        return Probes(x_0=self.x_0[rows], pair=self.pair[rows], t=self.t, eps=self.eps)
 
-    def __len__(self) -> int:
-        return len(self.x_0)
+    def times(self) -> Tensor:
+        """[B, K]"""
+        return self.t[self.pair]
+
+    def noise(self) -> Tensor:
+        """[B, K, *D]"""
+        return self.eps[self.pair]
+
+    def x_t(self) -> Tensor:
+        """[B, K, *D]"""
+        return flow.interpolate(self.x_0[:, None], self.noise(), self.times())
 
 
-Metrics = dict[str, Tensor]
+Metrics = dict[str, Tensor]  # per-image values [B]

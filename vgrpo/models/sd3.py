@@ -49,18 +49,14 @@ class SD3Policy:
             for index, text in enumerate(new):
                 self._cache[text] = Cond(sequence=sequence[index], pooled=pooled[index])
         rows = [self._cache[text] for text in texts]
-        return Cond(
-            sequence=torch.stack([row.sequence for row in rows]), pooled=torch.stack([row.pooled for row in rows])
-        )
+        return Cond(sequence=torch.stack([row.sequence for row in rows]), pooled=torch.stack([row.pooled for row in rows]))
 
     def velocity(self, x_t: Tensor, t: Tensor, cond: Cond, guidance: float = 1.0) -> Tensor:
         """v at [M, *D] and t [M]. Guidance above 1 evaluates the empty text too; both branches carry gradient."""
         if guidance == 1.0:
             return self._forward(x_t, t, cond)
         empty = self.encode([""] * len(x_t))
-        both = Cond(
-            sequence=torch.cat([empty.sequence, cond.sequence]), pooled=torch.cat([empty.pooled, cond.pooled])
-        )
+        both = Cond(sequence=torch.cat([empty.sequence, cond.sequence]), pooled=torch.cat([empty.pooled, cond.pooled]))
         v_empty, v_text = self._forward(torch.cat([x_t, x_t]), torch.cat([t, t]), both).chunk(2)
         return v_empty + guidance * (v_text - v_empty)
 

@@ -1,0 +1,124 @@
+"""Gradients: chunks, shards, skipped old forwards, weight switching, on a real (tiny, random) SD3."""
+
+import pytest
+import torch
+from conftest import PROMPTS
+
+from vgrpo.config import LoraConfig
+from vgrpo.models import make_policy
+from vgrpo.models.lora import add_lora
+from vgrpo.objectives import VGRPO
+from vgrpo.update import Batch, backward, minibatches, old_velocities
+from vgrpo.weights import AverageWeights, trainable
+
+GROUP = torch.tensor([0, 0, 1, 1, 2, 2, 3, 3])
+
+
+@pytest.fixture
+def policy(pipeline):
+    policy = make_policy(pipeline, max_sequence_length=0)
+    policy.module.requires_grad_(False)
+    add_lora(policy.module, LoraConfig(rank=2, alpha=4), seed=0)
+    with torch.no_grad():
+        for parameter in trainable(policy.module).values():
+            parameter += 0.05 * torch.randn_like(parameter)
+    return policy
+
+
+def make_batch(policy, objective, valid=None):
+    torch.manual_seed(1)
+    x_0 = torch.randn(8, *policy.latent_shape)
+    return Batch(
+        probes=objective.probes(x_0, GROUP, "test"),
+        cond=policy.encode([PROMPTS[g] for g in GROUP.tolist()]),
+        advantage=torch.randn(8),
+        group=GROUP,
+        valid=torch.ones(8, dtype=torch.bool) if valid is None else valid,
+    )
+
+
+def gradients(policy):
+    result = {name: p.grad.clone() for name, p in trainable(policy.module).items()}
+    for p in trainable(policy.module).values():
+        p.grad = None
+    return result
+
+
+def assert_same(a, b, **tolerance):
+    assert a.keys() == b.keys()
+    for name in a:
+        assert torch.allclose(a[name], b[name], **tolerance), name
+    assert max(g.abs().max() for g in a.values()) > 1e-6
+
+
+@pytest.mark.parametrize("guidance", [1.0, 2.0])
+@pytest.mark.parametrize("size", [1, 3, 8])
+def test_chunked_gradient_is_the_whole_gradient(policy, size, guidance):
+    objective = VGRPO(num_probes=2)
+    batch = make_batch(policy, objective)
+    backward(policy, objective, batch, None, guidance, None)
+    whole = gradients(policy)
+    backward(policy, objective, batch, None, guidance, size)
+    assert_same(whole, gradients(policy), rtol=1e-3, atol=1e-6)
+
+
+def test_shards_add_up_to_the_whole(policy):
+    objective = VGRPO(num_probes=2)
+    batch = make_batch(policy, objective)
+    backward(policy, objective, batch, None, 1.0, None)
+    whole = gradients(policy)
+    for part in minibatches(batch, 4, 2):
+        assert len(part) == 4
+        backward(policy, objective, part, None, 1.0, None)
+    halves = gradients(policy)
+    assert_same(whole, {name: grad / 2 for name, grad in halves.items()}, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("objective", [VGRPO(num_probes=2), VGRPO(num_probes=2, ratio_clip=0.02, kl_weight=0.3)])
+def test_skipping_the_old_forwards_leaves_the_gradient_as_it_is(policy, objective):
+    batch = make_batch(policy, objective)
+    old = old_velocities(policy, batch, 1.0, 4)
+    metrics = backward(policy, objective, batch, old, 1.0, 4)
+    assert (metrics["ratio"] == 1).all()
+    with_old = gradients(policy)
+    backward(policy, objective, batch, None, 1.0, 4)
+    without = gradients(policy)
+    assert all(torch.equal(with_old[name], without[name]) for name in with_old)
+
+
+def test_failed_images_are_left_out_of_the_gradient(policy):
+    objective = VGRPO(num_probes=2, kl_weight=0.3)
+    valid = torch.tensor([True] * 6 + [False] * 2)
+    backward(policy, objective, make_batch(policy, objective, valid), None, 1.0, None)
+    masked = gradients(policy)
+    backward(policy, objective, make_batch(policy, objective)[:6], None, 1.0, None)
+    assert_same(masked, gradients(policy), rtol=1e-3, atol=1e-6)
+
+
+def test_average_weights_come_and_go_bit_for_bit(policy):
+    average = AverageWeights(policy.module, 0.5)
+    with torch.no_grad():
+        for p in trainable(policy.module).values():
+            p += 1
+    before = {name: p.clone() for name, p in trainable(policy.module).items()}
+    with pytest.raises(RuntimeError, match="inside"), average.active():
+        assert all(torch.equal(p, average.values[n]) for n, p in trainable(policy.module).items())
+        raise RuntimeError("inside")
+    assert all(torch.equal(p, before[n]) for n, p in trainable(policy.module).items())
+    average.step()  # decay (1 + 1) / (10 + 1)
+    name, value = next(iter(before.items()))
+    assert torch.allclose(average.values[name], value - 2 / 11)
+
+
+def test_guidance_carries_gradient_through_both_branches(policy):
+    x, t = torch.randn(2, *policy.latent_shape), torch.tensor([0.5, 0.7])
+    cond = policy.encode(PROMPTS[:2])
+    text, empty = policy.velocity(x, t, cond), policy.velocity(x, t, policy.encode(["", ""]))
+    expected = torch.autograd.grad((empty + 3 * (text - empty)).sum(), list(trainable(policy.module).values()))
+    got = torch.autograd.grad(policy.velocity(x, t, cond, 3.0).sum(), list(trainable(policy.module).values()))
+    assert all(torch.allclose(a, b, rtol=1e-3, atol=1e-4) for a, b in zip(expected, got, strict=True))
+
+
+def test_a_target_that_matches_nothing_is_refused(pipeline):
+    with pytest.raises(ValueError, match="'to_z' matches no linear layer"):
+        add_lora(pipeline.transformer, LoraConfig(targets=("to_q", "to_z")), seed=0)

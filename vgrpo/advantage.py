@@ -1,0 +1,61 @@
+"""Rewards to advantages. Failed rewards are NaN on the way in; their images get advantage 0 and count for nothing.
+
+Dimensions: B images, R rewards.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Advantages:
+    """How rewards become advantages."""
+
+    std: Literal["group", "global"] = "global"
+    """Divide by the standard deviation of each group, or of all images of the iteration (steadier on coarse rewards)."""
+    clip: float = 5.0
+    """Hard limit on the size of an advantage."""
+    combine: Literal["rewards", "advantages"] = "advantages"
+    """With several rewards: add the weighted rewards, or the weighted advantages of each."""
+
+    def __post_init__(self) -> None:
+        if self.clip <= 0:
+            raise ValueError(f"advantage.clip={self.clip}: the limit must be above 0; 5 is usual")
+
+    def __call__(self, rewards: Tensor, weights: Tensor, group: Tensor, num_groups: int) -> Tensor:
+        """Rewards [B, R] (NaN where failed), weights [R] and group ids [B] to advantages [B]."""
+        weights = weights / weights.sum()
+        if self.combine == "rewards":
+            rewards, weights = rewards @ weights[:, None], weights.new_ones(1)
+        columns = [self._normalize(column, group, num_groups) for column in rewards.unbind(1)]
+        return (torch.stack(columns, 1) @ weights).clamp(-self.clip, self.clip)
+
+    def _normalize(self, rewards: Tensor, group: Tensor, num_groups: int) -> Tensor:
+        valid = ~rewards.isnan()
+        mean, group_std = group_moments(rewards, group, num_groups)
+        std = rewards[valid].std(correction=0) if self.std == "global" else group_std[group]
+        centred = torch.where(valid, rewards - mean[group], 0.0)
+        # A constant group teaches nothing; rounding of its mean must not be divided by a tiny deviation.
+        return torch.where(group_std[group] < 1e-6, 0.0, centred / (std + 1e-4))
+
+
+def group_moments(values: Tensor, group: Tensor, num_groups: int) -> tuple[Tensor, Tensor]:
+    """Mean and population standard deviation of the valid values of each group, [num_groups] each (0 for an empty group)."""
+    valid = ~values.isnan()
+    known, index = values[valid].double(), group[valid]
+
+    def group_mean(x: Tensor) -> Tensor:
+        count = torch.bincount(index, minlength=num_groups).clamp(min=1)
+        return torch.zeros(num_groups, dtype=torch.float64, device=x.device).index_add_(0, index, x) / count
+
+    mean = group_mean(known)
+    std = group_mean((known - mean[index]).square()).sqrt()
+    return mean.to(values.dtype), std.to(values.dtype)
+
+
+def soft_clip(advantage: Tensor, eta: float) -> Tensor:
+    """`eta tanh(A / eta)`: the identity near 0, never beyond eta (V-GRPO, arXiv:2604.23380)."""
+    return eta * torch.tanh(advantage / eta)

@@ -1,0 +1,122 @@
+"""The command line: `vgrpo train | sample | eval | report | pretrain`."""
+
+import difflib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+USAGE = """vgrpo: online reinforcement learning for text-to-image diffusion and flow models.
+
+  vgrpo train [RECIPE | run.yaml] [--option value ...]   fine-tune a model on a reward
+  vgrpo sample --prompts FILE [...]                      draw images, with or without a LoRA
+  vgrpo eval [...]                                       score a model on held-out prompts
+  vgrpo report RUN_DIR                                   rebuild a run's report.html
+  vgrpo pretrain sprites [...]                           train the bundled model from nothing
+
+`vgrpo COMMAND --help` explains every option. Start with: vgrpo train sprites
+"""
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run a command; returns the exit status. Errors that a user can mend are one clear message, not a traceback."""
+    args = sys.argv[1:] if args is None else args
+    if not args or args[0] in ("-h", "--help"):
+        print(USAGE)
+        return 0
+    command = COMMANDS.get(args[0])
+    if command is None:
+        near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+        print(f"vgrpo: no command {args[0]!r}{f'; did you mean {near[0]}?' if near else ''}\n\n{USAGE}", file=sys.stderr)
+        return 2
+    try:
+        command(args[1:])
+    except KeyboardInterrupt:
+        return 130
+    except (ValueError, OSError, RuntimeError, TypeError) as error:
+        from vgrpo.rewards import RewardError
+
+        if isinstance(error, RuntimeError | TypeError) and not isinstance(error, RewardError):
+            raise  # a bug of ours: show where
+        print(f"vgrpo {args[0]}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parse(kind: Any, args: list[str], *, prog: str, description: str, default: Any = None) -> Any:
+    import tyro
+
+    extra = {} if default is None else {"default": default}
+    return tyro.cli(kind, args=args, prog=prog, description=description, config=(tyro.conf.FlagConversionOff,), **extra)
+
+
+def _train(args: list[str]) -> None:
+    """Settings come from a recipe or a YAML file, then from the options."""
+    import dataclasses
+
+    from vgrpo.config import Config, load_yaml
+    from vgrpo.recipes import RECIPES
+
+    resume = "--resume" in args
+    args = [arg for arg in args if arg != "--resume"]
+    name = args.pop(0) if args and not args[0].startswith("-") else "sprites"
+    if name in RECIPES:
+        default = RECIPES[name]
+    elif Path(name).is_file():
+        default = load_yaml(Path(name))
+        if resume:
+            default = dataclasses.replace(default, output_dir=Path(name).parent)
+    else:
+        near = difflib.get_close_matches(name, RECIPES, n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise ValueError(f"no recipe {name!r}: {hint}Recipes are {', '.join(RECIPES)}; or give the path of a config.yaml")
+    description = (
+        "Fine-tune a model on a reward. Settings: a recipe's (sprites, sd3) or a config.yaml's, then these options. "
+        "--resume goes on with the run in --output-dir."
+    )
+    config = _parse(Config, args, prog="vgrpo train [RECIPE | run.yaml]", description=description, default=default)
+    if resume and config.output_dir is None:
+        raise ValueError("--resume: name the run, by --output-dir or by its config.yaml")
+    from vgrpo.trainer import train
+
+    train(config, resume=resume)
+
+
+def _sample(args: list[str]) -> None:
+    from vgrpo.sample import SampleConfig, sample
+
+    sample(_parse(SampleConfig, args, prog="vgrpo sample", description="Draw images for the prompts of a file."))
+
+
+def _eval(args: list[str]) -> None:
+    from vgrpo.sample import EvalJob, evaluate_model
+
+    evaluate_model(_parse(EvalJob, args, prog="vgrpo eval", description="Score a model, with or without a LoRA."))
+
+
+def _report(args: list[str]) -> None:
+    if len(args) != 1 or args[0].startswith("-"):
+        print("usage: vgrpo report RUN_DIR\n\nRebuild report.html of a run, also of one that is still going.")
+        return
+    from vgrpo.report import write_report
+
+    print(write_report(Path(args[0])))
+
+
+def _pretrain(args: list[str]) -> None:
+    name = args.pop(0) if args and not args[0].startswith("-") else "sprites"
+    if name != "sprites":
+        raise ValueError(f"no world {name!r}; the one to pretrain is sprites")
+    from vgrpo.worlds.sprites.pretrain import PretrainConfig, pretrain
+
+    description = "Train the bundled sprites model from nothing: about half an hour on two CPU cores."
+    pretrain(_parse(PretrainConfig, args, prog="vgrpo pretrain sprites", description=description))
+
+
+COMMANDS: dict[str, Callable[[list[str]], None]] = {
+    "train": _train,
+    "sample": _sample,
+    "eval": _eval,
+    "report": _report,
+    "pretrain": _pretrain,
+}

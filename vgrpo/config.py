@@ -1,0 +1,237 @@
+"""The settings of a run. Frozen, typed, checked when made; what is saved as config.yaml repeats the run."""
+
+import dataclasses
+import difflib
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+
+from vgrpo.advantage import Advantages
+from vgrpo.objectives import VGRPO
+from vgrpo.samplers import Solver
+
+T = TypeVar("T")
+
+
+def require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RolloutConfig:
+    """How images are drawn for training."""
+
+    num_prompts: int = 16
+    """Prompts per iteration."""
+    group_size: int = 16
+    """Images per prompt."""
+    solver: Solver = "dpm_solver_2m"
+    num_steps: int = 10
+    """Solver steps."""
+    shift: float = 1.0
+    """Time shift of the solver's schedule; above 1 spends more steps at high noise."""
+    guidance: float = 1.0
+    """Classifier-free guidance, in the rollout and in training; 1 is none."""
+    batch_size: int | None = None
+    """Images drawn at once; None is all."""
+
+    def __post_init__(self) -> None:
+        require(self.num_prompts >= 1, f"rollout.num_prompts={self.num_prompts}: at least 1 prompt per iteration")
+        require(
+            self.group_size >= 2,
+            f"rollout.group_size={self.group_size}: an image is judged against others of its prompt, so a group needs "
+            "at least 2; 12 to 24 is usual",
+        )
+        require(self.num_steps >= 1, f"rollout.num_steps={self.num_steps}: the solver needs at least 1 step")
+        require(self.shift > 0, f"rollout.shift={self.shift}: the time shift must be above 0; 1 is none")
+        require(self.guidance >= 1, f"rollout.guidance={self.guidance}: must be at least 1, which is no guidance")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraConfig:
+    """The low-rank adapter that is trained (arXiv:2106.09685)."""
+
+    rank: int = 32
+    alpha: int = 64
+    targets: tuple[str, ...] = (
+        "to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out",
+    )  # fmt: skip
+    """Endings of the names of the linear layers that get an adapter."""
+
+    def __post_init__(self) -> None:
+        require(self.rank >= 1, f"lora.rank={self.rank}: must be at least 1; --finetune full trains without an adapter")
+        require(self.alpha > 0, f"lora.alpha={self.alpha}: must be above 0, usually the rank or twice the rank")
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpdateConfig:
+    """How a rollout becomes optimiser steps."""
+
+    lr: float = 3e-4
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    num_warmup_steps: int = 0
+    """Optimiser steps of linear warm-up."""
+    num_minibatches: int = 1
+    """Optimiser steps per pass over a rollout, each on whole groups."""
+    num_epochs: int = 1
+    """Passes over a rollout. With one minibatch and one epoch training is on-policy."""
+    micro_batch_size: int | None = None
+    """Images per forward and backward; None is all. Changes memory, not the gradient."""
+
+    def __post_init__(self) -> None:
+        require(self.lr > 0, f"update.lr={self.lr}: the learning rate must be above 0")
+        for name in ("num_minibatches", "num_epochs"):
+            require(getattr(self, name) >= 1, f"update.{name}={getattr(self, name)}: must be at least 1")
+        require(
+            self.micro_batch_size is None or self.micro_batch_size >= 1,
+            f"update.micro_batch_size={self.micro_batch_size}: must be at least 1; None is the whole minibatch",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalConfig:
+    """The held-out evaluation before and after training, and the sample pictures in between."""
+
+    num_prompts: int = 256
+    """Held-out prompts; 0 skips the evaluation."""
+    num_images: int = 4
+    """Images per prompt."""
+    solver: Solver = "dpm_solver_2m"
+    num_steps: int = 16
+    guidance: float = 1.0
+    num_sample_prompts: int = 14
+    """Prompts in the before/after grid."""
+    sample_every: int = 20
+    """Iterations between pictures under samples/."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """A training run. The defaults are the main job: the bundled sprites model, its verifier, V-GRPO."""
+
+    output_dir: Path | None = None
+    """The run's folder; by default a new one under runs/."""
+    seed: int = 0
+    num_iterations: int = 75
+    """Rollout, judge, update: how often."""
+    model: str = "sprites"
+    """`sprites`, or the folder of a diffusers pipeline."""
+    max_sequence_length: int = 256
+    """T5 tokens of the text (without a T5, as many zero vectors, as in diffusers)."""
+    resolution: int | None = None
+    """Pixels per side; None is the model's own."""
+    prompts: str = "sprites"
+    """`sprites` (generated, with held-out prompts for evaluation), or a file: .txt, one a line, or .jsonl with `prompt`."""
+    eval_prompts: str | None = None
+    """A file of held-out prompts; needed for an evaluation when --prompts is a file."""
+    reward: tuple[str, ...] = ("sprites",)
+    """Names of rewards, or your own as `my_file:my_reward`."""
+    reward_weights: tuple[float, ...] | None = None
+    """One weight per reward; None weighs them equally."""
+    finetune: Literal["lora", "full"] = "lora"
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """Arithmetic of the network; auto is bf16 where the hardware has it. Weights and losses stay fp32."""
+    device: str = "auto"
+    """auto is cuda where there is one."""
+    ema_decay: float = 0.9
+    """Decay of the averaged weights, which are the ones evaluated and saved."""
+    checkpoint_every: int = 25
+    """Iterations between checkpoints."""
+    tensorboard: bool = False
+    """Also write TensorBoard events (pip install "vgrpo[tensorboard]")."""
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
+    objective: VGRPO = field(default_factory=VGRPO)
+    advantage: Advantages = field(default_factory=Advantages)
+    update: UpdateConfig = field(default_factory=UpdateConfig)
+    lora: LoraConfig = field(default_factory=LoraConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+
+    def __post_init__(self) -> None:
+        require(self.num_iterations >= 1, f"num_iterations={self.num_iterations}: must be at least 1")
+        require(0 <= self.ema_decay < 1, f"ema_decay={self.ema_decay}: must lie in [0, 1); 0 turns averaging off")
+        require(len(self.reward) >= 1, "reward is empty: name at least one, e.g. --reward sprites")
+        weights = self.reward_weights
+        require(
+            weights is None or len(weights) == len(self.reward),
+            f"reward_weights={weights}: give one weight for each of the rewards {self.reward}",
+        )
+        require(
+            self.update.num_minibatches <= self.rollout.num_prompts,
+            f"update.num_minibatches={self.update.num_minibatches}: a minibatch holds whole groups, so at most "
+            f"rollout.num_prompts={self.rollout.num_prompts}",
+        )
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Plain values, as YAML writes them."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: plain(item) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [plain(item) for item in value]
+        return str(value) if isinstance(value, Path) else value
+
+    return plain(dataclasses.asdict(config))
+
+
+def from_dict(cls: type[T], values: dict[str, Any], where: str = "") -> T:
+    """The inverse of `to_dict`. Raises ValueError for an unknown key, with the nearest known one."""
+    fields = typing.get_type_hints(cls)
+    known = {}
+    for key, value in values.items():
+        if key not in fields:
+            near = difflib.get_close_matches(key, fields, n=1)
+            hint = f"did you mean {where}{near[0]}?" if near else f"known are {', '.join(fields)}"
+            raise ValueError(f"unknown setting {where}{key}: {hint}")
+        known[key] = _typed(fields[key], value, f"{where}{key}")
+    return cls(**known)
+
+
+def _typed(kind: Any, value: Any, where: str) -> Any:
+    """A YAML value as the field's type; ValueError names the field if it does not fit."""
+    options = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    if value is None and type(None) in options:
+        return None
+    kind = options[0]
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Literal:
+        require(value in args, f"{where}={value!r}: must be one of {', '.join(map(repr, args))}")
+        return value
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        require(isinstance(value, dict), f"{where}={value!r}: must be a mapping of settings")
+        return from_dict(kind, value, f"{where}.")
+    if origin is tuple:
+        require(isinstance(value, list | tuple), f"{where}={value!r}: must be a list")
+        return tuple(_typed(args[0], item, where) for item in value)
+    if kind is Path:
+        return Path(value)
+    if kind is float and isinstance(value, int | str) and not isinstance(value, bool):
+        try:
+            return float(value)  # YAML reads 1e-4 as a string
+        except ValueError:
+            pass
+    require(
+        isinstance(value, kind) and (kind is bool or not isinstance(value, bool)), f"{where}={value!r}: must be {kind.__name__}"
+    )
+    return value
+
+
+def load_yaml(path: Path) -> Config:
+    values = yaml.safe_load(path.read_text())
+    require(isinstance(values, dict), f"{path} holds no settings")
+    return from_dict(Config, values)
+
+
+def save_yaml(config: Config, path: Path) -> None:
+    """Save without the output folder, so that `vgrpo train config.yaml` repeats the run elsewhere."""
+    values = to_dict(config)
+    del values["output_dir"]
+    path.write_text(yaml.safe_dump(values, sort_keys=False))

@@ -1,0 +1,80 @@
+"""Scores on held-out prompts, by fixed seeds, so that base and tuned weights face the same noise."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vgrpo.config import EvalConfig
+from vgrpo.models import Policy
+from vgrpo.rewards import Reward, score_images
+from vgrpo.rollout import draw_images, named_noise
+from vgrpo.types import Prompt
+from vgrpo.worlds.sprites import verifier
+from vgrpo.worlds.sprites.grammar import TAGS
+
+BATCH_SIZE = 256
+
+
+def evaluate(
+    policy: Policy, prompts: list[Prompt], rewards: list[Reward], settings: EvalConfig, weights: list[float]
+) -> dict[str, Any]:
+    """Mean scores, by the prompts' tags and over all of them (the mean over tags, as GenEval averages its tasks).
+
+    `reward` is the weighted mean of the rewards; `strict` is the sprites judge's, None for prompts it does not know.
+    """
+    jobs = [(prompt, index, member) for index, prompt in enumerate(prompts) for member in range(settings.num_images)]
+    columns: list[Tensor] = []
+    for start in range(0, len(jobs), BATCH_SIZE):
+        part = jobs[start : start + BATCH_SIZE]
+        chosen = [prompt for prompt, _, _ in part]
+        noise = torch.stack([named_noise(policy, "evaluation", index, member) for _, index, member in part])
+        _, images = draw_images(
+            policy,
+            chosen,
+            noise,
+            solver=settings.solver,
+            num_steps=settings.num_steps,
+            guidance=settings.guidance,
+        )
+        columns.append(_scores(images, chosen, rewards, weights))
+    scores = torch.cat(columns)
+    tags = [prompt.metadata.get("tag", "all") for prompt, _, _ in jobs]
+    by_category = {tag: _mean(scores[[t == tag for t in tags]]) for tag in dict.fromkeys(tags)}
+    known = [entry["strict"] for entry in by_category.values() if entry["strict"] is not None]
+    return {
+        "strict": sum(known) / len(known) if known else None,
+        "reward": sum(entry["reward"] for entry in by_category.values()) / len(by_category),
+        "by_category": by_category,
+        "num_prompts": len(prompts),
+        "num_images": len(jobs),
+    }
+
+
+def _scores(images: Tensor, prompts: list[Prompt], rewards: list[Reward], weights: list[float]) -> Tensor:
+    """[B, 2]: the weighted reward, and the strict score where the sprites judge knows the prompt (else NaN)."""
+    values = torch.stack([score_images(reward, images, prompts) for reward in rewards], 1)
+    scale = torch.tensor(weights) / sum(weights)
+    known = all(prompt.metadata.get("tag") in TAGS for prompt in prompts)
+    strict = verifier.score(images, prompts).strict if known else torch.full((len(prompts),), torch.nan)
+    return torch.stack([values @ scale, strict], 1)
+
+
+def _mean(scores: Tensor) -> dict[str, float | None]:
+    reward, strict = scores.nanmean(0).tolist()
+    return {"strict": None if strict != strict else round(strict, 4), "reward": round(reward, 4)}
+
+
+def write_eval(folder: Path, **parts: dict[str, Any]) -> dict[str, Any]:
+    """Add `base` or `tuned` to eval.json; returns the whole of it."""
+    path = folder / "eval.json"
+    content: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    for name, part in parts.items():
+        if part:
+            part = dict(part)
+            content |= {"num_prompts": part.pop("num_prompts"), "num_images": part.pop("num_images")}
+            content[name] = part
+    path.write_text(json.dumps(content, indent=1))
+    return content

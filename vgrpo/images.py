@@ -1,0 +1,10 @@
+"""Tensors to pictures."""
+
+from PIL import Image
+from torch import Tensor
+
+
+def to_pil(image: Tensor) -> Image.Image:
+    """[3, H, W] in [0, 1] to an 8-bit picture."""
+    pixels = (image.detach().float().cpu().clamp(0, 1) * 255).round().byte()
+    return Image.fromarray(pixels.permute(1, 2, 0).numpy())

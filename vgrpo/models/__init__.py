@@ -1,0 +1,75 @@
+"""Models: one file per architecture, an adapter from a diffusers pipeline to the small interface the trainer needs."""
+
+import json
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from vgrpo.types import Cond
+
+SUPPORTED = ("StableDiffusion3Pipeline",)
+
+
+class Policy(Protocol):
+    """A text-to-image model as the trainer sees it. M rows of one forward, D latent dimensions."""
+
+    @property
+    def module(self) -> nn.Module:
+        """The network that is trained."""
+
+    @property
+    def device(self) -> torch.device: ...
+
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """D"""
+
+    def encode(self, texts: list[str]) -> Cond: ...
+
+    def velocity(self, x_t: Tensor, t: Tensor, cond: Cond, guidance: float = 1.0) -> Tensor:
+        """[M, *D] and t [M] to v [M, *D]."""
+
+    def decode(self, x_0: Tensor) -> Tensor:
+        """[B, *D] to [B, 3, H, W] in [0, 1]."""
+
+
+def model_folder(name: str) -> Path:
+    """The folder of a model named on the command line, checked without loading it.
+
+    Raises FileNotFoundError or ValueError, saying what a model folder is, if it is not a supported pipeline's.
+    """
+    folder = Path(__file__).parents[1] / "worlds/sprites/base" if name == "sprites" else Path(name)
+    index = folder / "model_index.json"
+    if not index.is_file():
+        raise FileNotFoundError(
+            f"--model {name}: no {index}, so this is not a diffusers pipeline folder; give `sprites`, or a folder that "
+            "`pipeline.save_pretrained` wrote"
+        )
+    kind = json.loads(index.read_text()).get("_class_name")
+    if kind not in SUPPORTED:
+        raise ValueError(f"--model {name} is a {kind}; supported are {', '.join(SUPPORTED)}")
+    return folder
+
+
+def load_pipeline(name: str, device: str = "cpu") -> Any:
+    """Load a pipeline by name or folder, frozen, on a device."""
+    from diffusers import StableDiffusion3Pipeline
+
+    folder = model_folder(name)
+    parts = json.loads((folder / "model_index.json").read_text())
+    absent = {part: None for part in ("text_encoder_3", "tokenizer_3") if parts.get(part) in (None, [None, None])}
+    return StableDiffusion3Pipeline.from_pretrained(folder, **absent).to(device)
+
+
+def make_policy(
+    pipeline: Any, *, max_sequence_length: int = 256, resolution: int | None = None, autocast: torch.dtype | None = None
+) -> Policy:
+    """The adapter for a pipeline in memory. Raises TypeError for an unsupported class."""
+    from vgrpo.models.sd3 import SD3Policy
+
+    if type(pipeline).__name__ not in SUPPORTED:
+        raise TypeError(f"a {type(pipeline).__name__} cannot be trained yet; supported are {', '.join(SUPPORTED)}")
+    pipeline.set_progress_bar_config(disable=True)
+    return SD3Policy(pipeline=pipeline, max_sequence_length=max_sequence_length, resolution=resolution, autocast=autocast)

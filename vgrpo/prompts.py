@@ -1,0 +1,75 @@
+"""Prompts for training and evaluation: the sprites world's own, or a user's file."""
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+from vgrpo.seeds import seed_of
+from vgrpo.types import Prompt
+
+PromptSource = Callable[[int, int], list[Prompt]]
+"""(iteration, count) to that iteration's prompts, the same whenever it is asked."""
+
+
+def read_prompts(path: str | Path) -> list[Prompt]:
+    """Prompts of a file: `.txt`, one a line, or `.jsonl`, one object with a `prompt` a line; the rest is its metadata.
+
+    Raises FileNotFoundError, or ValueError with the line, if there is nothing to read or a line is not what it should be.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no prompt file {path}; give `sprites`, a .txt or a .jsonl file")
+    lines = [(n, line.strip()) for n, line in enumerate(path.read_text().splitlines(), 1) if line.strip()]
+    if not lines:
+        raise ValueError(f"the prompt file {path} is empty; write one prompt a line")
+    if path.suffix != ".jsonl":
+        return [Prompt(text=line) for _, line in lines]
+    prompts = []
+    for number, line in lines:
+        try:
+            values = json.loads(line)
+            prompts.append(Prompt(text=values["prompt"], metadata=values))
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise ValueError(f"{path}, line {number}: not a JSON object with a `prompt`: {line[:80]}") from error
+    return prompts
+
+
+def from_list(prompts: list[Prompt], seed: int) -> PromptSource:
+    """Passes over a list, each in a new order."""
+
+    def draw(iteration: int, count: int) -> list[Prompt]:
+        chosen = []
+        for position in range(iteration * count, (iteration + 1) * count):
+            epoch, index = divmod(position, len(prompts))
+            order = random.Random(seed_of(seed, "prompt order", epoch)).sample(range(len(prompts)), len(prompts))
+            chosen.append(prompts[order[index]])
+        return chosen
+
+    return draw
+
+
+def from_sprites(seed: int) -> PromptSource:
+    """Fresh training prompts of the sprites world, the seven kinds in turn."""
+    from vgrpo.worlds.sprites.grammar import TAGS, sample_prompt
+
+    def draw(iteration: int, count: int) -> list[Prompt]:
+        rng = random.Random(seed_of(seed, "prompts", iteration))
+        return [sample_prompt(rng, TAGS[(iteration * count + index) % len(TAGS)]) for index in range(count)]
+
+    return draw
+
+
+def training_prompts(name: str, seed: int) -> PromptSource:
+    return from_sprites(seed) if name == "sprites" else from_list(read_prompts(name), seed)
+
+
+def evaluation_prompts(name: str | None, count: int) -> list[Prompt]:
+    """Held-out prompts, evenly over their tags; a file is read in its own order."""
+    if name is None or count == 0:
+        return []
+    if name != "sprites":
+        return read_prompts(name)[:count]
+    from vgrpo.worlds.sprites.grammar import TAGS, held_out_prompts
+
+    return held_out_prompts(max(1, count // len(TAGS)))

@@ -1,0 +1,7 @@
+"""Recipes: complete settings for one experiment each, to start from by name."""
+
+from vgrpo.config import Config
+from vgrpo.recipes.sd3 import SD3
+from vgrpo.recipes.sprites import SPRITES
+
+RECIPES: dict[str, Config] = {"sprites": SPRITES, "sd3": SD3}

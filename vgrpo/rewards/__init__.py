@@ -1,0 +1,74 @@
+"""Rewards: a reward is a function (images [B, 3, H, W] in [0, 1], prompts) -> [B]. Named ones live here, one file each."""
+
+import difflib
+import importlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vgrpo.types import Prompt
+
+Reward = Callable[[Tensor, list[Prompt]], Tensor]
+NAMED = {"sprites": "vgrpo.rewards.sprites:sprites", "sprites_strict": "vgrpo.rewards.sprites:sprites_strict"}
+
+
+class RewardError(RuntimeError):
+    """A reward failed on a whole batch: the run cannot go on."""
+
+
+def load_reward(name: str) -> Reward:
+    """A reward by name, or any function as `module:function`, looked up in the current folder too.
+
+    Raises ValueError, saying what is known or what is missing.
+    """
+    if ":" not in name and name not in NAMED:
+        near = difflib.get_close_matches(name, NAMED, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(NAMED)}"
+        raise ValueError(f"unknown reward {name!r}: {hint} Your own is given as my_file:my_reward.")
+    module_name, function_name = NAMED.get(name, name).split(":", 1)
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise ValueError(f"reward {name!r}: {error}; is {module_name}.py in this folder or installed?") from error
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        raise ValueError(f"reward {name!r}: {module_name} has no function {function_name}")
+    return function
+
+
+def score_images(reward: Reward, images: Tensor, prompts: list[Prompt]) -> Tensor:
+    """Rewards [B], NaN where the reward failed. If the batch raises, each image is tried alone.
+
+    Raises RewardError if every image failed, or if the answer is not one number per image.
+    """
+    try:
+        values = _call(reward, images, prompts)
+    except RewardError:
+        raise
+    except Exception:  # a reward is the user's code: whatever it raises counts as failed, never as 0
+        values = torch.full((len(images),), torch.nan)
+        for index in range(len(images) if len(images) > 1 else 0):
+            try:
+                values[index] = _call(reward, images[index : index + 1], prompts[index : index + 1])[0]
+            except Exception as single_error:
+                error = single_error
+        if values.isnan().all():
+            raise RewardError(f"the reward failed on every image, last with {type(error).__name__}: {error}") from error
+    if values.isnan().all():
+        raise RewardError("the reward is NaN or infinite on every image")
+    return values
+
+
+def _call(reward: Reward, images: Tensor, prompts: list[Prompt]) -> Tensor:
+    values = torch.as_tensor(reward(images, prompts)).detach().float().cpu()
+    if values.shape != (len(images),):
+        raise RewardError(
+            f"the reward returned shape {list(values.shape)} for {len(images)} images; it must return [{len(images)}], "
+            "one number per image"
+        )
+    return torch.where(values.isfinite(), values, torch.nan)

@@ -1,0 +1,112 @@
+"""`vgrpo sample` and `vgrpo eval`: a model, with or without a LoRA, at work."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from vgrpo.config import EvalConfig, require
+from vgrpo.evaluate import evaluate, write_eval
+from vgrpo.images import to_pil
+from vgrpo.log import results_table
+from vgrpo.models import Policy, load_pipeline, make_policy, model_folder
+from vgrpo.prompts import evaluation_prompts, read_prompts
+from vgrpo.rewards import load_reward
+from vgrpo.rollout import draw_images, named_noise
+from vgrpo.samplers import Solver
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleConfig:
+    """Draw images for the prompts of a file."""
+
+    prompts: Path
+    """A .txt file, one prompt a line, or .jsonl with `prompt`."""
+    output_dir: Path
+    """Gets 00000_00.png (prompt index, image index) and prompts.jsonl."""
+    model: str = "sprites"
+    """`sprites`, or the folder of a diffusers pipeline."""
+    lora: Path | None = None
+    """A folder that `vgrpo train` or diffusers wrote."""
+    num_images: int = 4
+    """Images per prompt."""
+    steps: int = 16
+    solver: Solver = "dpm_solver_2m"
+    guidance: float = 1.0
+    seed: int = 0
+    device: str = "cpu"
+    max_sequence_length: int | None = None
+    """T5 tokens; None is 256, and 0 for sprites."""
+
+
+def load_policy(model: str, lora: Path | None, device: str, max_sequence_length: int | None) -> Policy:
+    """A model for sampling. Raises FileNotFoundError if the LoRA folder holds none."""
+    if max_sequence_length is None:
+        max_sequence_length = 0 if model == "sprites" else 256
+    model_folder(model)
+    if lora is not None:
+        weights = lora / "pytorch_lora_weights.safetensors"
+        if not weights.is_file():
+            raise FileNotFoundError(f"--lora {lora}: no {weights.name} in it; give a run's lora/ folder")
+    pipeline = load_pipeline(model, device)
+    if lora is not None:
+        pipeline.load_lora_weights(lora)
+    return make_policy(pipeline, max_sequence_length=max_sequence_length)
+
+
+@torch.no_grad()
+def sample(config: SampleConfig) -> None:
+    """Write the images; the noise of each is named by the seed, its prompt's index and its own."""
+    require(config.num_images >= 1, f"--num-images {config.num_images}: must be at least 1")
+    require(config.steps >= 1, f"--steps {config.steps}: must be at least 1")
+    require(config.guidance >= 1, f"--guidance {config.guidance}: must be at least 1, which is no guidance")
+    prompts = read_prompts(config.prompts)
+    config.output_dir.mkdir(parents=True, exist_ok=True)
+    policy = load_policy(config.model, config.lora, config.device, config.max_sequence_length)
+    with (config.output_dir / "prompts.jsonl").open("w") as file:
+        for index, prompt in enumerate(prompts):
+            noise = [named_noise(policy, config.seed, "sample", index, member) for member in range(config.num_images)]
+            _, images = draw_images(
+                policy,
+                [prompt] * config.num_images,
+                torch.stack(noise),
+                solver=config.solver,
+                num_steps=config.steps,
+                guidance=config.guidance,
+            )
+            for member, image in enumerate(images):
+                to_pil(image).save(config.output_dir / f"{index:05d}_{member:02d}.png")
+            file.write(json.dumps(prompt.metadata | {"prompt": prompt.text}) + "\n")
+    print(f"{len(prompts) * config.num_images} images in {config.output_dir}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalJob:
+    """Score a model on held-out prompts and write eval.json."""
+
+    output_dir: Path
+    """Gets eval.json: the model as `base`, and with the LoRA as `tuned`."""
+    model: str = "sprites"
+    lora: Path | None = None
+    prompts: str = "sprites"
+    """`sprites` (its held-out prompts), or a file."""
+    reward: tuple[str, ...] = ("sprites",)
+    device: str = "cpu"
+    max_sequence_length: int | None = None
+    eval: EvalConfig = field(default_factory=EvalConfig)
+
+
+def evaluate_model(job: EvalJob) -> None:
+    """Evaluate the base model and, with a LoRA, the tuned one on the same noise."""
+    from rich.console import Console
+
+    prompts = evaluation_prompts(job.prompts, job.eval.num_prompts)
+    rewards = [load_reward(name) for name in job.reward]
+    job.output_dir.mkdir(parents=True, exist_ok=True)
+    for name, lora in (("base", None), ("tuned", job.lora)):
+        if name == "base" or lora is not None:
+            policy = load_policy(job.model, lora, job.device, job.max_sequence_length)
+            scores = evaluate(policy, prompts, rewards, job.eval, [1.0] * len(rewards))
+            content = write_eval(job.output_dir, **{name: scores})
+    Console().print(results_table(content))

@@ -1,0 +1,147 @@
+"""The loop, to be read first: draw groups of images, judge them, update the model, again.
+
+One iteration is `rollout -> rewards -> advantages -> probes -> optimiser steps`. Nothing here knows which algorithm, model
+or reward is at work.
+"""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vgrpo import checkpoint
+from vgrpo.config import Config
+from vgrpo.evaluate import evaluate, write_eval
+from vgrpo.log import RunLog, summarise
+from vgrpo.report import write_report
+from vgrpo.rewards import Reward, RewardError, score_images
+from vgrpo.rollout import draw_groups
+from vgrpo.run import Run, save_samples, start_run
+from vgrpo.types import Prompt, Rollout
+from vgrpo.update import Batch, backward, minibatches, old_velocities
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What `train` leaves: the run's folder, the pipeline with the tuned weights in it, and eval.json's content."""
+
+    output_dir: Path
+    pipeline: Any
+    evaluation: dict[str, Any]
+
+
+def train(
+    config: Config,
+    *,
+    pipeline: Any = None,
+    reward: Reward | None = None,
+    prompts: list[str] | list[Prompt] | None = None,
+    resume: bool = False,
+    quiet: bool = False,
+) -> Result:
+    """Run a training job to its end, or go on with one.
+
+    A pipeline, a reward function and prompts in memory take the place of those that `config` names. Raises ValueError or an
+    OSError at start-up for settings that cannot work; RewardError when a whole batch of rewards fails, after saving a
+    checkpoint; KeyboardInterrupt likewise.
+    """
+    run = start_run(config, pipeline=pipeline, reward=reward, prompts=prompts, resume=resume)
+    with RunLog(run.folder, config, start=run.iteration, quiet=quiet) as log:
+        if run.iteration == 0:
+            save_samples(run)
+            write_eval(run.folder, base=_evaluate(run, log, "base"))
+        try:
+            while run.iteration < config.num_iterations:
+                log.write(iterate(run))
+                run.iteration += 1
+                if run.iteration % config.eval.sample_every == 0 or run.iteration == config.num_iterations:
+                    save_samples(run)
+                if run.iteration % config.checkpoint_every == 0:
+                    checkpoint.save(run.state_dict(), run.folder / "checkpoints", run.iteration)
+        except (KeyboardInterrupt, RewardError):
+            path = checkpoint.save(run.state_dict(), run.folder / "checkpoints", run.iteration)
+            log.stopped(path)
+            raise
+        checkpoint.save(run.state_dict(), run.folder / "checkpoints", run.iteration)
+        with run.average.active():
+            run.save_weights()
+        evaluation = write_eval(run.folder, tuned=_evaluate(run, log, "tuned"))
+        log.finished(evaluation, write_report(run.folder))
+    run.adopt_average()
+    return Result(output_dir=run.folder, pipeline=run.policy.pipeline, evaluation=evaluation)
+
+
+def iterate(run: Run) -> dict[str, float]:
+    """One iteration; returns its line of metrics. Everything random in it is named by the run's seed and the iteration."""
+    config, seed = run.config, (run.config.seed, "iteration", run.iteration)
+    clock = [time.perf_counter()]
+
+    rollout = draw_groups(
+        run.policy,
+        run.prompts(run.iteration, config.rollout.num_prompts),
+        *seed,
+        group_size=config.rollout.group_size,
+        solver=config.rollout.solver,
+        num_steps=config.rollout.num_steps,
+        guidance=config.rollout.guidance,
+        shift=config.rollout.shift,
+        batch_size=config.rollout.batch_size,
+    )
+    clock.append(time.perf_counter())
+
+    rewards = torch.stack([score_images(reward, rollout.images, rollout.prompts) for reward in run.rewards], 1)
+    clock.append(time.perf_counter())
+
+    batch = make_batch(run, rollout, rewards.to(rollout.latents.device), *seed)
+    steps = update(run, batch, rollout.num_groups)
+    clock.append(time.perf_counter())
+
+    return summarise(rollout, rewards, batch, steps, clock) | {"iteration": run.iteration, **_nfe(config, rollout)}
+
+
+def make_batch(run: Run, rollout: Rollout, rewards: Tensor, *seed: int | str) -> Batch:
+    """Advantages and probes for a rollout and its rewards [B, R]."""
+    config = run.config
+    weights = rewards.new_tensor(config.reward_weights or [1.0] * rewards.shape[1])
+    valid = ~rewards.isnan().any(1)
+    rewards = torch.where(valid[:, None], rewards, torch.nan)
+    return Batch(
+        probes=config.objective.probes(rollout.latents, rollout.group, *seed),
+        cond=rollout.cond,
+        advantage=torch.where(valid, config.advantage(rewards, weights, rollout.group, rollout.num_groups), 0.0),
+        group=rollout.group,
+        valid=valid,
+    )
+
+
+def update(run: Run, batch: Batch, num_groups: int) -> list[dict[str, Tensor]]:
+    """The optimiser steps of one rollout; returns the per-image metrics of each, and its gradient norm."""
+    config, size, guidance = run.config.update, run.config.update.micro_batch_size, run.config.rollout.guidance
+    parts = minibatches(batch, num_groups, config.num_minibatches)
+    on_policy = config.num_minibatches * config.num_epochs == 1
+    v_old = [None if on_policy else old_velocities(run.policy, part, guidance, size) for part in parts]
+    steps = []
+    for _ in range(config.num_epochs):
+        for part, old in zip(parts, v_old, strict=True):
+            metrics = backward(run.policy, run.config.objective, part, old, guidance, size)
+            steps.append(metrics | {"grad_norm": torch.tensor(run.optimizer.step())})
+    return steps
+
+
+def _nfe(config: Config, rollout: Rollout) -> dict[str, int]:
+    """Network evaluations per image of an iteration."""
+    branches = 1 if config.rollout.guidance == 1 else 2
+    num_old = 0 if config.update.num_minibatches * config.update.num_epochs == 1 else config.objective.num_probes
+    forwards = config.objective.num_probes * config.update.num_epochs
+    return {"nfe/rollout": rollout.nfe, "nfe/old": num_old * branches, "nfe/train": forwards * branches}
+
+
+def _evaluate(run: Run, log: RunLog, name: str) -> dict[str, Any]:
+    if not run.eval_prompts:
+        return {}
+    log.say(f"evaluating the {name} model on {len(run.eval_prompts)} held-out prompts")
+    with run.average.active():
+        return evaluate(run.policy, run.eval_prompts, run.rewards, run.config.eval, run.reward_weights)
