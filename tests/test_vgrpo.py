@@ -68,7 +68,7 @@ def test_loss_equals_the_published_formula(prediction, self_normalize, controls)
         t = probes.times()[i].double()
         x_new, x_old = (-flow.expand(t, w[i]) * w[i].double() for w in (v.detach(), v_old))
         expected += objective.kl_weight * float((x_new - x_old).square().mean())
-        assert float(loss[i]) == pytest.approx(expected, rel=1e-4, abs=1e-6)
+        assert float(loss[i].detach()) == pytest.approx(expected, rel=1e-4, abs=1e-6)
         assert float(metrics["ratio"][i]) == pytest.approx(ratio, rel=1e-4)
 
 
@@ -77,7 +77,9 @@ def gradient(objective, probes, v, v_old, advantage):
     return torch.autograd.grad(objective.loss(v, v_old, probes, advantage)[0].sum(), v)[0]
 
 
-@pytest.mark.parametrize("objective", [VGRPO(), VGRPO(ratio_clip=0.02, kl_weight=0.3), VGRPO(prediction="eps", self_normalize=False)])
+@pytest.mark.parametrize(
+    "objective", [VGRPO(), VGRPO(ratio_clip=0.02, kl_weight=0.3), VGRPO(prediction="eps", self_normalize=False)]
+)
 def test_on_policy_invariants(objective):
     probes, v, _, advantage = make(objective)
     _, metrics = objective.loss(v, v.detach(), probes, advantage)
@@ -128,7 +130,7 @@ def test_one_time_per_stratum(num_probes):
     for seed in range(50):
         t = objective.probes(torch.randn(1, *SHAPE), torch.tensor([0]), seed).t[0]
         index = [int((grid == value).nonzero()) for value in t]
-        assert [i * num_probes // 40 for i in index] == list(range(num_probes))
+        assert all(k * 40 // num_probes <= i < (k + 1) * 40 // num_probes for k, i in enumerate(index))
         seen.update(index)
     assert num_probes == 40 or len(seen) > 20
 

@@ -1,6 +1,10 @@
 """Online reinforcement learning for text-to-image diffusion and flow models."""
 
+import importlib
 from typing import TYPE_CHECKING, Any
+
+# Diffusers takes a pipeline's own classes only from modules that are already imported; this one costs nothing.
+import vgrpo.worlds.sprites as _sprites  # noqa: F401
 
 if TYPE_CHECKING:
     from vgrpo.config import Config as Config
@@ -16,6 +20,5 @@ def __getattr__(name: str) -> Any:
     """Import on first use: `vgrpo --help` should not wait for torch."""
     if name not in _HOMES:
         raise AttributeError(f"module 'vgrpo' has no attribute {name!r}")
-    import importlib
-
     return getattr(importlib.import_module(_HOMES[name]), name)
+

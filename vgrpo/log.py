@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -22,7 +23,7 @@ def summarise(
     rollout: Rollout, rewards: Tensor, batch: Batch, steps: Sequence[dict[str, Tensor]], clock: Sequence[float]
 ) -> dict[str, float]:
     """One line of metrics.jsonl. Rewards [B, R]; `clock` holds the times before and after each of three phases."""
-    seconds = dict(zip(("rollout", "reward", "update"), (b - a for a, b in zip(clock, clock[1:], strict=False)), strict=True))
+    seconds = dict(zip(("rollout", "reward", "update"), (b - a for a, b in pairwise(clock)), strict=True))
     valid = rewards[~rewards.isnan().any(1)]
     group = batch.group.cpu()
     _, group_std = group_moments(rewards.nanmean(1), group, rollout.num_groups)

@@ -102,11 +102,11 @@ def _curve(title: str, values: list[float], width: int = 500, height: int = 190)
     for value in values:
         smooth = 0.85 * smooth + 0.15 * value
         average.append(smooth)
+    ticks = [(low + f * span, height - bottom - f * (height - bottom - top)) for f in (0.0, 0.5, 1.0)]
     labels = "".join(
-        f"<text x={left - 6} y={height - bottom - f * (height - bottom - top) + 4:.0f} text-anchor=end>{low + f * span:.3g}</text>"
-        f"<line x1={left} x2={width} y1={height - bottom - f * (height - bottom - top):.0f} "
-        f"y2={height - bottom - f * (height - bottom - top):.0f} stroke='#e3e5ee'/>"
-        for f in (0.0, 0.5, 1.0)
+        f"<text x={left - 6} y={y + 4:.0f} text-anchor=end>{value:.3g}</text>"
+        f"<line x1={left} x2={width} y1={y:.0f} y2={y:.0f} stroke='#e3e5ee'/>"
+        for value, y in ticks
     )
     return (
         f"<figure><figcaption>{html.escape(title)}</figcaption><svg width={width} height={height} font-size=11 fill='#667'>"
@@ -122,9 +122,8 @@ def _pictures(folder: Path) -> str:
     if not sets:
         return ""
     prompts = (sets[0] / "prompts.txt").read_text().splitlines()
-    rows = [
-        "<h2>Before and after</h2><p class=lead>Left the base model, right the tuned one, from the same noise.</p><div class=pairs>"
-    ]
+    lead = "Left the base model, right the tuned one, from the same noise."
+    rows = [f"<h2>Before and after</h2><p class=lead>{lead}</p><div class=pairs>"]
     for index, prompt in enumerate(prompts):
         rows.append(f"<p>{html.escape(prompt)}</p>")
         for part in (sets[0], sets[-1]):

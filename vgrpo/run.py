@@ -148,7 +148,7 @@ def _prepare_folder(config: Config, resume: bool) -> Path:
         return folder
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExistsError(
-            f"--output-dir {folder} is not empty: it may hold another run. Name a new folder, or go on with that run by --resume"
+            f"--output-dir {folder} is not empty: it may hold another run; name a new folder, or add --resume"
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -6,6 +6,7 @@ Each takes `velocity(x [B, *D], t float) -> v [B, *D]`, the start `x` [B, *D], a
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Literal
 
 from torch import Tensor
@@ -62,7 +63,7 @@ def _log_snr(t: float) -> float:
 
 def _steps(times: Tensor) -> list[tuple[float, float]]:
     values = times.tolist()
-    return list(zip(values[:-1], values[1:], strict=True))
+    return list(pairwise(values))
 
 
 SAMPLERS: dict[Solver, Sampler] = {"euler": euler, "heun": heun, "dpm_solver_2m": dpm_solver_2m}

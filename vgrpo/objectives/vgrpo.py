@@ -81,9 +81,9 @@ class VGRPO:
         rng = generator(*seed)
         times = flow.schedule(self.num_timesteps, self.shift)[:-1]  # t = 0 adds no noise and has nothing to predict
         u = torch.rand(self.num_probes, generator=rng, dtype=torch.float64)
-        if self.stratified:
-            u = (torch.arange(self.num_probes) + u) / self.num_probes
-        index = (u * self.num_timesteps).long()
+        edges = torch.arange(self.num_probes + 1) * self.num_timesteps // self.num_probes
+        # Chunk j holds the points from edges[j] up to edges[j + 1].
+        index = edges[:-1] + (u * edges.diff()).long() if self.stratified else (u * self.num_timesteps).long()
         return times[index].float(), torch.randn(self.num_probes, *shape, generator=rng)
 
     def surrogate(self, v: Tensor, probes: Probes) -> Tensor:

@@ -1,8 +1,8 @@
 """Any Stable Diffusion 3 pipeline with your own reward and prompts: give --model, --prompts and --reward.
 
 The published SD 3.5 Medium settings of V-GRPO (arXiv:2604.23380) as far as they are known: LoRA rank 32, alpha 64,
-learning rate 3e-4, 48 prompts x 24 images, 40 steps, no guidance, four probes, on-policy with the soft clip. The micro-batch and
-rollout batch are our choice.
+learning rate 3e-4, 48 prompts x 24 images, 40 steps, no guidance, four probes, on-policy with the soft clip. The
+micro-batch and the rollout batch are our choice.
 """
 
 from vgrpo.config import Config, RolloutConfig, UpdateConfig

@@ -3,8 +3,8 @@
 A convolutional AutoencoderKL spends most of its time on small convolutions at full resolution, which are slow on a CPU;
 cells never mix here, so a code per cell loses nothing and decodes in a fraction of the time.
 
-The code is deterministic and standardised, and the decoder is trained on noisy codes (see `pretrain`). A variational code of the same
-size was tried first: its decoder forgave far less, and a transformer took ten times as long to hit what it could decode.
+The code is deterministic and standardised, and the decoder is trained on noisy codes (see `pretrain`). A variational code
+of the same size was tried first: its decoder forgave less, and the transformer learned to hit what it decodes far slower.
 """
 
 import torch
@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 class CellAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
     """An autoencoder with AutoencoderKL's interface: images in [-1, 1], latents [B, C, H / 16, W / 16]."""
+
+    __module__ = "vgrpo.worlds.sprites"  # what a saved pipeline's index names
 
     @register_to_config
     def __init__(

@@ -1,0 +1,26 @@
+# `make demo` fine-tunes the bundled model; `make test` runs the tests. Both build the environment they need in .venv.
+PYTHON ?= python3
+VENV := .venv
+RUN ?= runs/demo
+
+demo: $(VENV)/ready
+	$(VENV)/bin/vgrpo train sprites --output-dir $(RUN)
+
+test: $(VENV)/ready-dev
+	$(VENV)/bin/python -m pytest
+
+check: $(VENV)/ready-dev
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+
+$(VENV)/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install -q -c constraints.txt -e .
+	touch $@
+
+$(VENV)/ready-dev: $(VENV)/ready
+	$(VENV)/bin/pip install -q -c constraints.txt -e ".[dev]"
+	touch $@
+
+.PHONY: demo test check

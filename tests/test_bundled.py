@@ -1,0 +1,54 @@
+"""The model that ships: it loads in plain diffusers, is small, draws, and learns."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import StableDiffusion3Pipeline
+
+from vgrpo.evaluate import evaluate
+from vgrpo.models import load_pipeline, make_policy, model_folder
+from vgrpo.prompts import evaluation_prompts
+from vgrpo.recipes import RECIPES
+from vgrpo.rewards import load_reward
+
+
+def test_it_is_small_and_loads_in_plain_diffusers():
+    folder = model_folder("sprites")
+    assert sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) < 12e6
+    pipeline = StableDiffusion3Pipeline.from_pretrained(folder, text_encoder_3=None, tokenizer_3=None)
+    pipeline.set_progress_bar_config(disable=True)
+    generator = torch.Generator().manual_seed(0)
+    images = pipeline(["a red heart"] * 4, num_inference_steps=8, guidance_scale=3.0, generator=generator, output_type="pt").images
+    assert images.shape == (4, 3, 64, 64)
+    heart = load_reward("sprites")
+    prompt = type("P", (), {"metadata": {"tag": "colors", "include": [{"class": "heart", "count": 1, "color": "red"}]}})()
+    assert heart(images, [prompt] * 4).mean() > 0.4
+
+
+@pytest.fixture(scope="module")
+def scores():
+    policy = make_policy(load_pipeline("sprites"), max_sequence_length=0)
+    settings = RECIPES["sprites"].eval
+    prompts = evaluation_prompts("sprites", 140)
+
+    def run(guidance):
+        changed = type(settings)(num_images=1, num_steps=settings.num_steps, solver=settings.solver, guidance=guidance)
+        return evaluate(policy, prompts, [load_reward("sprites")], changed, [1.0])
+
+    return run(1.0), run(3.0)
+
+
+def test_it_has_room_to_improve_and_guidance_helps(scores):
+    plain, guided = scores
+    assert 0.15 < plain["strict"] < 0.55
+    assert guided["strict"] > plain["strict"] + 0.03
+    assert all(entry["reward"] > 0.05 for entry in plain["by_category"].values())
+
+
+def test_its_pretraining_is_published():
+    log = Path(__file__).parents[1] / "docs/pretrain.jsonl"
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert lines[-1]["stage"] == "held-out"
+    assert lines[-1]["seconds"] < 40 * 60
