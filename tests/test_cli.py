@@ -83,9 +83,14 @@ def test_train_then_sample_eval_and_report(tmp_path):
     assert main([*line.split(), "--output-dir", str(out)]) == 0
     assert sorted(path.name for path in out.glob("*.png")) == ["00000_00.png", "00000_01.png", "00001_00.png", "00001_01.png"]
     assert Image.open(out / "00000_00.png").size == (64, 64)
-    assert [json.loads(line)["prompt"] for line in (out / "prompts.jsonl").read_text().splitlines()] == ["a red heart", "two keys"]
+    assert [json.loads(line)["prompt"] for line in (out / "prompts.jsonl").read_text().splitlines()] == [
+        "a red heart",
+        "two keys",
+    ]
 
-    scores = f"eval --lora {run}/lora --output-dir {tmp_path}/scores --eval.num-prompts 7 --eval.num-images 1 --eval.num-steps 2"
+    scores = (
+        f"eval --lora {run}/lora --output-dir {tmp_path}/scores --eval.num-prompts 7 --eval.num-images 1 --eval.num-steps 2"
+    )
     assert main(scores.split()) == 0
     assert set(json.loads((tmp_path / "scores/eval.json").read_text())) == {"base", "tuned", "num_prompts", "num_images"}
 

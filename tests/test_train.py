@@ -30,7 +30,9 @@ def test_the_run_folder_holds_what_it_should(tmp_path):
     assert names >= {"config.yaml", "metrics.jsonl", "samples", "lora", "checkpoints", "eval.json", "report.html"}
     lines = [json.loads(line) for line in (result.output_dir / "metrics.jsonl").read_text().splitlines()]
     assert [line["iteration"] for line in lines] == [0, 1]
-    promised = "iteration reward/mean reward/std reward/zero_std_groups seconds/total seconds/rollout seconds/reward seconds/update"
+    promised = (
+        "iteration reward/mean reward/std reward/zero_std_groups seconds/total seconds/rollout seconds/reward seconds/update"
+    )
     promised += " nfe/rollout nfe/train images_per_second ratio/mean grad_norm kl surrogate/mean surrogate/cv_within"
     for line in lines:
         assert set(promised.split()) <= set(line)
@@ -57,9 +59,7 @@ def test_the_saved_lora_loads_in_diffusers_and_does_what_was_trained(tmp_path):
 
 def test_full_fine_tuning_saves_a_pipeline_that_loads(tmp_path):
     result = run(tmp_path / "run", finetune="full")
-    loaded = StableDiffusion3Pipeline.from_pretrained(
-        result.output_dir / "pipeline", text_encoder_3=None, tokenizer_3=None
-    )
+    loaded = StableDiffusion3Pipeline.from_pretrained(result.output_dir / "pipeline", text_encoder_3=None, tokenizer_3=None)
     base = tiny_pipeline().transformer.state_dict()
     tuned, saved = result.pipeline.transformer.state_dict(), loaded.transformer.state_dict()
     assert all(torch.equal(tuned[name], saved[name]) for name in tuned)
@@ -208,7 +208,10 @@ def test_eval_json_has_the_promised_shape(tmp_path):
     pipeline = tiny_pipeline()
     config = tiny_config(tmp_path / "run", num_iterations=1, eval=EvalConfig(num_prompts=14, num_images=1, num_steps=2))
     result = train(
-        config, pipeline=pipeline, reward=lambda images, prompts: score(images, prompts).reward + red(images, prompts), quiet=True
+        config,
+        pipeline=pipeline,
+        reward=lambda images, prompts: score(images, prompts).reward + red(images, prompts),
+        quiet=True,
     )
     content = json.loads((result.output_dir / "eval.json").read_text())
     assert content["num_prompts"] == content["num_images"] == 14

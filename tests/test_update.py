@@ -101,9 +101,14 @@ def test_average_weights_come_and_go_bit_for_bit(policy):
         for p in trainable(policy.module).values():
             p += 1
     before = {name: p.clone() for name, p in trainable(policy.module).items()}
-    with pytest.raises(RuntimeError, match="inside"), average.active():
-        assert all(torch.equal(p, average.values[n]) for n, p in trainable(policy.module).items())
-        raise RuntimeError("inside")
+
+    def look_and_fail():
+        with average.active():
+            assert all(torch.equal(p, average.values[n]) for n, p in trainable(policy.module).items())
+            raise RuntimeError("inside")
+
+    with pytest.raises(RuntimeError, match="inside"):
+        look_and_fail()
     assert all(torch.equal(p, before[n]) for n, p in trainable(policy.module).items())
     average.step()  # decay (1 + 1) / (10 + 1)
     name, value = next(iter(before.items()))

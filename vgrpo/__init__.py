@@ -21,4 +21,3 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'vgrpo' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOMES[name]), name)
-

@@ -78,6 +78,8 @@ class UpdateConfig:
     max_grad_norm: float = 1.0
     num_warmup_steps: int = 0
     """Optimiser steps of linear warm-up."""
+    lr_schedule: Literal["constant", "linear"] = "constant"
+    """After the warm-up keep the learning rate, or let it fall to a tenth by the last iteration."""
     num_minibatches: int = 1
     """Optimiser steps per pass over a rollout, each on whole groups."""
     num_epochs: int = 1

@@ -43,10 +43,10 @@ def evaluate(
     scores = torch.cat(columns)
     tags = [prompt.metadata.get("tag", "all") for prompt, _, _ in jobs]
     by_category = {tag: _mean(scores[[t == tag for t in tags]]) for tag in dict.fromkeys(tags)}
-    known = [entry["strict"] for entry in by_category.values() if entry["strict"] is not None]
+    known = [float(entry["strict"]) for entry in by_category.values() if entry["strict"] is not None]
     return {
         "strict": sum(known) / len(known) if known else None,
-        "reward": sum(entry["reward"] for entry in by_category.values()) / len(by_category),
+        "reward": sum(entry["reward"] or 0.0 for entry in by_category.values()) / len(by_category),
         "by_category": by_category,
         "num_prompts": len(prompts),
         "num_images": len(jobs),

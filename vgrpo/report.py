@@ -15,7 +15,8 @@ table { border-collapse: collapse } td, th { padding: .3rem .9rem; text-align: r
 td:first-child, th:first-child { text-align: left } .curves { display: flex; flex-wrap: wrap; gap: 1rem }
 figure { margin: 0 } figcaption { color: #445; font-size: .9rem; margin-bottom: .2rem }
 .pairs { display: grid; grid-template-columns: 1fr 1fr; gap: .4rem 1.4rem } .pairs p { grid-column: 1 / 3; margin: .7rem 0 0 }
-.pairs img { width: 100%; image-rendering: pixelated; border-radius: 6px } pre { background: #f4f5f9; padding: 1rem; overflow: auto }
+.pairs img { width: 100%; image-rendering: pixelated; border-radius: 6px }
+pre { background: #f4f5f9; padding: 1rem; overflow: auto }
 .up { color: #187a3a } .down { color: #b3261e }
 """
 CURVES = {

@@ -105,12 +105,14 @@ def start_run(
     adamw = torch.optim.AdamW(
         parameters, lr=config.update.lr, betas=config.update.betas, weight_decay=config.update.weight_decay
     )
+    num_steps = config.num_iterations * config.update.num_epochs * config.update.num_minibatches
     optimizer = Optimizer(
         inner=adamw,
         parameters=parameters,
         lr=config.update.lr,
         num_warmup_steps=config.update.num_warmup_steps,
         max_grad_norm=config.update.max_grad_norm,
+        num_decay_steps=num_steps if config.update.lr_schedule == "linear" else None,
         after_step=average.step,
     )
     run = Run(

@@ -90,13 +90,14 @@ def minibatches(batch: Batch, num_groups: int, count: int) -> list[Batch]:
 
 @dataclass(kw_only=True)
 class Optimizer:
-    """AdamW with linear warm-up and gradient clipping over the trainable parameters."""
+    """AdamW with linear warm-up, an optional linear decay and gradient clipping over the trainable parameters."""
 
     inner: torch.optim.AdamW
     parameters: list[nn.Parameter]
     lr: float
     num_warmup_steps: int
     max_grad_norm: float
+    num_decay_steps: int | None = None  # None keeps the learning rate
     num_steps: int = 0
     after_step: Callable[[], None] = lambda: None
 
@@ -104,8 +105,11 @@ class Optimizer:
         """Apply the gradient; returns its norm before clipping."""
         norm = nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm)
         self.num_steps += 1
+        factor = min(1.0, self.num_steps / max(1, self.num_warmup_steps))
+        if self.num_decay_steps is not None:
+            factor *= max(0.1, 1 - 0.9 * self.num_steps / self.num_decay_steps)
         for group in self.inner.param_groups:
-            group["lr"] = self.lr * min(1.0, self.num_steps / max(1, self.num_warmup_steps))
+            group["lr"] = self.lr * factor
         self.inner.step()
         self.inner.zero_grad(set_to_none=True)
         self.after_step()

@@ -15,6 +15,8 @@ SUPPORTED = ("StableDiffusion3Pipeline",)
 class Policy(Protocol):
     """A text-to-image model as the trainer sees it. M rows of one forward, D latent dimensions."""
 
+    pipeline: Any
+
     @property
     def module(self) -> nn.Module:
         """The network that is trained."""

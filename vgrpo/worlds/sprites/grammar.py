@@ -114,7 +114,8 @@ def _position(rng: random.Random) -> _Built:
         {"class": b, "count": 1},
         {"class": a, "count": 1, "position": [relation, 0]},
     ]
-    words, composition = {"a": a, "b": b, "r": relation}, (a, relation, b)
+    words = {"a": a, "b": b, "r": relation}
+    composition: tuple[str, ...] = (a, relation, b)
     if rng.random() < COLORED_POSITION_SHARE:
         colors = rng.sample(COLORS, 2)
         for item, color in zip(reversed(include), colors, strict=True):

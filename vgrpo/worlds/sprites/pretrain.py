@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import StableDiffusion3Pipeline
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from vgrpo import flow
 from vgrpo.models.sd3 import SD3Policy
-from vgrpo.samplers import euler
+from vgrpo.rollout import draw_latents
 from vgrpo.types import Prompt
 from vgrpo.worlds.sprites.autoencoder import CellAutoencoder
 from vgrpo.worlds.sprites.build import LATENT_CHANNELS, build_pipeline
@@ -121,7 +122,8 @@ def _train_autoencoder(config: PretrainConfig, log) -> CellAutoencoder:  # type:
 
 
 def _encode(vae: CellAutoencoder, images: Tensor) -> Tensor:
-    latents = vae.encode(images * 2 - 1).latent_dist.mode()
+    posterior: Any = vae.encode(images * 2 - 1, return_dict=False)[0]
+    latents = posterior.mode()
     return (latents - vae.config.shift_factor) * vae.config.scaling_factor
 
 
@@ -187,9 +189,9 @@ def _strict(pipeline: StableDiffusion3Pipeline, average: nn.Module, modules: nn.
     prompts = held_out_prompts(40)
     cond = policy.encode([prompt.text for prompt in prompts])
     noise = torch.randn(len(prompts), *policy.latent_shape, generator=torch.Generator().manual_seed(0))
-    result = {}
+    result: dict[str, float] = {}
     for name, guidance in (("", 1.0), ("_guided", 3.0)):
-        x_0 = euler(lambda x, t, g=guidance: policy.velocity(x, x.new_full((len(x),), t), cond, g), noise, flow.schedule(16))
+        x_0 = draw_latents(policy, cond, noise, solver="euler", times=flow.schedule(16), guidance=guidance)
         scores = score(policy.decode(x_0), prompts)
         result |= {f"strict{name}": scores.strict.mean().item(), f"reward{name}": scores.reward.mean().item()}
     modules.load_state_dict(current)
