@@ -46,7 +46,7 @@ def test_the_run_folder_holds_what_it_should(tmp_path):
 def test_the_saved_lora_loads_in_diffusers_and_does_what_was_trained(tmp_path):
     result = run(tmp_path / "run", lora=LoraConfig(rank=4, alpha=16), update=UpdateConfig(lr=0.05))
     fresh = tiny_pipeline()
-    noise = torch.randn(2, *fresh.transformer.config.to_dict().get("shape", (16, 4, 4)))
+    noise = torch.randn(2, fresh.transformer.config.in_channels, 4, 4)
     call = {"num_inference_steps": 3, "max_sequence_length": 0, "output_type": "latent", "guidance_scale": 1.0}
     fresh.set_progress_bar_config(disable=True)
     before = fresh(PROMPTS[:2], latents=noise, **call).images

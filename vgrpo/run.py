@@ -144,7 +144,7 @@ def _prompts(config: Config, given: list[str] | list[Prompt] | None) -> tuple[Pr
 
 def _prepare_folder(config: Config, resume: bool) -> Path:
     """Make the run's folder. Raises FileExistsError if it holds another run, PermissionError if it cannot be written."""
-    folder = config.output_dir or Path("runs") / time.strftime(f"{Path(config.model).name}-%Y%m%d-%H%M%S")
+    folder = Path(config.output_dir or time.strftime(f"runs/{Path(config.model).name}-%Y%m%d-%H%M%S"))
     if resume:
         checkpoint.load_latest(folder / "checkpoints")
         return folder
