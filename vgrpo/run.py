@@ -101,20 +101,6 @@ def start_run(
     _make_trainable(policy, config)
     _try_rewards(policy, rewards, source(0, 2))
     average = AverageWeights(policy.module, config.ema_decay)
-    parameters = list(trainable(policy.module).values())
-    adamw = torch.optim.AdamW(
-        parameters, lr=config.update.lr, betas=config.update.betas, weight_decay=config.update.weight_decay
-    )
-    num_steps = config.num_iterations * config.update.num_epochs * config.update.num_minibatches
-    optimizer = Optimizer(
-        inner=adamw,
-        parameters=parameters,
-        lr=config.update.lr,
-        num_warmup_steps=config.update.num_warmup_steps,
-        max_grad_norm=config.update.max_grad_norm,
-        num_decay_steps=num_steps if config.update.lr_schedule == "linear" else None,
-        after_step=average.step,
-    )
     run = Run(
         config=config,
         folder=folder,
@@ -122,7 +108,7 @@ def start_run(
         rewards=rewards,
         prompts=source,
         eval_prompts=held_out,
-        optimizer=optimizer,
+        optimizer=_make_optimizer(policy, config, average),
         average=average,
     )
     if resume:
@@ -184,6 +170,23 @@ def _make_trainable(policy: Policy, config: Config) -> None:
         add_lora(policy.module, config.lora, seed_of(config.seed, "lora"))
     for parameter in trainable(policy.module).values():
         parameter.data = parameter.data.float()
+
+
+def _make_optimizer(policy: Policy, config: Config, average: AverageWeights) -> Optimizer:
+    parameters = list(trainable(policy.module).values())
+    adamw = torch.optim.AdamW(
+        parameters, lr=config.update.lr, betas=config.update.betas, weight_decay=config.update.weight_decay
+    )
+    num_steps = config.num_iterations * config.update.num_epochs * config.update.num_minibatches
+    return Optimizer(
+        inner=adamw,
+        parameters=parameters,
+        lr=config.update.lr,
+        num_warmup_steps=config.update.num_warmup_steps,
+        max_grad_norm=config.update.max_grad_norm,
+        num_decay_steps=num_steps if config.update.lr_schedule == "linear" else None,
+        after_step=average.step,
+    )
 
 
 def _try_rewards(policy: Policy, rewards: list[Reward], prompts: list[Prompt]) -> None:
