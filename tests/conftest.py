@@ -11,7 +11,7 @@ torch.set_num_threads(2)
 def tiny_pipeline():
     """A random Stable Diffusion 3 pipeline of the bundled architecture; the same weights every time."""
     torch.manual_seed(0)
-    pipeline = build_pipeline(CellAutoencoder(latent_channels=16, hidden_channels=32))
+    pipeline = build_pipeline(CellAutoencoder(latent_channels=24, hidden_channels=32))
     # Fresh weights hardly depend on the text; noise on all of them makes it matter.
     for parameter in pipeline.transformer.parameters():
         parameter.data += 0.02 * torch.randn_like(parameter)

@@ -9,7 +9,7 @@ from vgrpo.models import make_policy
 from vgrpo.models.lora import add_lora
 from vgrpo.objectives import VGRPO
 from vgrpo.update import Batch, backward, minibatches, old_velocities
-from vgrpo.weights import AverageWeights, trainable
+from vgrpo.weights import AverageWeights, merged, trainable
 
 GROUP = torch.tensor([0, 0, 1, 1, 2, 2, 3, 3])
 
@@ -113,6 +113,21 @@ def test_average_weights_come_and_go_bit_for_bit(policy):
     average.step()  # decay (1 + 1) / (10 + 1)
     name, value = next(iter(before.items()))
     assert torch.allclose(average.values[name], value - 2 / 11)
+
+
+def test_merged_adapters_answer_alike_and_come_off_bit_for_bit(policy):
+    state = {name: value.clone() for name, value in policy.module.state_dict().items()}
+    x, t, cond = torch.randn(2, *policy.latent_shape), torch.tensor([0.5, 0.7]), policy.encode(PROMPTS[:2])
+    with torch.no_grad():
+        apart = policy.velocity(x, t, cond)
+        with merged(policy.module):
+            together = policy.velocity(x, t, cond)
+            assert any(not torch.equal(value, state[name]) for name, value in policy.module.state_dict().items())
+        again = policy.velocity(x, t, cond)
+    assert torch.allclose(apart, together, atol=1e-4)
+    assert not torch.equal(apart, together)
+    assert torch.equal(apart, again)
+    assert all(torch.equal(value, state[name]) for name, value in policy.module.state_dict().items())
 
 
 def test_guidance_carries_gradient_through_both_branches(policy):

@@ -4,6 +4,7 @@ except the autoencoder."""
 import string
 
 from diffusers import FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel, StableDiffusion3Pipeline
+from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
 
 from vgrpo.worlds.sprites.art import SPRITES
@@ -12,7 +13,7 @@ from vgrpo.worlds.sprites.grammar import NUMBERS, PHRASINGS, RELATIONS, plural
 from vgrpo.worlds.sprites.render import COLORS, GRID
 
 MAX_TOKENS = 14  # the longest prompt, `a picture of a red heart left of a blue key`, with start and end
-TEXT_WIDTH, WIDTH, NUM_HEADS, NUM_LAYERS, LATENT_CHANNELS = 64, 128, 4, 4, 16
+TEXT_WIDTH, WIDTH, NUM_HEADS, NUM_LAYERS, LATENT_CHANNELS = 64, 128, 4, 4, 24
 
 
 def build_tokenizer() -> CLIPTokenizer:
@@ -49,7 +50,11 @@ def _text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModelWithProjection:
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    return CLIPTextModelWithProjection(config)
+    encoder = CLIPTextModelWithProjection(config)
+    # CLIP's own start, a deviation of 0.02, would leave all words alike beside the biases that follow.
+    nn.init.normal_(encoder.text_model.embeddings.token_embedding.weight)
+    nn.init.normal_(encoder.text_model.embeddings.position_embedding.weight, std=0.5)
+    return encoder
 
 
 def build_pipeline(vae: CellAutoencoder) -> StableDiffusion3Pipeline:

@@ -5,7 +5,7 @@
 import hashlib
 import random
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from vgrpo.types import Prompt
@@ -57,10 +57,10 @@ def sample_prompt(rng: random.Random, tag: str, *, held_out: bool = False) -> Pr
             return prompt
 
 
-def prompt_stream(rng: random.Random, *, held_out: bool = False) -> Iterator[Prompt]:
+def prompt_stream(rng: random.Random, *, held_out: bool = False, tags: Sequence[str] = TAGS) -> Iterator[Prompt]:
     """Prompts without end, the tags in turn."""
     while True:
-        yield from (sample_prompt(rng, tag, held_out=held_out) for tag in TAGS)
+        yield from (sample_prompt(rng, tag, held_out=held_out) for tag in tags)
 
 
 def held_out_prompts(num_per_tag: int, seed: int = 0) -> list[Prompt]:
