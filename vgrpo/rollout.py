@@ -8,6 +8,7 @@ from vgrpo.models import Policy
 from vgrpo.samplers import SAMPLERS, Solver, num_evaluations
 from vgrpo.seeds import generator
 from vgrpo.types import Cond, Prompt, Rollout
+from vgrpo.weights import merged
 
 
 @torch.no_grad()
@@ -41,10 +42,11 @@ def draw_images(
     times = flow.schedule(num_steps, shift)
     latents, images = [], []
     size = batch_size or len(prompts)
-    for start in range(0, len(prompts), size):
-        rows = slice(start, start + size)
-        latents.append(draw_latents(policy, cond[rows], noise[rows], solver=solver, times=times, guidance=guidance))
-        images.append(policy.decode(latents[-1]))
+    with merged(policy.module):
+        for start in range(0, len(prompts), size):
+            rows = slice(start, start + size)
+            latents.append(draw_latents(policy, cond[rows], noise[rows], solver=solver, times=times, guidance=guidance))
+            images.append(policy.decode(latents[-1]))
     return torch.cat(latents), torch.cat(images)
 
 

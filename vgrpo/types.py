@@ -72,4 +72,28 @@ class Probes:
         return flow.interpolate(self.x_0[:, None], self.noise(), self.times())
 
 
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Everything an update reads, one row per image: probes, conditions, advantages [B], group ids [B], whose reward
+    came back [B] (bool)."""
+
+    probes: Probes
+    cond: Cond
+    advantage: Tensor
+    group: Tensor
+    valid: Tensor
+
+    def __getitem__(self, rows: Tensor | slice) -> "Batch":
+        return Batch(
+            probes=self.probes[rows],
+            cond=self.cond[rows],
+            advantage=self.advantage[rows],
+            group=self.group[rows],
+            valid=self.valid[rows],
+        )
+
+    def __len__(self) -> int:
+        return len(self.advantage)
+
+
 Metrics = dict[str, Tensor]  # per-image values [B]

@@ -1,9 +1,10 @@
-"""Named copies of the trainable parameters."""
+"""Other weights for a while: averages of the trainable parameters, and adapters merged into their layers."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
 
@@ -11,20 +12,16 @@ def trainable(module: nn.Module) -> dict[str, nn.Parameter]:
     return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
 
 
-class AverageWeights:
-    """An exponential moving average of the trainable parameters, stepped once per optimiser step.
+class WeightCopy:
+    """The trainable parameters as they were, or a slow version of them."""
 
-    The decay is min(decay, (1 + n) / (10 + n)) after n steps, so that a short run is not held back by its start.
-    """
-
-    def __init__(self, module: nn.Module, decay: float) -> None:
-        self.module, self.decay, self.num_steps = module, decay, 0
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
         self.values = {name: parameter.detach().clone() for name, parameter in trainable(module).items()}
 
     @torch.no_grad()
-    def step(self) -> None:
-        self.num_steps += 1
-        decay = min(self.decay, (1 + self.num_steps) / (10 + self.num_steps))
+    def blend(self, decay: float) -> None:
+        """Become `decay * self + (1 - decay) * current`."""
         for name, parameter in trainable(self.module).items():
             self.values[name].lerp_(parameter, 1 - decay)
 
@@ -38,6 +35,37 @@ class AverageWeights:
             yield
         finally:
             _assign(parameters, own)
+
+
+class AverageWeights(WeightCopy):
+    """An exponential moving average of the trainable parameters, stepped once per optimiser step.
+
+    The decay is min(decay, (1 + n) / (10 + n)) after n steps, so that a short run is not held back by its start.
+    """
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        super().__init__(module)
+        self.decay, self.num_steps = decay, 0
+
+    def step(self) -> None:
+        self.num_steps += 1
+        self.blend(min(self.decay, (1 + self.num_steps) / (10 + self.num_steps)))
+
+
+@contextmanager
+def merged(module: nn.Module) -> Iterator[None]:
+    """Fold LoRA adapters into the layers they adapt, as sampling needs no gradient and a merged layer is one product instead
+    of three; afterwards restore the layers bit for bit (to subtract the adapter again would leave rounding errors)."""
+    layers = [layer for layer in module.modules() if isinstance(layer, LoraLayer)]
+    own = [layer.get_base_layer().weight.detach().clone() for layer in layers]
+    try:
+        for layer in layers:
+            layer.merge()
+        yield
+    finally:
+        for layer, weight in zip(layers, own, strict=True):
+            layer.unmerge()
+            layer.get_base_layer().weight.data.copy_(weight)
 
 
 @torch.no_grad()

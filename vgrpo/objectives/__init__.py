@@ -1,24 +1,35 @@
 """Algorithms: one file each, a frozen dataclass of hyper-parameters with two pure functions."""
 
-from typing import Protocol
+import difflib
 
-from torch import Tensor
-
+from vgrpo.objectives.awm import AWM
+from vgrpo.objectives.base import Objective
+from vgrpo.objectives.crd import CRD
+from vgrpo.objectives.dgpo import DGPO
+from vgrpo.objectives.diffusion_nft import DiffusionNFT
+from vgrpo.objectives.fpo import FPO
+from vgrpo.objectives.rwr import RWR
+from vgrpo.objectives.sft import SFT
 from vgrpo.objectives.vgrpo import VGRPO
-from vgrpo.types import Metrics, Probes
 
-__all__ = ["VGRPO", "Objective"]
+__all__ = ["AWM", "CRD", "DGPO", "FPO", "OBJECTIVES", "RWR", "SFT", "VGRPO", "DiffusionNFT", "Objective", "objective_class"]
+
+OBJECTIVES: dict[str, type[Objective]] = {
+    "vgrpo": VGRPO,
+    "fpo": FPO,
+    "diffusion_nft": DiffusionNFT,
+    "awm": AWM,
+    "dgpo": DGPO,
+    "crd": CRD,
+    "rwr": RWR,
+    "sft": SFT,
+}
 
 
-class Objective(Protocol):
-    """Where to query the velocity, and what the answers are worth. No model, config, rank or logger inside."""
-
-    @property
-    def num_probes(self) -> int:
-        """K, the training forwards per image."""
-
-    def probes(self, x_0: Tensor, group: Tensor, *seed: int | str) -> Probes:
-        """Points to query for final latents x_0 [B, *D] with group ids [B]."""
-
-    def loss(self, v: Tensor, v_old: Tensor, probes: Probes, advantage: Tensor) -> tuple[Tensor, Metrics]:
-        """Loss of each image [B] from velocities [B, K, *D] and advantages [B], and metrics per image."""
+def objective_class(name: str) -> type[Objective]:
+    """An algorithm by name. Raises ValueError, naming the nearest."""
+    if name not in OBJECTIVES:
+        near = difflib.get_close_matches(name, OBJECTIVES, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(OBJECTIVES)}"
+        raise ValueError(f"unknown objective {name!r}: {hint}")
+    return OBJECTIVES[name]
