@@ -91,6 +91,8 @@ def iterate(run: Run) -> dict[str, float]:
             guidance=config.rollout.guidance,
             shift=config.rollout.shift,
             batch_size=config.rollout.batch_size,
+            path_sampler=config.objective.path_sampler(*seed),
+            share_noise=config.objective.shares_initial_noise,
         )
     clock.append(time.perf_counter())
 
@@ -115,7 +117,7 @@ def make_batch(run: Run, rollout: Rollout, rewards: Tensor, *seed: int | str) ->
     valid = ~rewards.isnan().any(1)
     rewards = torch.where(valid[:, None], rewards, torch.nan)
     return Batch(
-        probes=config.objective.probes(rollout.latents, rollout.group, *seed),
+        probes=config.objective.probes(rollout.latents, rollout.group, *seed, path=rollout.path),
         cond=rollout.cond,
         advantage=torch.where(valid, config.advantage(rewards, weights, rollout.group, rollout.num_groups), 0.0),
         group=rollout.group,

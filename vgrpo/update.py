@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from vgrpo.models import Policy
 from vgrpo.objectives.base import Objective, WeightSet
-from vgrpo.types import Batch, Cond, Metrics, Probes
+from vgrpo.types import Batch, Cond, Metrics, Path, Probes
 
 
-def velocities(policy: Policy, probes: Probes, cond: Cond, guidance: float) -> Tensor:
+def velocities(policy: Policy, probes: Probes | Path, cond: Cond, guidance: float) -> Tensor:
     """v [B, K, *D] at every probe, in one forward."""
     x_t, t = probes.x_t(), probes.times()
     num_images, num_probes = t.shape

@@ -5,9 +5,12 @@ import difflib
 from vgrpo.objectives.awm import AWM
 from vgrpo.objectives.base import Objective
 from vgrpo.objectives.crd import CRD
+from vgrpo.objectives.dance_grpo import DanceGRPO
 from vgrpo.objectives.dgpo import DGPO
 from vgrpo.objectives.diffusion_nft import DiffusionNFT
+from vgrpo.objectives.flow_grpo import FlowGRPO
 from vgrpo.objectives.fpo import FPO
+from vgrpo.objectives.mix_grpo import MixGRPO
 from vgrpo.objectives.rwr import RWR
 from vgrpo.objectives.sft import SFT
 from vgrpo.objectives.vgrpo import VGRPO
@@ -21,6 +24,9 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "awm": AWM,
     "dgpo": DGPO,
     "crd": CRD,
+    "flow_grpo": FlowGRPO,
+    "dance_grpo": DanceGRPO,
+    "mix_grpo": MixGRPO,
     "rwr": RWR,
     "sft": SFT,
 }

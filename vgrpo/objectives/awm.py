@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vgrpo.objectives.base import Baselines, Objective, WeightSet, check, distance, velocity_error
 from vgrpo.probes import draw_probes, stratified
-from vgrpo.types import Batch, Metrics, Probes
+from vgrpo.types import Batch, Metrics, Path, Probes
 
 TINY = 1e-10
 
@@ -48,7 +48,7 @@ class AWM(Objective):
     def old_decay(self, iteration: int) -> float:
         return min(0.3, 0.001 * iteration)
 
-    def probes(self, x_0: Tensor, group: Tensor, *seed: int | str) -> Probes:
+    def probes(self, x_0: Tensor, group: Tensor, *seed: int | str, path: Path | None = None) -> Probes:
         usable = int(0.9 * self.num_timesteps)
         times = stratified(self.num_probes, self.num_timesteps, last=1 - (usable - 0.5) / self.num_timesteps)
         return draw_probes(x_0, group, *seed, draw_times=times, num_probes=self.num_probes, times="batch", noise="none")

@@ -7,7 +7,8 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from vgrpo import flow
-from vgrpo.types import Batch, Metrics, Probes
+from vgrpo.sde import PathSampler
+from vgrpo.types import Batch, Metrics, Path, Probes
 
 WeightSet = Literal["old", "ref"]
 Baselines = Mapping[WeightSet, Tensor]  # velocities [B, K, *D] under other weights, without gradient
@@ -19,9 +20,6 @@ class Objective(ABC):
     couples_images: ClassVar[bool] = False
     """Whether the loss of an image depends on other images of its minibatch."""
 
-    num_probes: int
-    """K, the training forwards per image."""
-
     @property
     def baselines(self) -> tuple[WeightSet, ...]:
         """Which other weights' velocities the loss reads: the behaviour policy's ("old"), the untrained model's ("ref")."""
@@ -32,9 +30,16 @@ class Objective(ABC):
         None: they are always the current ones and no copy is kept."""
         return None
 
+    shares_initial_noise: ClassVar[bool] = False
+    """Whether the images of a group start from the same noise."""
+
+    def path_sampler(self, *seed: int | str) -> PathSampler | None:
+        """The stochastic sampler that an iteration's rollout needs, in place of the run's solver. None: any solver will do."""
+        return None
+
     @abstractmethod
-    def probes(self, x_0: Tensor, group: Tensor, *seed: int | str) -> Probes:
-        """Points to query for final latents x_0 [B, *D] with group ids [B]."""
+    def probes(self, x_0: Tensor, group: Tensor, *seed: int | str, path: Path | None = None) -> Probes | Path:
+        """Points to query for final latents x_0 [B, *D] with group ids [B], and the steps that led there, if kept."""
 
     @abstractmethod
     def loss(self, v: Tensor, base: Baselines, batch: Batch) -> tuple[Tensor, Metrics]:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vgrpo.objectives.base import Baselines, Objective, WeightSet, check, distance, velocity_error
 from vgrpo.probes import draw_probes, stratified
-from vgrpo.types import Batch, Metrics, Probes
+from vgrpo.types import Batch, Metrics, Path, Probes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ class CRD(Objective):
     def old_decay(self, iteration: int) -> float:
         return min(0.25 + 0.005 * iteration, 0.999)
 
-    def probes(self, x_0: Tensor, group: Tensor, *seed: int | str) -> Probes:
+    def probes(self, x_0: Tensor, group: Tensor, *seed: int | str, path: Path | None = None) -> Probes:
         times = stratified(self.num_probes, self.num_timesteps)
         return draw_probes(x_0, group, *seed, draw_times=times, num_probes=self.num_probes, times="batch", noise="none")
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from vgrpo import flow
 from vgrpo.objectives.base import Baselines, Objective, WeightSet, check, distance, velocity_error
 from vgrpo.probes import draw_probes, first_steps
-from vgrpo.types import Batch, Metrics, Probes
+from vgrpo.types import Batch, Metrics, Path, Probes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +48,7 @@ class DiffusionNFT(Objective):
             return min(0.001 * iteration, 0.5)
         return min(max(0.0075 * (iteration - 75), 0.0), 0.999)
 
-    def probes(self, x_0: Tensor, group: Tensor, *seed: int | str) -> Probes:
+    def probes(self, x_0: Tensor, group: Tensor, *seed: int | str, path: Path | None = None) -> Probes:
         times = first_steps(self.num_probes, self.num_timesteps)
         return draw_probes(x_0, group, *seed, draw_times=times, num_probes=self.num_probes, times="batch", noise="none")
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from vgrpo import flow
 from vgrpo.objectives.base import Baselines, Objective, check
 from vgrpo.probes import draw_probes, independent
-from vgrpo.types import Batch, Metrics, Probes
+from vgrpo.types import Batch, Metrics, Path, Probes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class FPO(Objective):
         check(self.num_probes >= 1, f"objective.num_probes={self.num_probes}: at least 1 pair per image")
         check(0 < self.ratio_clip < 1, f"objective.ratio_clip={self.ratio_clip}: must lie in (0, 1); the paper's is 0.05")
 
-    def probes(self, x_0: Tensor, group: Tensor, *seed: int | str) -> Probes:
+    def probes(self, x_0: Tensor, group: Tensor, *seed: int | str, path: Path | None = None) -> Probes:
         times = independent(self.num_probes, self.num_timesteps)
         return draw_probes(x_0, group, *seed, draw_times=times, num_probes=self.num_probes, times="none", noise="none")
 

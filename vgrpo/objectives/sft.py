@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vgrpo.objectives.base import Baselines, Objective, WeightSet, check, distance, velocity_error
 from vgrpo.probes import draw_probes, stratified
-from vgrpo.types import Batch, Metrics, Probes
+from vgrpo.types import Batch, Metrics, Path, Probes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class SFT(Objective):
     def baselines(self) -> tuple[WeightSet, ...]:
         return ("old", "ref") if self.kl_weight else ("old",)
 
-    def probes(self, x_0: Tensor, group: Tensor, *seed: int | str) -> Probes:
+    def probes(self, x_0: Tensor, group: Tensor, *seed: int | str, path: Path | None = None) -> Probes:
         times = stratified(self.num_probes, self.num_timesteps)
         return draw_probes(x_0, group, *seed, draw_times=times, num_probes=self.num_probes, times="none", noise="none")
 

@@ -19,7 +19,7 @@ from vgrpo import flow
 from vgrpo.advantage import soft_clip
 from vgrpo.objectives.base import Baselines, Objective
 from vgrpo.probes import draw_probes, independent, stratified
-from vgrpo.types import Batch, Metrics, Probes
+from vgrpo.types import Batch, Metrics, Path, Probes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +61,7 @@ class VGRPO(Objective):
             raise ValueError(f"objective.kl_weight={self.kl_weight}: must not be negative; 0 turns the penalty off")
         flow.schedule(self.num_timesteps, self.shift)
 
-    def probes(self, x_0: Tensor, group: Tensor, *seed: int | str) -> Probes:
+    def probes(self, x_0: Tensor, group: Tensor, *seed: int | str, path: Path | None = None) -> Probes:
         """Pairs for final latents x_0 [B, *D] with group ids [B]."""
         draw = stratified if self.stratified else independent
         return draw_probes(
