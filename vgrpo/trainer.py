@@ -104,10 +104,8 @@ def iterate(run: Run) -> dict[str, float]:
     run.move_old_weights()
     clock.append(time.perf_counter())
 
-    return summarise(rollout, rewards, batch, steps, clock, run.reward_names) | {
-        "iteration": run.iteration,
-        **_nfe(run, rollout),
-    }
+    line = summarise(rollout, rewards, batch, steps, clock, run.reward_names)
+    return line | {"iteration": run.iteration, **_nfe(run, rollout, batch)}
 
 
 def make_batch(run: Run, rollout: Rollout, rewards: Tensor, *seed: int | str) -> Batch:
