@@ -206,8 +206,8 @@ def test_old_weights_lag_as_published():
 
 
 def test_a_wrong_name_is_corrected():
-    with pytest.raises(ValueError, match="unknown objective 'difusion_nft': did you mean diffusion_nft"):
-        objective_class("difusion_nft")
+    with pytest.raises(ValueError, match="unknown objective 'difusionnft': did you mean diffusionnft"):
+        objective_class("difusionnft")
 
 
 def brightness(images, prompts):

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 import yaml
 
 from vgrpo.advantage import Advantages
-from vgrpo.objectives import OBJECTIVES, VGRPO, Objective, objective_class
+from vgrpo.objectives import VGRPO, Objective, objective_class, objective_name
 from vgrpo.samplers import Solver
 
 T = TypeVar("T")
@@ -183,8 +183,7 @@ def to_dict(config: Any) -> dict[str, Any]:
 
     values = plain(dataclasses.asdict(config))
     if isinstance(config, Config):
-        name = next(name for name, kind in OBJECTIVES.items() if type(config.objective) is kind)
-        values["objective"] = {"name": name} | values["objective"]
+        values["objective"] = {"name": objective_name(config.objective)} | values["objective"]
     return values
 
 

@@ -2,6 +2,7 @@
 
 import difflib
 
+from vgrpo.dotted import load_dotted
 from vgrpo.objectives.awm import AWM
 from vgrpo.objectives.base import Objective
 from vgrpo.objectives.crd import CRD
@@ -15,27 +16,52 @@ from vgrpo.objectives.rwr import RWR
 from vgrpo.objectives.sft import SFT
 from vgrpo.objectives.vgrpo import VGRPO
 
-__all__ = ["AWM", "CRD", "DGPO", "FPO", "OBJECTIVES", "RWR", "SFT", "VGRPO", "DiffusionNFT", "Objective", "objective_class"]
+__all__ = [
+    "AWM",
+    "CRD",
+    "DGPO",
+    "FPO",
+    "OBJECTIVES",
+    "RWR",
+    "SFT",
+    "VGRPO",
+    "DiffusionNFT",
+    "Objective",
+    "objective_class",
+    "objective_name",
+]
 
 OBJECTIVES: dict[str, type[Objective]] = {
     "vgrpo": VGRPO,
     "fpo": FPO,
-    "diffusion_nft": DiffusionNFT,
+    "diffusionnft": DiffusionNFT,
     "awm": AWM,
     "dgpo": DGPO,
     "crd": CRD,
-    "flow_grpo": FlowGRPO,
-    "dance_grpo": DanceGRPO,
-    "mix_grpo": MixGRPO,
+    "flowgrpo": FlowGRPO,
+    "dancegrpo": DanceGRPO,
+    "mixgrpo": MixGRPO,
     "rwr": RWR,
     "sft": SFT,
 }
 
 
 def objective_class(name: str) -> type[Objective]:
-    """An algorithm by name. Raises ValueError, naming the nearest."""
+    """An algorithm by name, or your own as `module:Class`. Raises ValueError, naming the nearest."""
+    if ":" in name:
+        found = load_dotted(name, "objective")
+        if not (isinstance(found, type) and issubclass(found, Objective)):
+            raise ValueError(f"objective {name!r} does not derive from vgrpo.objectives.Objective, as an algorithm must")
+        return found
     if name not in OBJECTIVES:
         near = difflib.get_close_matches(name, OBJECTIVES, n=1)
         hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(OBJECTIVES)}"
-        raise ValueError(f"unknown objective {name!r}: {hint}")
+        raise ValueError(f"unknown objective {name!r}: {hint} Your own is given as my_file:MyObjective.")
     return OBJECTIVES[name]
+
+
+def objective_name(objective: Objective) -> str:
+    """What `objective_class` finds it by."""
+    kind = type(objective)
+    known = {value: name for name, value in OBJECTIVES.items()}
+    return known.get(kind, f"{kind.__module__}:{kind.__qualname__}")
