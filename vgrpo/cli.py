@@ -1,4 +1,4 @@
-"""The command line: `vgrpo train | sample | eval | report | pretrain`."""
+"""The command line: `vgrpo train | sample | eval | report | pretrain | bench`."""
 
 import difflib
 import sys
@@ -13,6 +13,7 @@ USAGE = """vgrpo: online reinforcement learning for text-to-image diffusion and 
   vgrpo eval [...]                                       score a model on held-out prompts
   vgrpo report RUN_DIR                                   rebuild a run's report.html
   vgrpo pretrain sprites [...]                           train the bundled model from nothing
+  vgrpo bench [--suite methods] [...]                    race algorithms on the bundled model
 
 `vgrpo COMMAND --help` explains every option. Start with: vgrpo train sprites
 """
@@ -138,10 +139,19 @@ def _pretrain(args: list[str]) -> None:
     pretrain(_parse(PretrainConfig, args, prog="vgrpo pretrain sprites", description=description))
 
 
+def _bench(args: list[str]) -> None:
+    from vgrpo.bench.command import bench
+    from vgrpo.bench.race import BenchConfig
+
+    description = "Race algorithms on the sprites world, taking turns in one process. Goes on where it was stopped."
+    bench(_parse(BenchConfig, args, prog="vgrpo bench", description=description))
+
+
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "train": _train,
     "sample": _sample,
     "eval": _eval,
     "report": _report,
     "pretrain": _pretrain,
+    "bench": _bench,
 }
