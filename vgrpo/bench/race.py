@@ -2,6 +2,7 @@
 machine hits all alike; the evaluations in between cost a method nothing."""
 
 import json
+import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ class Lane:
     seconds: float = 0.0
     nfe: int = 0
     phases: dict[str, float] = field(default_factory=dict)
-    next_eval: float = 0.0
+    last_eval: float = -math.inf  # the first evaluation comes before any step
 
 
 def race(config: BenchConfig, entries: dict[str, Config]) -> Path:
@@ -70,11 +71,11 @@ def race(config: BenchConfig, entries: dict[str, Config]) -> Path:
         lanes = [_open_lane(config, name, entry, seed, done) for name, entry in entries.items()]
         while any(lane.seconds < config.seconds for lane in lanes):
             for lane in (lane for lane in lanes if lane.seconds < config.seconds):
-                if lane.seconds >= lane.next_eval:
+                if lane.seconds >= lane.last_eval + config.eval_seconds:
                     _evaluate(lane, judge, config, path, console)
                 _step(lane)
         for lane in lanes:
-            if lane.seconds >= lane.next_eval:
+            if lane.seconds > lane.last_eval:
                 _evaluate(lane, judge, config, path, console)
     return path
 
@@ -87,7 +88,7 @@ def _open_lane(config: BenchConfig, name: str, entry: Config, seed: int, done: l
     if past:
         last = past[-1]
         lane.seconds, lane.nfe, lane.phases = last["seconds"], last["nfe"], last["phases"]
-        lane.next_eval = lane.seconds + config.eval_seconds
+        lane.last_eval = lane.seconds
     return lane
 
 
@@ -116,7 +117,7 @@ def _evaluate(lane: Lane, judge: "_Judge", config: BenchConfig, path: Path, cons
     checkpoint.save(lane.run.state_dict(), lane.run.folder / "checkpoints", lane.run.iteration)
     with path.open("a") as file:  # after the checkpoint: what is written can be gone on with
         file.write(json.dumps(record) + "\n")
-    lane.next_eval = lane.seconds + config.eval_seconds
+    lane.last_eval = lane.seconds
     console.print(
         f"seed {lane.seed}  {lane.seconds:5.0f}s  {lane.name:22} strict {scores['strict']:.3f}  {scores['reward']:.3f}"
     )

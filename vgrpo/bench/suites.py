@@ -1,4 +1,4 @@
-"""What is compared: named settings on top of one recipe. Model, prompts, group size, reward and evaluation are the same for all."""
+"""What is compared: named settings on top of one recipe. Model, prompts, group size, reward and evaluation are the same."""
 
 from dataclasses import replace
 from typing import Any

@@ -5,6 +5,7 @@ import math
 import statistics
 from collections import defaultdict
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,8 @@ def read_curves(path: Path) -> dict[str, dict[int, Curve]]:
 
 
 def first_reach(curve: Curve, target: float, axis: str) -> float:
-    """Where along `axis` a curve first reaches the target strict score, between evaluations by a straight line; inf if never."""
-    for before, after in zip(curve, curve[1:], strict=False):
+    """Where along `axis` a curve first reaches a strict score, between evaluations by a straight line; inf if never."""
+    for before, after in pairwise(curve):
         if after["strict"] >= target:
             rise = after["strict"] - before["strict"]
             share = (target - before["strict"]) / rise if rise > 0 else 1.0
@@ -99,9 +100,8 @@ def markdown(path: Path) -> str:
     for s in summaries:
         times = " | ".join(_number(s.reach[gain]["seconds"], 0) for gain in TARGET_GAINS)
         interval = "" if math.isnan(s.interval) else f" ± {s.interval:.3f}"
-        lines.append(
-            f"| {s.method} | {s.num_seeds} | {s.final:.3f}{interval} | {s.best:.3f} | {times} | {s.diversity:.2f} | {s.drift:.2f} |"
-        )
+        final = f"{s.final:.3f}{interval} | {s.best:.3f}"
+        lines.append(f"| {s.method} | {s.num_seeds} | {final} | {times} | {s.diversity:.2f} | {s.drift:.2f} |")
     lines += [
         "",
         "| method | seconds per iteration: rollout | reward | update | NFE to +0.10 | steps to +0.10 |",
