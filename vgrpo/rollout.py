@@ -1,5 +1,7 @@
 """Drawing images: for training (groups with named noise), for evaluation and for `vgrpo sample`."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -69,7 +71,7 @@ def draw_groups(
     rows = [(group, member) for group in range(len(prompts)) for member in range(group_size)]
     noise = torch.stack([named_noise(policy, *seed, "noise", g, 0 if share_noise else m) for g, m in rows])
     repeated = [prompts[group] for group, _ in rows]
-    kind = {"guidance": guidance, "num_steps": num_steps, "shift": shift, "batch_size": batch_size}
+    kind: dict[str, Any] = {"guidance": guidance, "num_steps": num_steps, "shift": shift, "batch_size": batch_size}
     if path_sampler is None:
         (latents, images), path = draw_images(policy, repeated, noise, solver=solver, **kind), None
     else:

@@ -79,7 +79,7 @@ class Batch:
     """Everything an update reads, one row per image: where to query the network, conditions, advantages [B], group ids
     [B], whose reward came back [B] (bool)."""
 
-    probes: "Probes | Path"
+    probes: Any  # Probes, or a Path
     cond: Cond
     advantage: Tensor
     group: Tensor

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vgrpo.models import Policy
-from vgrpo.objectives.base import Objective, WeightSet
+from vgrpo.objectives.base import Baselines, Objective, WeightSet
 from vgrpo.types import Batch, Cond, Metrics, Path, Probes
 
 
@@ -52,7 +52,7 @@ def backward(
     for rows, chunk in zip(_slices(batch, micro_batch_size), chunks(batch, micro_batch_size), strict=True):
         v = velocities(policy, chunk.probes, chunk.cond, guidance)
         known = {name: value[rows] for name, value in base.items()}
-        loss, metrics = objective.loss(v, {"old": v.detach()} | known, chunk)
+        loss, metrics = objective.loss(v, _with_current(v, known), chunk)
         (torch.where(chunk.valid, loss, 0.0).sum() / num_valid).backward()
         collected.append(metrics | {"loss": loss.detach()})
     return {name: torch.cat([metrics[name] for metrics in collected]) for name in collected[0]}
@@ -69,11 +69,18 @@ def _coupled_backward(
     """The exact gradient of a loss that couples images, in chunks: all velocities without gradient, the loss's derivative by
     them, then one chunk after another again, back-propagating that derivative."""
     v = frozen_velocities(policy, batch, guidance, micro_batch_size).requires_grad_()
-    loss, metrics = objective.loss(v, {"old": v.detach()} | base, batch)
+    loss, metrics = objective.loss(v, _with_current(v, base), batch)
     (torch.where(batch.valid, loss, 0.0).sum() / max(1, int(batch.valid.sum()))).backward()
+    assert v.grad is not None
     for rows, chunk in zip(_slices(batch, micro_batch_size), chunks(batch, micro_batch_size), strict=True):
         velocities(policy, chunk.probes, chunk.cond, guidance).backward(v.grad[rows])
     return metrics | {"loss": loss.detach()}
+
+
+def _with_current(v: Tensor, base: Baselines) -> dict[WeightSet, Tensor]:
+    """The baselines; where "old" is left out, it is the current answer."""
+    known: dict[WeightSet, Tensor] = {"old": v.detach()}
+    return known | dict(base)
 
 
 def _slices(batch: Batch, size: int | None) -> list[slice]:

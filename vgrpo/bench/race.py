@@ -146,9 +146,10 @@ class _Judge:
 
     def __call__(self, run: Run) -> dict[str, float]:
         if self.base is None:
-            run.policy.module.disable_adapters()
+            network: Any = run.policy.module
+            network.disable_adapters()
             self.base = self._draw(run)[1]
-            run.policy.module.enable_adapters()
+            network.enable_adapters()
         with run.average.active():
             prompts, latents, images = self._draw(run)
         scores = score(images, prompts)

@@ -32,7 +32,7 @@ def method(objective: Objective, lr: float, *, num_steps: int = 8, num_minibatch
     )
 
 
-EULER = {"solver": "euler"}
+EULER: dict[str, Any] = {"solver": "euler"}
 
 METHODS: dict[str, Config] = {
     "vgrpo": method(VGRPO(), 3e-4),
