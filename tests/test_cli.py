@@ -38,6 +38,7 @@ def fails(capsys, line):
         ("train --objective.num-probes 50", ["num_probes=50", "num_timesteps=40"]),
         ("train --objective.ratio-clip 2", ["ratio_clip=2", "(0, 1)"]),
         ("train --objective.soft-clip -1", ["soft_clip=-1", "above 0"]),
+        ("train --objective mixgrop", ["unknown objective 'mixgrop': did you mean mixgrpo"]),
         ("train --model {tmp}", ["not a diffusers pipeline"]),
         ("train --lora.targets to_z --output-dir {tmp}/run", ["'to_z' matches no linear layer"]),
         ("train --resume", ["--resume: name the run"]),
@@ -99,3 +100,15 @@ def test_train_then_sample_eval_and_report(tmp_path):
     page = (run / "report.html").read_text()
     assert page.count("data:image/png;base64,") == 4
     assert "http" not in page.replace("http-equiv", "")
+
+
+def test_any_algorithm_runs_and_its_config_repeats_it(tmp_path):
+    line = f"train sprites --objective mixgrpo --objective.num-window-steps 2 --output-dir {tmp_path}/run {QUICK}"
+    assert main(line.split()) == 0
+    saved = (tmp_path / "run/config.yaml").read_text()
+    assert "name: mixgrpo" in saved
+    assert "num_window_steps: 2" in saved
+    assert main(f"train {tmp_path}/run/config.yaml --output-dir {tmp_path}/again".split()) == 0
+    first, again = (json.loads((tmp_path / name / "metrics.jsonl").read_text()) for name in ("run", "again"))
+    assert first["grad_norm"] == again["grad_norm"]
+    assert first["nfe/train"] == 2

@@ -7,10 +7,13 @@ from conftest import PROMPTS
 from vgrpo.config import LoraConfig
 from vgrpo.models import make_policy
 from vgrpo.models.lora import add_lora
-from vgrpo.objectives import VGRPO
-from vgrpo.update import Batch, backward, minibatches, old_velocities
+from vgrpo.objectives import OBJECTIVES, VGRPO
+from vgrpo.objectives.path import PathObjective
+from vgrpo.types import Batch
+from vgrpo.update import backward, frozen_velocities, minibatches
 from vgrpo.weights import AverageWeights, merged, trainable
 
+FORWARD = [kind for kind in OBJECTIVES.values() if not issubclass(kind, PathObjective)]
 GROUP = torch.tensor([0, 0, 1, 1, 2, 2, 3, 3])
 
 
@@ -51,25 +54,33 @@ def assert_same(a, b, **tolerance):
     assert max(g.abs().max() for g in a.values()) > 1e-6
 
 
-@pytest.mark.parametrize("guidance", [1.0, 2.0])
+@pytest.mark.parametrize(
+    ("objective", "guidance"),
+    [
+        (VGRPO(num_probes=2), 2.0),
+        *((kind(num_probes=2), 1.0) for kind in OBJECTIVES.values() if not issubclass(kind, PathObjective)),
+    ],
+    ids=lambda value: getattr(type(value), "__name__", value),
+)
 @pytest.mark.parametrize("size", [1, 3, 8])
-def test_chunked_gradient_is_the_whole_gradient(policy, size, guidance):
-    objective = VGRPO(num_probes=2)
+def test_chunked_gradient_is_the_whole_gradient(policy, size, objective, guidance):
     batch = make_batch(policy, objective)
-    backward(policy, objective, batch, None, guidance, None)
+    shape = (8, 2, *policy.latent_shape)
+    base = {name: torch.randn(shape) for name in objective.baselines}
+    backward(policy, objective, batch, base, guidance, None)
     whole = gradients(policy)
-    backward(policy, objective, batch, None, guidance, size)
-    assert_same(whole, gradients(policy), rtol=1e-3, atol=1e-6)
+    backward(policy, objective, batch, base, guidance, size)
+    assert_same(whole, gradients(policy), rtol=1e-3, atol=2e-6)
 
 
 def test_shards_add_up_to_the_whole(policy):
     objective = VGRPO(num_probes=2)
     batch = make_batch(policy, objective)
-    backward(policy, objective, batch, None, 1.0, None)
+    backward(policy, objective, batch, {}, 1.0, None)
     whole = gradients(policy)
     for part in minibatches(batch, 4, 2):
         assert len(part) == 4
-        backward(policy, objective, part, None, 1.0, None)
+        backward(policy, objective, part, {}, 1.0, None)
     halves = gradients(policy)
     assert_same(whole, {name: grad / 2 for name, grad in halves.items()}, rtol=1e-3, atol=1e-6)
 
@@ -77,11 +88,11 @@ def test_shards_add_up_to_the_whole(policy):
 @pytest.mark.parametrize("objective", [VGRPO(num_probes=2), VGRPO(num_probes=2, ratio_clip=0.02, kl_weight=0.3)])
 def test_skipping_the_old_forwards_leaves_the_gradient_as_it_is(policy, objective):
     batch = make_batch(policy, objective)
-    old = old_velocities(policy, batch, 1.0, 4)
-    metrics = backward(policy, objective, batch, old, 1.0, 4)
+    old = frozen_velocities(policy, batch, 1.0, 4)
+    metrics = backward(policy, objective, batch, {"old": old}, 1.0, 4)
     assert (metrics["ratio"] == 1).all()
     with_old = gradients(policy)
-    backward(policy, objective, batch, None, 1.0, 4)
+    backward(policy, objective, batch, {}, 1.0, 4)
     without = gradients(policy)
     assert all(torch.equal(with_old[name], without[name]) for name in with_old)
 
@@ -89,9 +100,9 @@ def test_skipping_the_old_forwards_leaves_the_gradient_as_it_is(policy, objectiv
 def test_failed_images_are_left_out_of_the_gradient(policy):
     objective = VGRPO(num_probes=2, kl_weight=0.3)
     valid = torch.tensor([True] * 6 + [False] * 2)
-    backward(policy, objective, make_batch(policy, objective, valid), None, 1.0, None)
+    backward(policy, objective, make_batch(policy, objective, valid), {}, 1.0, None)
     masked = gradients(policy)
-    backward(policy, objective, make_batch(policy, objective)[:6], None, 1.0, None)
+    backward(policy, objective, make_batch(policy, objective)[:6], {}, 1.0, None)
     assert_same(masked, gradients(policy), rtol=1e-3, atol=1e-6)
 
 

@@ -1,4 +1,4 @@
-"""The command line: `vgrpo train | sample | eval | report | pretrain`."""
+"""The command line: `vgrpo train | sample | eval | report | pretrain | bench`."""
 
 import difflib
 import sys
@@ -13,6 +13,7 @@ USAGE = """vgrpo: online reinforcement learning for text-to-image diffusion and 
   vgrpo eval [...]                                       score a model on held-out prompts
   vgrpo report RUN_DIR                                   rebuild a run's report.html
   vgrpo pretrain sprites [...]                           train the bundled model from nothing
+  vgrpo bench [--suite methods] [...]                    race algorithms on the bundled model
 
 `vgrpo COMMAND --help` explains every option. Start with: vgrpo train sprites
 """
@@ -55,6 +56,7 @@ def _train(args: list[str]) -> None:
     import dataclasses
 
     from vgrpo.config import Config, load_yaml
+    from vgrpo.objectives import objective_class
     from vgrpo.recipes import RECIPES
 
     resume = "--resume" in args
@@ -70,16 +72,40 @@ def _train(args: list[str]) -> None:
         near = difflib.get_close_matches(name, RECIPES, n=1)
         hint = f"did you mean {near[0]}? " if near else ""
         raise ValueError(f"no recipe {name!r}: {hint}Recipes are {', '.join(RECIPES)}; or give the path of a config.yaml")
+    args, algorithm = _take_option(args, "--objective")
+    if algorithm is not None:
+        default = dataclasses.replace(default, objective=objective_class(algorithm)())
     description = (
         "Fine-tune a model on a reward. Settings: a recipe's (sprites, sd3) or a config.yaml's, then these options. "
-        "--resume goes on with the run in --output-dir."
+        "--objective NAME chooses the algorithm (vgrpo; docs/objectives.md lists the others), whose settings are then "
+        "--objective.X. --resume goes on with the run in --output-dir."
     )
-    config = _parse(Config, args, prog="vgrpo train [RECIPE | run.yaml]", description=description, default=default)
+    kind = dataclasses.make_dataclass(  # the options of the chosen algorithm instead of those of all
+        "Config", [("objective", type(default.objective), default.objective)], bases=(Config,), frozen=True, kw_only=True
+    )
+    prog = "vgrpo train [RECIPE | run.yaml]"
+    config = _cast(Config, _parse(kind, args, prog=prog, description=description, default=_cast(kind, default)))
     if resume and config.output_dir is None:
         raise ValueError("--resume: name the run, by --output-dir or by its config.yaml")
     from vgrpo.trainer import train
 
     train(config, resume=resume)
+
+
+def _cast(kind: Any, config: Any) -> Any:
+    import dataclasses
+
+    return kind(**{field.name: getattr(config, field.name) for field in dataclasses.fields(config)})
+
+
+def _take_option(args: list[str], name: str) -> tuple[list[str], str | None]:
+    """Take `name VALUE` or `name=VALUE` out of the arguments."""
+    for index, arg in enumerate(args):
+        if arg == name and index + 1 < len(args):
+            return args[:index] + args[index + 2 :], args[index + 1]
+        if arg.startswith(f"{name}="):
+            return args[:index] + args[index + 1 :], arg.removeprefix(f"{name}=")
+    return args, None
 
 
 def _sample(args: list[str]) -> None:
@@ -113,10 +139,19 @@ def _pretrain(args: list[str]) -> None:
     pretrain(_parse(PretrainConfig, args, prog="vgrpo pretrain sprites", description=description))
 
 
+def _bench(args: list[str]) -> None:
+    from vgrpo.bench.command import bench
+    from vgrpo.bench.race import BenchConfig
+
+    description = "Race algorithms on the sprites world, taking turns in one process. Goes on where it was stopped."
+    bench(_parse(BenchConfig, args, prog="vgrpo bench", description=description))
+
+
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "train": _train,
     "sample": _sample,
     "eval": _eval,
     "report": _report,
     "pretrain": _pretrain,
+    "bench": _bench,
 }

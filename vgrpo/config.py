@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 import yaml
 
 from vgrpo.advantage import Advantages
-from vgrpo.objectives import VGRPO
+from vgrpo.objectives import VGRPO, Objective, objective_class, objective_name
 from vgrpo.samplers import Solver
 
 T = TypeVar("T")
@@ -149,7 +149,7 @@ class Config:
     tensorboard: bool = False
     """Also write TensorBoard events (pip install "vgrpo[tensorboard]")."""
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
-    objective: VGRPO = field(default_factory=VGRPO)
+    objective: Objective = field(default_factory=VGRPO)
     advantage: Advantages = field(default_factory=Advantages)
     update: UpdateConfig = field(default_factory=UpdateConfig)
     lora: LoraConfig = field(default_factory=LoraConfig)
@@ -181,7 +181,10 @@ def to_dict(config: Any) -> dict[str, Any]:
             return [plain(item) for item in value]
         return str(value) if isinstance(value, Path) else value
 
-    return plain(dataclasses.asdict(config))
+    values = plain(dataclasses.asdict(config))
+    if isinstance(config, Config):
+        values["objective"] = {"name": objective_name(config.objective)} | values["objective"]
+    return values
 
 
 def from_dict(cls: type[T], values: dict[str, Any], where: str = "") -> T:
@@ -207,8 +210,11 @@ def _typed(kind: Any, value: Any, where: str) -> Any:
     if origin is Literal:
         require(value in args, f"{where}={value!r}: must be one of {', '.join(map(repr, args))}")
         return value
-    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+    if isinstance(kind, type) and (dataclasses.is_dataclass(kind) or kind is Objective):
         require(isinstance(value, dict), f"{where}={value!r}: must be a mapping of settings")
+        if kind is Objective:
+            value = dict(value)
+            kind = objective_class(value.pop("name", "vgrpo"))
         return from_dict(kind, value, f"{where}.")
     if origin is tuple:
         require(isinstance(value, list | tuple), f"{where}={value!r}: must be a list")

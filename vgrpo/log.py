@@ -15,12 +15,16 @@ from torch import Tensor
 
 from vgrpo.advantage import group_moments
 from vgrpo.config import Config
-from vgrpo.types import Rollout
-from vgrpo.update import Batch
+from vgrpo.types import Batch, Rollout
 
 
 def summarise(
-    rollout: Rollout, rewards: Tensor, batch: Batch, steps: Sequence[dict[str, Tensor]], clock: Sequence[float]
+    rollout: Rollout,
+    rewards: Tensor,
+    batch: Batch,
+    steps: Sequence[dict[str, Tensor]],
+    clock: Sequence[float],
+    reward_names: Sequence[str],
 ) -> dict[str, float]:
     """One line of metrics.jsonl. Rewards [B, R]; `clock` holds the times before and after each of three phases."""
     seconds = dict(zip(("rollout", "reward", "update"), (b - a for a, b in pairwise(clock)), strict=True))
@@ -46,12 +50,14 @@ def summarise(
         "images_per_second": len(rewards) / (clock[-1] - clock[0]),
     }
     if rewards.shape[1] > 1:
-        line |= {f"reward/{i}/mean": column.nanmean().item() for i, column in enumerate(rewards.unbind(1))}
-        line |= {f"reward/{i}/std": column[~column.isnan()].std().item() for i, column in enumerate(rewards.unbind(1))}
+        for name, column in zip(reward_names, rewards.unbind(1), strict=True):
+            line[f"reward/{name}/mean"] = column.nanmean().item()
+            line[f"reward/{name}/std"] = column[~column.isnan()].std().item()
     ratio = torch.cat([step["ratio"] for step in steps])
     line |= {"ratio/mean": ratio.mean().item(), "ratio/min": ratio.min().item(), "ratio/max": ratio.max().item()}
-    for name in ("clip_share", "kl", "loss"):
-        line[name] = torch.cat([step[name] for step in steps]).mean().item()
+    for name in ("clip_share", "kl", "loss"):  # an algorithm without a clip has no share to report
+        if name in steps[0]:
+            line[name] = torch.cat([step[name] for step in steps]).mean().item()
     return line
 
 

@@ -1,13 +1,16 @@
 """Drawing images: for training (groups with named noise), for evaluation and for `vgrpo sample`."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from vgrpo import flow
 from vgrpo.models import Policy
 from vgrpo.samplers import SAMPLERS, Solver, num_evaluations
+from vgrpo.sde import PathSampler
 from vgrpo.seeds import generator
-from vgrpo.types import Cond, Prompt, Rollout
+from vgrpo.types import Cond, Path, Prompt, Rollout
 from vgrpo.weights import merged
 
 
@@ -60,21 +63,21 @@ def draw_groups(
     guidance: float,
     shift: float,
     batch_size: int | None,
+    path_sampler: PathSampler | None = None,
+    share_noise: bool = False,
 ) -> Rollout:
-    """`group_size` images of every prompt. The noise of an image is named by `seed`, its group and its place in it."""
+    """`group_size` images of every prompt. The noise of an image is named by `seed`, its group and its place in it (or, if
+    shared, by its group). A `path_sampler` takes the solver's place and keeps its stochastic steps."""
     rows = [(group, member) for group in range(len(prompts)) for member in range(group_size)]
-    noise = torch.stack([named_noise(policy, *seed, "noise", group, member) for group, member in rows])
+    noise = torch.stack([named_noise(policy, *seed, "noise", g, 0 if share_noise else m) for g, m in rows])
     repeated = [prompts[group] for group, _ in rows]
-    latents, images = draw_images(
-        policy,
-        repeated,
-        noise,
-        solver=solver,
-        num_steps=num_steps,
-        guidance=guidance,
-        shift=shift,
-        batch_size=batch_size,
-    )
+    kind: dict[str, Any] = {"guidance": guidance, "num_steps": num_steps, "shift": shift, "batch_size": batch_size}
+    if path_sampler is None:
+        (latents, images), path = draw_images(policy, repeated, noise, solver=solver, **kind), None
+    else:
+        shape = (num_steps, *noise.shape[1:])
+        steps = torch.stack([torch.randn(shape, generator=generator(*seed, "steps", g, m)) for g, m in rows])
+        latents, images, path = _draw_paths(policy, repeated, noise, steps.to(noise.device), path_sampler, **kind)
     return Rollout(
         prompts=repeated,
         group=torch.tensor([group for group, _ in rows], device=latents.device),
@@ -82,5 +85,39 @@ def draw_groups(
         cond=policy.encode([prompt.text for prompt in repeated]),
         images=images,
         num_groups=len(prompts),
-        nfe=num_evaluations(solver, num_steps) * (1 if guidance == 1 else 2),
+        nfe=(path_sampler.num_evaluations(num_steps) if path_sampler else num_evaluations(solver, num_steps))
+        * (1 if guidance == 1 else 2),
+        path=path,
     )
+
+
+@torch.no_grad()
+def _draw_paths(
+    policy: Policy,
+    prompts: list[Prompt],
+    noise: Tensor,
+    step_noise: Tensor,
+    sampler: PathSampler,
+    *,
+    num_steps: int,
+    guidance: float,
+    shift: float,
+    batch_size: int | None,
+) -> tuple[Tensor, Tensor, Path]:
+    """Latents, images and stochastic steps. Adapters are not merged: a step's likelihood is compared with one under the
+    training forward, so both must round alike."""
+    cond = policy.encode([prompt.text for prompt in prompts])
+    size = batch_size or len(prompts)
+    parts = []
+    for start in range(0, len(prompts), size):
+        part = cond[start : start + size]
+
+        def velocity(x: Tensor, t: float, part: Cond = part) -> Tensor:
+            return policy.velocity(x, x.new_full((len(x),), t), part, guidance)
+
+        chunk = slice(start, start + size)
+        parts.append(sampler(velocity, noise[chunk], flow.schedule(num_steps, shift), step_noise[chunk]))
+    latents = torch.cat([x_0 for x_0, _ in parts])
+    images = torch.cat([policy.decode(x_0) for x_0, _ in parts])
+    columns = {name: torch.cat([getattr(path, name) for _, path in parts]) for name in ("x", "x_next", "t", "t_next")}
+    return latents, images, Path(**columns)

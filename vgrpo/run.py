@@ -2,6 +2,7 @@
 
 import os
 import time
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,14 @@ from vgrpo.config import Config, save_yaml
 from vgrpo.images import to_pil
 from vgrpo.models import Policy, load_pipeline, make_policy, model_folder
 from vgrpo.models.lora import add_lora, save_lora
+from vgrpo.objectives.base import Objective, WeightSet
 from vgrpo.prompts import PromptSource, evaluation_prompts, from_list, training_prompts
 from vgrpo.rewards import Reward, RewardError, load_reward, score_images
 from vgrpo.rollout import draw_images, named_noise
 from vgrpo.seeds import seed_of
 from vgrpo.types import Prompt
 from vgrpo.update import Optimizer
-from vgrpo.weights import AverageWeights, trainable
+from vgrpo.weights import AverageWeights, WeightCopy, trainable
 
 
 @dataclass(kw_only=True)
@@ -35,7 +37,28 @@ class Run:
     eval_prompts: list[Prompt]
     optimizer: Optimizer
     average: AverageWeights
+    copies: dict[WeightSet, WeightCopy]
     iteration: int = 0
+
+    @property
+    def old_is_current(self) -> bool:
+        """Whether the first step's behaviour weights are the current ones, so that `v_old` needs no forward: one step per
+        rollout and no lag."""
+        return self.config.update.num_minibatches * self.config.update.num_epochs == 1 and "old" not in self.copies
+
+    def weights(self, name: WeightSet) -> AbstractContextManager[None]:
+        """Other weights in the model for a while. "old" without a copy are the current ones."""
+        return self.copies[name].active() if name in self.copies else nullcontext()
+
+    def move_old_weights(self) -> None:
+        decay = self.config.objective.old_decay(self.iteration)
+        if "old" in self.copies and decay is not None:
+            self.copies["old"].blend(decay)
+
+    @property
+    def reward_names(self) -> list[str]:
+        names = [getattr(reward, "__name__", type(reward).__name__) for reward in self.rewards]
+        return [name if names.count(name) == 1 else f"{name}.{index}" for index, name in enumerate(names)]
 
     @property
     def reward_weights(self) -> list[float]:
@@ -50,6 +73,7 @@ class Run:
             "average_steps": self.average.num_steps,
             "optimizer": self.optimizer.inner.state_dict(),
             "optimizer_steps": self.optimizer.num_steps,
+            "old": self.copies["old"].values if "old" in self.copies else None,
         }
 
     @torch.no_grad()
@@ -58,6 +82,8 @@ class Run:
         for name, parameter in trainable(self.policy.module).items():
             parameter.copy_(state["weights"][name])
             self.average.values[name].copy_(state["average"][name])
+            if "old" in self.copies:
+                self.copies["old"].values[name].copy_(state["old"][name])
         self.average.num_steps = state["average_steps"]
         self.optimizer.inner.load_state_dict(state["optimizer"])
         self.optimizer.num_steps = state["optimizer_steps"]
@@ -110,6 +136,7 @@ def start_run(
         eval_prompts=held_out,
         optimizer=_make_optimizer(policy, config, average),
         average=average,
+        copies=_copies(policy, config.objective),
     )
     if resume:
         run.load_state_dict(checkpoint.load_latest(folder / "checkpoints"))
@@ -170,6 +197,14 @@ def _make_trainable(policy: Policy, config: Config) -> None:
         add_lora(policy.module, config.lora, seed_of(config.seed, "lora"))
     for parameter in trainable(policy.module).values():
         parameter.data = parameter.data.float()
+
+
+def _copies(policy: Policy, objective: Objective) -> dict[WeightSet, WeightCopy]:
+    """The weight sets that an algorithm needs beside the current one, all equal to the start."""
+    names: list[WeightSet] = [name for name in objective.baselines if name == "ref"]
+    if objective.old_decay(0) is not None:
+        names.append("old")
+    return {name: WeightCopy(policy.module) for name in names}
 
 
 def _make_optimizer(policy: Policy, config: Config, average: AverageWeights) -> Optimizer:

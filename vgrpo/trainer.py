@@ -16,12 +16,13 @@ from vgrpo import checkpoint
 from vgrpo.config import Config
 from vgrpo.evaluate import evaluate, write_eval
 from vgrpo.log import RunLog, summarise
+from vgrpo.objectives.base import WeightSet
 from vgrpo.report import write_report
 from vgrpo.rewards import Reward, RewardError, score_images
 from vgrpo.rollout import draw_groups
 from vgrpo.run import Run, save_samples, start_run
-from vgrpo.types import Prompt, Rollout
-from vgrpo.update import Batch, backward, minibatches, old_velocities
+from vgrpo.types import Batch, Prompt, Rollout
+from vgrpo.update import backward, frozen_velocities, minibatches
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,17 +80,20 @@ def iterate(run: Run) -> dict[str, float]:
     config, seed = run.config, (run.config.seed, "iteration", run.iteration)
     clock = [time.perf_counter()]
 
-    rollout = draw_groups(
-        run.policy,
-        run.prompts(run.iteration, config.rollout.num_prompts),
-        *seed,
-        group_size=config.rollout.group_size,
-        solver=config.rollout.solver,
-        num_steps=config.rollout.num_steps,
-        guidance=config.rollout.guidance,
-        shift=config.rollout.shift,
-        batch_size=config.rollout.batch_size,
-    )
+    with run.weights("old"):
+        rollout = draw_groups(
+            run.policy,
+            run.prompts(run.iteration, config.rollout.num_prompts),
+            *seed,
+            group_size=config.rollout.group_size,
+            solver=config.rollout.solver,
+            num_steps=config.rollout.num_steps,
+            guidance=config.rollout.guidance,
+            shift=config.rollout.shift,
+            batch_size=config.rollout.batch_size,
+            path_sampler=config.objective.path_sampler(*seed),
+            share_noise=config.objective.shares_initial_noise,
+        )
     clock.append(time.perf_counter())
 
     rewards = torch.stack([score_images(reward, rollout.images, rollout.prompts) for reward in run.rewards], 1)
@@ -97,9 +101,11 @@ def iterate(run: Run) -> dict[str, float]:
 
     batch = make_batch(run, rollout, rewards.to(rollout.latents.device), *seed)
     steps = update(run, batch, rollout.num_groups)
+    run.move_old_weights()
     clock.append(time.perf_counter())
 
-    return summarise(rollout, rewards, batch, steps, clock) | {"iteration": run.iteration, **_nfe(config, rollout)}
+    line = summarise(rollout, rewards, batch, steps, clock, run.reward_names)
+    return line | {"iteration": run.iteration, **_nfe(run, rollout, batch)}
 
 
 def make_batch(run: Run, rollout: Rollout, rewards: Tensor, *seed: int | str) -> Batch:
@@ -109,7 +115,7 @@ def make_batch(run: Run, rollout: Rollout, rewards: Tensor, *seed: int | str) ->
     valid = ~rewards.isnan().any(1)
     rewards = torch.where(valid[:, None], rewards, torch.nan)
     return Batch(
-        probes=config.objective.probes(rollout.latents, rollout.group, *seed),
+        probes=config.objective.probes(rollout.latents, rollout.group, *seed, path=rollout.path),
         cond=rollout.cond,
         advantage=torch.where(valid, config.advantage(rewards, weights, rollout.group, rollout.num_groups), 0.0),
         group=rollout.group,
@@ -121,22 +127,31 @@ def update(run: Run, batch: Batch, num_groups: int) -> list[dict[str, Tensor]]:
     """The optimiser steps of one rollout; returns the per-image metrics of each, and its gradient norm."""
     config, size, guidance = run.config.update, run.config.update.micro_batch_size, run.config.rollout.guidance
     parts = minibatches(batch, num_groups, config.num_minibatches)
-    on_policy = config.num_minibatches * config.num_epochs == 1
-    v_old = [None if on_policy else old_velocities(run.policy, part, guidance, size) for part in parts]
+    needed = [name for name in run.config.objective.baselines if not (name == "old" and run.old_is_current)]
+    bases: list[dict[WeightSet, Tensor]] = [{} for _ in parts]
+    for name in needed:
+        with run.weights(name):
+            for part, base in zip(parts, bases, strict=True):
+                base[name] = frozen_velocities(run.policy, part, guidance, size)
     steps = []
     for _ in range(config.num_epochs):
-        for part, old in zip(parts, v_old, strict=True):
-            metrics = backward(run.policy, run.config.objective, part, old, guidance, size)
+        for part, base in zip(parts, bases, strict=True):
+            metrics = backward(run.policy, run.config.objective, part, base, guidance, size)
             steps.append(metrics | {"grad_norm": torch.tensor(run.optimizer.step())})
     return steps
 
 
-def _nfe(config: Config, rollout: Rollout) -> dict[str, int]:
+def _nfe(run: Run, rollout: Rollout, batch: Batch) -> dict[str, int]:
     """Network evaluations per image of an iteration."""
+    config = run.config
     branches = 1 if config.rollout.guidance == 1 else 2
-    num_old = 0 if config.update.num_minibatches * config.update.num_epochs == 1 else config.objective.num_probes
-    forwards = config.objective.num_probes * config.update.num_epochs
-    return {"nfe/rollout": rollout.nfe, "nfe/old": num_old * branches, "nfe/train": forwards * branches}
+    forwards = branches * batch.probes.times().shape[1]
+    num_baselines = sum(not (name == "old" and run.old_is_current) for name in config.objective.baselines)
+    return {
+        "nfe/rollout": rollout.nfe,
+        "nfe/old": forwards * num_baselines,
+        "nfe/train": forwards * config.update.num_epochs,
+    }
 
 
 def _evaluate(run: Run, log: RunLog, name: str) -> dict[str, Any]:

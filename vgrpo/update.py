@@ -10,35 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from vgrpo.models import Policy
-from vgrpo.objectives import Objective
-from vgrpo.types import Cond, Metrics, Probes
+from vgrpo.objectives.base import Baselines, Objective, WeightSet
+from vgrpo.types import Batch, Cond, Metrics, Path, Probes
 
 
-@dataclass(frozen=True, kw_only=True)
-class Batch:
-    """Everything an update reads, one row per image: probes, conditions, advantages [B], group ids [B], whose reward
-    came back [B] (bool)."""
-
-    probes: Probes
-    cond: Cond
-    advantage: Tensor
-    group: Tensor
-    valid: Tensor
-
-    def __getitem__(self, rows: Tensor | slice) -> "Batch":
-        return Batch(
-            probes=self.probes[rows],
-            cond=self.cond[rows],
-            advantage=self.advantage[rows],
-            group=self.group[rows],
-            valid=self.valid[rows],
-        )
-
-    def __len__(self) -> int:
-        return len(self.advantage)
-
-
-def velocities(policy: Policy, probes: Probes, cond: Cond, guidance: float) -> Tensor:
+def velocities(policy: Policy, probes: Probes | Path, cond: Cond, guidance: float) -> Tensor:
     """v [B, K, *D] at every probe, in one forward."""
     x_t, t = probes.x_t(), probes.times()
     num_images, num_probes = t.shape
@@ -47,39 +23,73 @@ def velocities(policy: Policy, probes: Probes, cond: Cond, guidance: float) -> T
 
 
 @torch.no_grad()
-def old_velocities(policy: Policy, batch: Batch, guidance: float, micro_batch_size: int | None) -> list[Tensor]:
-    """v under the behaviour weights, one tensor per chunk. The chunks are those of `backward`, because a network's
+def frozen_velocities(policy: Policy, batch: Batch, guidance: float, micro_batch_size: int | None) -> Tensor:
+    """v [B, K, *D] under the weights now in the model. The chunks are those of `backward`, because a network's
     low-precision output can depend on the shape of its batch and the first ratio must be exactly 1."""
-    return [velocities(policy, chunk.probes, chunk.cond, guidance) for chunk in chunks(batch, micro_batch_size)]
+    parts = [velocities(policy, chunk.probes, chunk.cond, guidance) for chunk in chunks(batch, micro_batch_size)]
+    return torch.cat(parts)
 
 
 def backward(
     policy: Policy,
     objective: Objective,
     batch: Batch,
-    v_old: list[Tensor] | None,
+    base: dict[WeightSet, Tensor],
     guidance: float,
     micro_batch_size: int | None,
 ) -> Metrics:
     """Add the gradient of the mean loss over the batch's valid images; returns per-image metrics [B].
 
-    The batch is cut into chunks of `micro_batch_size` images (None: one chunk). An image's loss does not depend on other
-    images and is divided by the count over the whole batch, so the sum over chunks is the exact gradient. Without `v_old`
-    the step is the first after the rollout: old and current weights are the same and the old forward is not needed.
+    The batch is cut into chunks of `micro_batch_size` images (None: one chunk). An image's loss is divided by the count over
+    the whole batch, so the sum over chunks is the exact gradient; where losses couple images, see `_coupled_backward`.
+    `base` holds velocities under other weights. Without "old" in it the step is the first after the rollout: old and current
+    weights are the same and the old forward is not needed.
     """
+    if objective.couples_images and micro_batch_size is not None and micro_batch_size < len(batch):
+        return _coupled_backward(policy, objective, batch, base, guidance, micro_batch_size)
     num_valid = max(1, int(batch.valid.sum()))
     collected: list[Metrics] = []
-    for index, chunk in enumerate(chunks(batch, micro_batch_size)):
+    for rows, chunk in zip(_slices(batch, micro_batch_size), chunks(batch, micro_batch_size), strict=True):
         v = velocities(policy, chunk.probes, chunk.cond, guidance)
-        loss, metrics = objective.loss(v, v.detach() if v_old is None else v_old[index], chunk.probes, chunk.advantage)
+        known = {name: value[rows] for name, value in base.items()}
+        loss, metrics = objective.loss(v, _with_current(v, known), chunk)
         (torch.where(chunk.valid, loss, 0.0).sum() / num_valid).backward()
         collected.append(metrics | {"loss": loss.detach()})
     return {name: torch.cat([metrics[name] for metrics in collected]) for name in collected[0]}
 
 
-def chunks(batch: Batch, size: int | None) -> Iterator[Batch]:
+def _coupled_backward(
+    policy: Policy,
+    objective: Objective,
+    batch: Batch,
+    base: dict[WeightSet, Tensor],
+    guidance: float,
+    micro_batch_size: int,
+) -> Metrics:
+    """The exact gradient of a loss that couples images, in chunks: all velocities without gradient, the loss's derivative by
+    them, then one chunk after another again, back-propagating that derivative."""
+    v = frozen_velocities(policy, batch, guidance, micro_batch_size).requires_grad_()
+    loss, metrics = objective.loss(v, _with_current(v, base), batch)
+    (torch.where(batch.valid, loss, 0.0).sum() / max(1, int(batch.valid.sum()))).backward()
+    assert v.grad is not None
+    for rows, chunk in zip(_slices(batch, micro_batch_size), chunks(batch, micro_batch_size), strict=True):
+        velocities(policy, chunk.probes, chunk.cond, guidance).backward(v.grad[rows])
+    return metrics | {"loss": loss.detach()}
+
+
+def _with_current(v: Tensor, base: Baselines) -> dict[WeightSet, Tensor]:
+    """The baselines; where "old" is left out, it is the current answer."""
+    known: dict[WeightSet, Tensor] = {"old": v.detach()}
+    return known | dict(base)
+
+
+def _slices(batch: Batch, size: int | None) -> list[slice]:
     size = size or len(batch)
-    return (batch[start : start + size] for start in range(0, len(batch), size))
+    return [slice(start, start + size) for start in range(0, len(batch), size)]
+
+
+def chunks(batch: Batch, size: int | None) -> Iterator[Batch]:
+    return (batch[rows] for rows in _slices(batch, size))
 
 
 def minibatches(batch: Batch, num_groups: int, count: int) -> list[Batch]:

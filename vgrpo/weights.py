@@ -12,20 +12,16 @@ def trainable(module: nn.Module) -> dict[str, nn.Parameter]:
     return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
 
 
-class AverageWeights:
-    """An exponential moving average of the trainable parameters, stepped once per optimiser step.
+class WeightCopy:
+    """The trainable parameters as they were, or a slow version of them."""
 
-    The decay is min(decay, (1 + n) / (10 + n)) after n steps, so that a short run is not held back by its start.
-    """
-
-    def __init__(self, module: nn.Module, decay: float) -> None:
-        self.module, self.decay, self.num_steps = module, decay, 0
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
         self.values = {name: parameter.detach().clone() for name, parameter in trainable(module).items()}
 
     @torch.no_grad()
-    def step(self) -> None:
-        self.num_steps += 1
-        decay = min(self.decay, (1 + self.num_steps) / (10 + self.num_steps))
+    def blend(self, decay: float) -> None:
+        """Become `decay * self + (1 - decay) * current`."""
         for name, parameter in trainable(self.module).items():
             self.values[name].lerp_(parameter, 1 - decay)
 
@@ -39,6 +35,21 @@ class AverageWeights:
             yield
         finally:
             _assign(parameters, own)
+
+
+class AverageWeights(WeightCopy):
+    """An exponential moving average of the trainable parameters, stepped once per optimiser step.
+
+    The decay is min(decay, (1 + n) / (10 + n)) after n steps, so that a short run is not held back by its start.
+    """
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        super().__init__(module)
+        self.decay, self.num_steps = decay, 0
+
+    def step(self) -> None:
+        self.num_steps += 1
+        self.blend(min(self.decay, (1 + self.num_steps) / (10 + self.num_steps)))
 
 
 @contextmanager

@@ -1,24 +1,70 @@
 """Algorithms: one file each, a frozen dataclass of hyper-parameters with two pure functions."""
 
-from typing import Protocol
+import difflib
 
-from torch import Tensor
-
+from vgrpo.dotted import load_dotted
+from vgrpo.objectives.awm import AWM
+from vgrpo.objectives.base import Objective
+from vgrpo.objectives.crd import CRD
+from vgrpo.objectives.dance_grpo import DanceGRPO
+from vgrpo.objectives.dgpo import DGPO
+from vgrpo.objectives.diffusion_nft import DiffusionNFT
+from vgrpo.objectives.flow_grpo import FlowGRPO
+from vgrpo.objectives.fpo import FPO
+from vgrpo.objectives.mix_grpo import MixGRPO
+from vgrpo.objectives.rwr import RWR
+from vgrpo.objectives.sft import SFT
 from vgrpo.objectives.vgrpo import VGRPO
-from vgrpo.types import Metrics, Probes
 
-__all__ = ["VGRPO", "Objective"]
+__all__ = [
+    "AWM",
+    "CRD",
+    "DGPO",
+    "FPO",
+    "OBJECTIVES",
+    "RWR",
+    "SFT",
+    "VGRPO",
+    "DanceGRPO",
+    "DiffusionNFT",
+    "FlowGRPO",
+    "MixGRPO",
+    "Objective",
+    "objective_class",
+    "objective_name",
+]
+
+OBJECTIVES: dict[str, type[Objective]] = {
+    "vgrpo": VGRPO,
+    "fpo": FPO,
+    "diffusionnft": DiffusionNFT,
+    "awm": AWM,
+    "dgpo": DGPO,
+    "crd": CRD,
+    "flowgrpo": FlowGRPO,
+    "dancegrpo": DanceGRPO,
+    "mixgrpo": MixGRPO,
+    "rwr": RWR,
+    "sft": SFT,
+}
 
 
-class Objective(Protocol):
-    """Where to query the velocity, and what the answers are worth. No model, config, rank or logger inside."""
+def objective_class(name: str) -> type[Objective]:
+    """An algorithm by name, or your own as `module:Class`. Raises ValueError, naming the nearest."""
+    if ":" in name:
+        found = load_dotted(name, "objective")
+        if not (isinstance(found, type) and issubclass(found, Objective)):
+            raise ValueError(f"objective {name!r} does not derive from vgrpo.objectives.Objective, as an algorithm must")
+        return found
+    if name not in OBJECTIVES:
+        near = difflib.get_close_matches(name, OBJECTIVES, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(OBJECTIVES)}"
+        raise ValueError(f"unknown objective {name!r}: {hint} Your own is given as my_file:MyObjective.")
+    return OBJECTIVES[name]
 
-    @property
-    def num_probes(self) -> int:
-        """K, the training forwards per image."""
 
-    def probes(self, x_0: Tensor, group: Tensor, *seed: int | str) -> Probes:
-        """Points to query for final latents x_0 [B, *D] with group ids [B]."""
-
-    def loss(self, v: Tensor, v_old: Tensor, probes: Probes, advantage: Tensor) -> tuple[Tensor, Metrics]:
-        """Loss of each image [B] from velocities [B, K, *D] and advantages [B], and metrics per image."""
+def objective_name(objective: Objective) -> str:
+    """What `objective_class` finds it by."""
+    kind = type(objective)
+    known = {value: name for name, value in OBJECTIVES.items()}
+    return known.get(kind, f"{kind.__module__}:{kind.__qualname__}")

@@ -6,7 +6,7 @@ estimate is what makes or breaks the method; three techniques tame it, each with
 group, stratified t, and x-prediction with self-normalisation. Deviations: errors are means over the latent's dimensions, not
 sums, as clip ranges of about 1e-2 presuppose.
 
-Dimensions: B images, K probes per image (N_MC in the paper), P sets of pairs, D latent dimensions.
+Dimensions: B images, K probes per image (N_MC in the paper), D latent dimensions.
 """
 
 from dataclasses import dataclass
@@ -17,12 +17,13 @@ from torch import Tensor
 
 from vgrpo import flow
 from vgrpo.advantage import soft_clip
-from vgrpo.seeds import generator
-from vgrpo.types import Metrics, Probes
+from vgrpo.objectives.base import Baselines, Objective
+from vgrpo.probes import draw_probes, independent, stratified
+from vgrpo.types import Batch, Metrics, Path, Probes
 
 
 @dataclass(frozen=True, kw_only=True)
-class VGRPO:
+class VGRPO(Objective):
     """Hyper-parameters of V-GRPO. The defaults are the paper's on-policy setting."""
 
     num_probes: int = 4
@@ -60,31 +61,18 @@ class VGRPO:
             raise ValueError(f"objective.kl_weight={self.kl_weight}: must not be negative; 0 turns the penalty off")
         flow.schedule(self.num_timesteps, self.shift)
 
-    def probes(self, x_0: Tensor, group: Tensor, *seed: int | str) -> Probes:
-        """Pairs for final latents x_0 [B, *D] with group ids [B]. `seed` names the draw; the result for a group does not
-        depend on which other groups are present."""
-        if self.share_pairs == "none":
-            keys: list[int | str] = [f"{g}.{i}" for g, i in zip(group.tolist(), _rank_in_group(group), strict=True)]
-        else:
-            keys = group.tolist() if self.share_pairs == "group" else [0] * len(group)
-        sets = {key: index for index, key in enumerate(dict.fromkeys(keys))}
-        draws = [self._draw(tuple(x_0.shape[1:]), *seed, "pairs", key) for key in sets]
-        return Probes(
-            x_0=x_0.float(),
-            pair=torch.tensor([sets[key] for key in keys], device=x_0.device),
-            t=torch.stack([t for t, _ in draws]).to(x_0.device),
-            eps=torch.stack([eps for _, eps in draws]).to(x_0.device),
+    def probes(self, x_0: Tensor, group: Tensor, *seed: int | str, path: Path | None = None) -> Probes:
+        """Pairs for final latents x_0 [B, *D] with group ids [B]."""
+        draw = stratified if self.stratified else independent
+        return draw_probes(
+            x_0,
+            group,
+            *seed,
+            draw_times=draw(self.num_probes, self.num_timesteps, self.shift),
+            num_probes=self.num_probes,
+            times=self.share_pairs,
+            noise=self.share_pairs,
         )
-
-    def _draw(self, shape: tuple[int, ...], *seed: int | str) -> tuple[Tensor, Tensor]:
-        """One set of pairs: t [K] and eps [K, *D]."""
-        rng = generator(*seed)
-        times = flow.schedule(self.num_timesteps, self.shift)[:-1]  # t = 0 adds no noise and has nothing to predict
-        u = torch.rand(self.num_probes, generator=rng, dtype=torch.float64)
-        edges = torch.arange(self.num_probes + 1) * self.num_timesteps // self.num_probes
-        # Chunk j holds the points from edges[j] up to edges[j + 1].
-        index = edges[:-1] + (u * edges.diff()).long() if self.stratified else (u * self.num_timesteps).long()
-        return times[index].float(), torch.randn(self.num_probes, *shape, generator=rng)
 
     def surrogate(self, v: Tensor, probes: Probes) -> Tensor:
         """What stands for log pi(o | c): minus the denoising error, [B], from velocities v [B, K, *D]."""
@@ -101,12 +89,13 @@ class VGRPO:
             squared = squared / absolute.detach().clamp(min=1e-5)
         return -squared.mean(1)
 
-    def loss(self, v: Tensor, v_old: Tensor, probes: Probes, advantage: Tensor) -> tuple[Tensor, Metrics]:
-        """The loss of each image, [B], from current and old velocities [B, K, *D] and advantages [B]; per-image metrics.
+    def loss(self, v: Tensor, base: Baselines, batch: Batch) -> tuple[Tensor, Metrics]:
+        """The loss of each image, [B], from current and old velocities [B, K, *D]; per-image metrics.
 
-        In the first on-policy step `v_old` is `v.detach()`: the ratio is 1 and the gradient that of the advantage-weighted
-        denoising loss.
+        In the first on-policy step the old velocities are `v.detach()`: the ratio is 1 and the gradient that of the
+        advantage-weighted denoising loss.
         """
+        probes, advantage, v_old = batch.probes, batch.advantage, base["old"]
         if self.soft_clip is not None:
             advantage = soft_clip(advantage, self.soft_clip)
         s, s_old = self.surrogate(v, probes), self.surrogate(v_old.detach(), probes)
@@ -121,13 +110,3 @@ class VGRPO:
         kl = (t * (v.float() - v_old.detach().float())).square().flatten(1).mean(1)  # x_0 predictions differ by t (v - v_old)
         metrics = {"ratio": ratio, "clip_share": clipped, "kl": kl, "surrogate": s_old}
         return loss + self.kl_weight * kl, {name: value.detach() for name, value in metrics.items()}
-
-
-def _rank_in_group(group: Tensor) -> list[int]:
-    """How many earlier rows belong to the same group, for each row."""
-    seen: dict[int, int] = {}
-    ranks = []
-    for key in group.tolist():
-        ranks.append(seen.get(key, 0))
-        seen[key] = ranks[-1] + 1
-    return ranks

@@ -1,14 +1,12 @@
 """Rewards: a reward is a function (images [B, 3, H, W] in [0, 1], prompts) -> [B]. Named ones live here, one file each."""
 
 import difflib
-import importlib
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from vgrpo.dotted import load_dotted
 from vgrpo.types import Prompt
 
 Reward = Callable[[Tensor, list[Prompt]], Tensor]
@@ -28,16 +26,9 @@ def load_reward(name: str) -> Reward:
         near = difflib.get_close_matches(name, NAMED, n=1)
         hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(NAMED)}"
         raise ValueError(f"unknown reward {name!r}: {hint} Your own is given as my_file:my_reward.")
-    module_name, function_name = NAMED.get(name, name).split(":", 1)
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        raise ValueError(f"reward {name!r}: {error}; is {module_name}.py in this folder or installed?") from error
-    function = getattr(module, function_name, None)
+    function = load_dotted(NAMED.get(name, name), "reward")
     if not callable(function):
-        raise ValueError(f"reward {name!r}: {module_name} has no function {function_name}")
+        raise ValueError(f"reward {name!r} is a {type(function).__name__}; it must be a function (images, prompts) -> [B]")
     return function
 
 

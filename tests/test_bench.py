@@ -1,0 +1,67 @@
+"""The race, on the bundled model in its shortest form, and the summary's arithmetic."""
+
+import json
+import math
+
+import pytest
+
+from vgrpo.bench.command import choose
+from vgrpo.bench.race import BenchConfig
+from vgrpo.bench.summary import first_reach, markdown, summarise_all
+from vgrpo.cli import main
+
+
+def point(seconds, strict, **more):
+    phases = {"rollout": seconds / 2, "reward": 0.0, "update": seconds / 2}
+    rest = {"iteration": int(seconds), "nfe": int(seconds * 100), "steps": int(seconds), "reward": strict, "phases": phases}
+    return {"seconds": seconds, "strict": strict, "diversity": 1.0, "drift": seconds / 100, **rest, **more}
+
+
+def test_the_first_crossing_is_interpolated():
+    curve = [point(0, 0.3), point(10, 0.34), point(20, 0.44), point(30, 0.40)]
+    assert first_reach(curve, 0.39, "seconds") == pytest.approx(15)
+    assert first_reach(curve, 0.39, "nfe") == pytest.approx(1500)
+    assert first_reach(curve, 0.5, "seconds") == math.inf
+
+
+def test_summary_of_two_methods(tmp_path):
+    path = tmp_path / "results.jsonl"
+    fast = {seed: [point(0, 0.3), point(10, 0.3 + gain)] for seed, gain in enumerate((0.2, 0.22, 0.24))}
+    slow = {seed: [point(0, 0.3), point(20, 0.42)] for seed in range(3)}
+    with path.open("w") as file:
+        for method, seeds in (("slow", slow), ("fast", fast)):
+            for seed, curve in seeds.items():
+                for at in curve:
+                    file.write(json.dumps(at | {"method": method, "seed": seed}) + "\n")
+    first, second = summarise_all(path)
+    assert (first.method, first.num_seeds) == ("fast", 3)
+    assert first.final == pytest.approx(0.52)
+    assert first.interval == pytest.approx(4.3027 * 0.02 / math.sqrt(3), rel=1e-3)  # Student's t, two degrees of freedom
+    assert first.reach[0.1]["seconds"] == pytest.approx(10 * 0.1 / 0.22)
+    assert second.reach[0.2]["seconds"] == math.inf
+    assert second.seconds_per_iteration["update"] == pytest.approx(0.5)
+    assert "never" in markdown(path)
+
+
+def test_smoke_suite_races_and_resumes(tmp_path):
+    line = (
+        f"bench --suite smoke --seeds 0 --seconds 2 --eval-seconds 1000 --num-prompts 14 --num-images 2 --output-dir {tmp_path}"
+    )
+    assert main(line.split()) == 0
+    records = [json.loads(entry) for entry in (tmp_path / "results.jsonl").read_text().splitlines()]
+    assert {record["method"] for record in records} == {"vgrpo", "mixgrpo", "diffusionnft"}
+    assert all(record["strict"] <= record["reward"] + 1e-6 for record in records)
+    assert records[0]["drift"] == pytest.approx(0, abs=1e-3)  # the base itself
+    assert records[0]["diversity"] > 0.1
+    for name in ("summary.md", "curves.png", "end.png"):
+        assert (tmp_path / name).stat().st_size > 100
+    assert main(line.split()) == 0  # nothing is left to do, so nothing is run again
+    assert len((tmp_path / "results.jsonl").read_text().splitlines()) == len(records)
+
+
+def test_a_grid_of_learning_rates_makes_entries():
+    entries = choose(BenchConfig(suite="smoke", only=("vgrpo",), lr=(1e-4, 3e-4)))
+    assert list(entries) == ["vgrpo lr 0.0001", "vgrpo lr 0.0003"]
+    assert entries["vgrpo lr 0.0001"].update.lr == 1e-4
+    with pytest.raises(ValueError, match="--suite smok: did you mean 'smoke'"):
+        choose(BenchConfig(suite="smok"))

@@ -1,0 +1,1 @@
+"""Algorithms side by side on the embedded world: `vgrpo bench`."""

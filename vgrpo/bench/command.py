@@ -1,0 +1,46 @@
+"""`vgrpo bench`: race, tables, plots."""
+
+import difflib
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+from vgrpo.bench.race import BenchConfig, race
+from vgrpo.bench.suites import SUITES
+from vgrpo.config import Config
+
+T = TypeVar("T")
+
+
+def bench(config: BenchConfig) -> Path:
+    """Run a suite and write results.jsonl, summary.md and plots; returns the folder. Raises ValueError for unknown names."""
+    entries = choose(config)
+    from vgrpo.bench.plots import plot
+    from vgrpo.bench.summary import markdown
+
+    results = race(config, entries)
+    (config.output_dir / "summary.md").write_text(markdown(results))
+    plot(results, config.output_dir)
+    print(f"{config.output_dir}/summary.md, curves.png, end.png")
+    return config.output_dir
+
+
+def choose(config: BenchConfig) -> dict[str, Config]:
+    """The suite's entries, narrowed by `only` and spread over `lr`."""
+    suite = _known(config.suite, SUITES, "--suite")
+    entries = {name: _known(name, suite, "--only") for name in config.only or suite}
+    if not config.lr:
+        return entries
+    return {
+        f"{name} lr {rate:g}": replace(entry, update=replace(entry.update, lr=rate))
+        for name, entry in entries.items()
+        for rate in config.lr
+    }
+
+
+def _known(name: str, table: dict[str, T], option: str) -> T:
+    if name not in table:
+        near = difflib.get_close_matches(name, table, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(table)}"
+        raise ValueError(f"{option} {name}: {hint}")
+    return table[name]

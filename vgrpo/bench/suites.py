@@ -1,0 +1,76 @@
+"""What is compared: named settings on top of one recipe. Model, prompts, group size, reward and evaluation are the same."""
+
+from dataclasses import replace
+from typing import Any
+
+from vgrpo.config import Config
+from vgrpo.objectives import (
+    AWM,
+    CRD,
+    DGPO,
+    FPO,
+    RWR,
+    SFT,
+    VGRPO,
+    DanceGRPO,
+    DiffusionNFT,
+    FlowGRPO,
+    MixGRPO,
+    Objective,
+)
+from vgrpo.recipes.sprites import SPRITES
+
+
+def method(objective: Objective, lr: float, *, num_steps: int = 8, num_minibatches: int = 1, **rollout: Any) -> Config:
+    """The main job's recipe with another algorithm, its learning rate (constant, so that no schedule favours a run's length)
+    and what its rollouts need."""
+    return replace(
+        SPRITES,
+        objective=objective,
+        rollout=replace(SPRITES.rollout, num_steps=num_steps, **rollout),
+        update=replace(SPRITES.update, lr=lr, lr_schedule="constant", num_minibatches=num_minibatches),
+    )
+
+
+EULER: dict[str, Any] = {"solver": "euler"}
+
+METHODS: dict[str, Config] = {
+    "vgrpo": method(VGRPO(), 3e-4),
+    "fpo": method(FPO(prediction="v"), 3e-4),
+    "mixgrpo": method(MixGRPO(), 3e-4, num_steps=12, num_minibatches=4),
+    "dancegrpo": method(DanceGRPO(), 3e-4, num_steps=12, num_minibatches=4),
+    "flowgrpo": method(FlowGRPO(), 3e-4, num_steps=10, num_minibatches=2),
+    "diffusionnft": method(DiffusionNFT(), 3e-4, num_steps=6, solver="heun"),
+    "awm": method(AWM(), 3e-4, num_steps=14, **EULER),
+    "dgpo": method(DGPO(), 3e-4),
+    "crd": method(CRD(), 3e-4),
+    "rwr": method(RWR(), 3e-4),
+    "sft": method(SFT(), 3e-4),
+}
+
+ABLATION: dict[str, Config] = {
+    "vgrpo": method(VGRPO(), 3e-4),
+    "pairs not shared": method(VGRPO(share_pairs="none"), 3e-4),
+    "pairs shared by all": method(VGRPO(share_pairs="batch"), 3e-4),
+    "t not stratified": method(VGRPO(stratified=False), 3e-4),
+    "not normalised": method(VGRPO(self_normalize=False), 3e-4),
+    "none of the three": method(VGRPO(share_pairs="none", stratified=False, self_normalize=False), 3e-4),
+    "v-prediction": method(VGRPO(prediction="v"), 3e-4),
+    "eps-prediction": method(VGRPO(prediction="eps"), 3e-4),
+    **{f"{n} pairs": method(VGRPO(num_probes=n), 3e-4) for n in (1, 2, 8)},
+    "no soft clip": method(VGRPO(soft_clip=None), 3e-4),
+    "4 steps, no control": method(VGRPO(soft_clip=None), 3e-4, num_minibatches=4),
+    "4 steps, soft clip": method(VGRPO(), 3e-4, num_minibatches=4),
+    "4 steps, ratio clip": method(VGRPO(soft_clip=None, ratio_clip=0.02), 3e-4, num_minibatches=4),
+    "4 steps, KL": method(VGRPO(soft_clip=None, kl_weight=0.3), 3e-4, num_minibatches=4),
+    "4 steps, all three": method(VGRPO(ratio_clip=0.02, kl_weight=0.3), 3e-4, num_minibatches=4),
+    "Euler, 8 steps": method(VGRPO(), 3e-4, **EULER),
+    "Heun, 4 steps": method(VGRPO(), 3e-4, num_steps=4, solver="heun"),
+    **{f"{n} solver steps": method(VGRPO(), 3e-4, num_steps=n) for n in (5, 12, 16)},
+}
+
+SUITES: dict[str, dict[str, Config]] = {
+    "methods": METHODS,
+    "ablation": ABLATION,
+    "smoke": {name: METHODS[name] for name in ("vgrpo", "mixgrpo", "diffusionnft")},
+}

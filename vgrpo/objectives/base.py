@@ -1,0 +1,63 @@
+"""What an algorithm is: where to query the velocity, and what the answers are worth. No model, config, rank or logger."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+from torch import Tensor
+
+from vgrpo import flow
+from vgrpo.sde import PathSampler
+from vgrpo.types import Batch, Metrics, Path, Probes
+
+WeightSet = Literal["old", "ref"]
+Baselines = Mapping[WeightSet, Tensor]  # velocities [B, K, *D] under other weights, without gradient
+
+
+class Objective(ABC):
+    """An algorithm: a frozen dataclass of hyper-parameters that derives from this, with two pure functions."""
+
+    couples_images: ClassVar[bool] = False
+    """Whether the loss of an image depends on other images of its minibatch."""
+
+    @property
+    def baselines(self) -> tuple[WeightSet, ...]:
+        """Which other weights' velocities the loss reads: the behaviour policy's ("old"), the untrained model's ("ref")."""
+        return ("old",)
+
+    def old_decay(self, iteration: int) -> float | None:
+        """After an iteration the behaviour weights, which draw the rollouts, become `decay * old + (1 - decay) * current`.
+        None: they are always the current ones and no copy is kept."""
+        return None
+
+    shares_initial_noise: ClassVar[bool] = False
+    """Whether the images of a group start from the same noise."""
+
+    def path_sampler(self, *seed: int | str) -> PathSampler | None:
+        """The stochastic sampler that an iteration's rollout needs, in place of the run's solver. None: any solver will do."""
+        return None
+
+    @abstractmethod
+    def probes(self, x_0: Tensor, group: Tensor, *seed: int | str, path: Path | None = None) -> Probes | Path:
+        """Points to query for final latents x_0 [B, *D] with group ids [B], and the steps that led there, if kept."""
+
+    @abstractmethod
+    def loss(self, v: Tensor, base: Baselines, batch: Batch) -> tuple[Tensor, Metrics]:
+        """Loss of each image [B] from velocities [B, K, *D], and metrics per image. Of the metrics, "ratio" compares the
+        image's likelihood (or what stands for it) with that under "old", and "surrogate" is its logarithm."""
+
+
+def velocity_error(v: Tensor, probes: Probes) -> Tensor:
+    """The flow-matching loss of every probe, [B, K]: the mean over the latent's dimensions of (v - (eps - x_0))^2."""
+    target = flow.velocity_target(probes.x_0[:, None], probes.noise())
+    return (v.float() - target).square().flatten(2).mean(2)
+
+
+def distance(v: Tensor, other: Tensor) -> Tensor:
+    """Mean squared distance of two velocities [B, K, *D], per image [B]."""
+    return (v.float() - other.float()).square().flatten(1).mean(1)
+
+
+def check(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)

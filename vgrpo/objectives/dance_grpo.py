@@ -1,0 +1,47 @@
+"""DanceGRPO (arXiv:2505.07818): a constant diffusion, one starting noise per group, a random share of each image's steps.
+
+Deviations: the last step is deterministic, so that the image is x_0_hat as in the original, and is left out of training; no
+best-of-n selection of images.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from vgrpo.objectives.base import check
+from vgrpo.objectives.path import PathObjective
+from vgrpo.sde import DanceKernel, Kernel, PathSampler
+from vgrpo.seeds import generator
+from vgrpo.types import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class DanceGRPO(PathObjective):
+    """Hyper-parameters of DanceGRPO."""
+
+    shares_initial_noise: ClassVar[bool] = True
+
+    noise: float = 0.3
+    ratio_clip: float = 1e-4
+    step_share: float = 0.6
+    """Share of an image's stochastic steps that are trained on."""
+
+    def __post_init__(self) -> None:
+        check(self.noise > 0, f"objective.noise={self.noise}: must be above 0, or no step has a likelihood")
+        check(0 < self.ratio_clip < 1, f"objective.ratio_clip={self.ratio_clip}: must lie in (0, 1), about 1e-4")
+        check(0 < self.step_share <= 1, f"objective.step_share={self.step_share}: must lie in (0, 1]; the paper's is 0.6")
+
+    @property
+    def kernel_step(self) -> Kernel:
+        return DanceKernel(noise=self.noise)
+
+    def path_sampler(self, *seed: int | str) -> PathSampler:
+        return PathSampler(kernel=self.kernel_step, window=lambda num_steps: range(max(1, num_steps - 1)))
+
+    def probes(self, x_0: Tensor, group: Tensor, *seed: int | str, path: Path | None = None) -> Path:
+        whole = super().probes(x_0, group, *seed, path=path)
+        count = max(1, round(self.step_share * whole.t.shape[1]))
+        order = torch.rand(whole.t.shape, generator=generator(*seed, "steps")).argsort(1)[:, :count]
+        return whole.select_steps(order.sort(1).values.to(whole.t.device))
