@@ -18,23 +18,27 @@ import torch
 from vgrpo.recipes import RECIPES
 from vgrpo.run import Run, start_run
 from vgrpo.trainer import iterate
-from vgrpo.weights import trainable
+from vgrpo.weights import merged, trainable
 
 
 def bare(run: Run) -> float:
     """The network's work of one iteration and nothing else; returns seconds."""
     config, policy = run.config, run.policy
     num_images = config.rollout.num_prompts * config.rollout.group_size
-    num_rows = num_images * config.objective.num_probes
+    num_rows = round(config.update.keep_share * num_images) * config.objective.num_probes
     x = torch.randn(num_images, *policy.latent_shape)
     cond = policy.encode(["a red heart"] * num_images)
     x_train = torch.randn(num_rows, *policy.latent_shape)
     cond_train = policy.encode(["a red heart"] * num_rows)
     t, t_train = torch.rand(num_images), torch.rand(num_rows)
     started = time.perf_counter()
-    with torch.no_grad():
+    with torch.no_grad(), merged(policy.module):
         for _ in range(config.rollout.num_steps):
             policy.velocity(x, t, cond)
+    with torch.no_grad():
+        for name in config.objective.baselines:
+            if not (name == "old" and run.old_is_current):
+                policy.velocity(x_train, t_train, cond_train)
     policy.velocity(x_train, t_train, cond_train).float().square().mean().backward()
     seconds = time.perf_counter() - started
     for parameter in trainable(policy.module).values():

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from vgrpo.advantage import Advantages, group_moments, soft_clip
+from vgrpo.advantage import Advantages, extremes, group_moments, soft_clip
 
 GROUP = torch.tensor([0, 0, 0, 1, 1, 1])
 
@@ -60,3 +60,14 @@ def test_moments_of_an_empty_group_are_zero():
     mean, std = group_moments(torch.tensor([1.0, 3.0]), torch.tensor([1, 1]), 3)
     assert mean.tolist() == [0, 2, 0]
     assert std.tolist() == [0, 1, 0]
+
+
+def test_the_extremes_of_every_group_are_kept_and_centred():
+    group = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1])
+    advantage = torch.tensor([0.1, -2.0, 0.5, 0.0, 1.0, 0.2, -0.3, 0.9])
+    rows, values = extremes(advantage, group, 0.5)
+    assert rows.tolist() == [1, 2, 4, 6]
+    assert values.tolist() == pytest.approx([-1.25, 1.25, 0.65, -0.65])
+    rows, values = extremes(advantage, group, 1.0)
+    assert rows.tolist() == list(range(8))
+    assert values[:4].sum().abs() < 1e-6

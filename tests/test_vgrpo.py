@@ -107,6 +107,19 @@ def test_on_policy_gradient_is_the_weighted_denoising_gradient():
     assert torch.allclose(gradient(objective, probes, v, v, advantage), expected, atol=1e-7)
 
 
+def test_distance_to_the_untrained_model_is_that_of_the_x_predictions():
+    objective = VGRPO(soft_clip=None, ref_weight=0.7)
+    probes, v, v_ref, advantage = make(objective)
+    v = v.detach()
+    batch = Batch(probes=probes, cond=None, advantage=advantage, group=GROUP, valid=torch.ones(5, dtype=torch.bool))
+    loss, _ = objective.loss(v, {"old": v, "ref": v_ref}, batch)
+    x_new, x_ref = (flow.predict_x_0(probes.x_t(), w, probes.times()) for w in (v, v_ref))
+    expected = -advantage + 0.7 * (x_new - x_ref).square().flatten(1).mean(1)
+    assert torch.allclose(loss, expected, atol=1e-5)
+    assert objective.baselines == ("old", "ref")
+    assert VGRPO().baselines == ("old",)
+
+
 def test_clip_stops_the_gradient_only_where_it_would_go_further():
     objective = VGRPO(ratio_clip=0.01, soft_clip=None)
     probes, v, v_old, _ = make(objective)

@@ -56,6 +56,21 @@ def group_moments(values: Tensor, group: Tensor, num_groups: int) -> tuple[Tenso
     return mean.to(values.dtype), std.to(values.dtype)
 
 
+def extremes(advantage: Tensor, group: Tensor, share: float) -> tuple[Tensor, Tensor]:
+    """The best and the worst images of every group: rows, in order, of `share` of each group (at least one pair), half of them
+    from either end, and their advantages, centred again. Without centring the pushes away from bad images no longer cancel
+    those towards good ones, and training diverges."""
+    rows, values = [], []
+    for g in group.unique():
+        members = (group == g).nonzero()[:, 0]
+        order = members[advantage[members].argsort(stable=True)]
+        half = max(1, round(share * len(members) / 2))
+        kept = torch.cat([order[:half], order[-half:]]).unique()
+        rows.append(kept)
+        values.append(advantage[kept] - advantage[kept].mean())
+    return torch.cat(rows), torch.cat(values)
+
+
 def soft_clip(advantage: Tensor, eta: float) -> Tensor:
     """`eta tanh(A / eta)`: the identity near 0, never beyond eta (V-GRPO, arXiv:2604.23380)."""
     return eta * torch.tanh(advantage / eta)

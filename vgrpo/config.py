@@ -84,6 +84,8 @@ class UpdateConfig:
     """Optimiser steps per pass over a rollout, each on whole groups."""
     num_epochs: int = 1
     """Passes over a rollout. With one minibatch and one epoch training is on-policy."""
+    keep_share: float = 1.0
+    """Share of every group that is trained on, its best and its worst images; 1 is all, less is cheaper."""
     micro_batch_size: int | None = None
     """Images per forward and backward; None is all. Changes memory, not the gradient."""
 
@@ -91,6 +93,7 @@ class UpdateConfig:
         require(self.lr > 0, f"update.lr={self.lr}: the learning rate must be above 0")
         for name in ("num_minibatches", "num_epochs"):
             require(getattr(self, name) >= 1, f"update.{name}={getattr(self, name)}: must be at least 1")
+        require(0 < self.keep_share <= 1, f"update.keep_share={self.keep_share}: must lie in (0, 1]; 1 trains on every image")
         require(
             self.micro_batch_size is None or self.micro_batch_size >= 1,
             f"update.micro_batch_size={self.micro_batch_size}: must be at least 1; None is the whole minibatch",

@@ -29,11 +29,10 @@ def summarise(
     """One line of metrics.jsonl. Rewards [B, R]; `clock` holds the times before and after each of three phases."""
     seconds = dict(zip(("rollout", "reward", "update"), (b - a for a, b in pairwise(clock)), strict=True))
     valid = rewards[~rewards.isnan().any(1)]
-    group = batch.group.cpu()
-    _, group_std = group_moments(rewards.nanmean(1), group, rollout.num_groups)
+    _, group_std = group_moments(rewards.nanmean(1), rollout.group.cpu(), rollout.num_groups)
     # Minibatches hold whole groups in order, so the first pass over them lists the rows in order.
     surrogate = torch.cat([step["surrogate"].cpu() for step in steps])[: len(batch)]
-    surrogate_mean, surrogate_std = group_moments(surrogate, group, rollout.num_groups)
+    surrogate_mean, surrogate_std = group_moments(surrogate, batch.group.cpu(), rollout.num_groups)
     scale = surrogate.mean().abs().clamp(min=1e-12)
     line = {
         "reward/mean": valid.mean().item(),

@@ -4,6 +4,7 @@ One iteration is `rollout -> rewards -> advantages -> probes -> optimiser steps`
 or reward is at work.
 """
 
+import dataclasses
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from vgrpo import checkpoint
+from vgrpo.advantage import extremes
 from vgrpo.config import Config
 from vgrpo.evaluate import evaluate, write_eval
 from vgrpo.log import RunLog, summarise
@@ -114,13 +116,17 @@ def make_batch(run: Run, rollout: Rollout, rewards: Tensor, *seed: int | str) ->
     weights = rewards.new_tensor(config.reward_weights or [1.0] * rewards.shape[1])
     valid = ~rewards.isnan().any(1)
     rewards = torch.where(valid[:, None], rewards, torch.nan)
-    return Batch(
+    batch = Batch(
         probes=config.objective.probes(rollout.latents, rollout.group, *seed, path=rollout.path),
         cond=rollout.cond,
         advantage=torch.where(valid, config.advantage(rewards, weights, rollout.group, rollout.num_groups), 0.0),
         group=rollout.group,
         valid=valid,
     )
+    if config.update.keep_share < 1:
+        rows, centred = extremes(batch.advantage, batch.group, config.update.keep_share)
+        batch = dataclasses.replace(batch[rows], advantage=centred)
+    return batch
 
 
 def update(run: Run, batch: Batch, num_groups: int) -> list[dict[str, Tensor]]:
@@ -141,11 +147,11 @@ def update(run: Run, batch: Batch, num_groups: int) -> list[dict[str, Tensor]]:
     return steps
 
 
-def _nfe(run: Run, rollout: Rollout, batch: Batch) -> dict[str, int]:
+def _nfe(run: Run, rollout: Rollout, batch: Batch) -> dict[str, float]:
     """Network evaluations per image of an iteration."""
     config = run.config
     branches = 1 if config.rollout.guidance == 1 else 2
-    forwards = branches * batch.probes.times().shape[1]
+    forwards = branches * batch.probes.times().shape[1] * len(batch) / len(rollout.prompts)
     num_baselines = sum(not (name == "old" and run.old_is_current) for name in config.objective.baselines)
     return {
         "nfe/rollout": rollout.nfe,

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from vgrpo.config import Config
+from vgrpo.config import Config, RolloutConfig, UpdateConfig
 from vgrpo.objectives import (
     AWM,
     CRD,
@@ -22,13 +22,13 @@ from vgrpo.recipes.sprites import SPRITES
 
 
 def method(objective: Objective, lr: float, *, num_steps: int = 8, num_minibatches: int = 1, **rollout: Any) -> Config:
-    """The main job's recipe with another algorithm, its learning rate (constant, so that no schedule favours a run's length)
-    and what its rollouts need."""
+    """The main job's model, adapter and reward under another algorithm, with its learning rate (constant, so that no schedule
+    favours a run's length) and what its rollouts need. None of the main job's own shortcuts."""
     return replace(
         SPRITES,
         objective=objective,
-        rollout=replace(SPRITES.rollout, num_steps=num_steps, **rollout),
-        update=replace(SPRITES.update, lr=lr, lr_schedule="constant", num_minibatches=num_minibatches),
+        rollout=RolloutConfig(num_prompts=16, group_size=16, num_steps=num_steps, **rollout),
+        update=UpdateConfig(lr=lr, num_minibatches=num_minibatches),
     )
 
 

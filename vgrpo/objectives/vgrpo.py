@@ -17,7 +17,7 @@ from torch import Tensor
 
 from vgrpo import flow
 from vgrpo.advantage import soft_clip
-from vgrpo.objectives.base import Baselines, Objective
+from vgrpo.objectives.base import Baselines, Objective, WeightSet
 from vgrpo.probes import draw_probes, independent, stratified
 from vgrpo.types import Batch, Metrics, Path, Probes
 
@@ -47,6 +47,10 @@ class VGRPO(Objective):
     soft_clip: float | None = 3.0
     """Soft limit eta on advantages, 3 to 5; the only control that acts in fully on-policy training."""
 
+    ref_weight: float = 0.0
+    """Weight of the squared distance to the untrained model's x-prediction on the same pairs, GRPO's penalty. It costs a
+    forward and keeps long on-policy runs from leaving the images they started from; 0 is the paper's."""
+
     def __post_init__(self) -> None:
         if not 1 <= self.num_probes <= self.num_timesteps:
             raise ValueError(
@@ -57,9 +61,14 @@ class VGRPO(Objective):
             raise ValueError(f"objective.ratio_clip={self.ratio_clip}: must lie in (0, 1), about 0.02; None turns it off")
         if self.soft_clip is not None and self.soft_clip <= 0:
             raise ValueError(f"objective.soft_clip={self.soft_clip}: must be above 0, usually 3 to 5; None turns it off")
-        if self.kl_weight < 0:
-            raise ValueError(f"objective.kl_weight={self.kl_weight}: must not be negative; 0 turns the penalty off")
+        for name in ("kl_weight", "ref_weight"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"objective.{name}={getattr(self, name)}: must not be negative; 0 turns the penalty off")
         flow.schedule(self.num_timesteps, self.shift)
+
+    @property
+    def baselines(self) -> tuple[WeightSet, ...]:
+        return ("old", "ref") if self.ref_weight else ("old",)
 
     def probes(self, x_0: Tensor, group: Tensor, *seed: int | str, path: Path | None = None) -> Probes:
         """Pairs for final latents x_0 [B, *D] with group ids [B]."""
@@ -109,4 +118,7 @@ class VGRPO(Objective):
         t = flow.expand(probes.times(), v)
         kl = (t * (v.float() - v_old.detach().float())).square().flatten(1).mean(1)  # x_0 predictions differ by t (v - v_old)
         metrics = {"ratio": ratio, "clip_share": clipped, "kl": kl, "surrogate": s_old}
-        return loss + self.kl_weight * kl, {name: value.detach() for name, value in metrics.items()}
+        loss = loss + self.kl_weight * kl
+        if self.ref_weight:
+            loss = loss + self.ref_weight * (t * (v.float() - base["ref"].float())).square().flatten(1).mean(1)
+        return loss, {name: value.detach() for name, value in metrics.items()}

@@ -60,6 +60,7 @@ class CellAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         deviation = singular[: len(weight)] / len(cells) ** 0.5
         scaled = directions[: len(weight)] / deviation[:, None] ** WHITENING / (deviation ** (1 - WHITENING)).mean()
         weight.copy_(scaled.view_as(weight))
+        assert self.encoder.bias is not None
         self.encoder.bias.copy_(-(scaled @ mean))
 
     def encode(self, x: Tensor, return_dict: bool = True) -> AutoencoderKLOutput | tuple[DiagonalGaussianDistribution]:
