@@ -16,7 +16,8 @@ from pathlib import Path
 import torch
 
 from vgrpo.recipes import RECIPES
-from vgrpo.run import Run, start_run
+from vgrpo.run import Run
+from vgrpo.start import start_run
 from vgrpo.trainer import iterate
 from vgrpo.weights import merged, trainable
 

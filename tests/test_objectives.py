@@ -1,5 +1,6 @@
 """Every algorithm against its published formula, written out in fp64 from the papers, and what all have in common."""
 
+import json
 import math
 
 import numpy as np
@@ -10,33 +11,32 @@ from conftest import tiny_config, tiny_pipeline
 from vgrpo import Prompt, flow, train
 from vgrpo.config import LoraConfig, RolloutConfig, UpdateConfig
 from vgrpo.objectives import AWM, CRD, DGPO, FPO, OBJECTIVES, RWR, SFT, DiffusionNFT, objective_class
-from vgrpo.objectives.path import PathObjective
 from vgrpo.types import Batch, Path
 
 SHAPE = (3, 2, 2)
-GROUP = torch.tensor([0, 0, 1, 1, 1])
+GROUP = torch.tensor([0, 0, 1, 1, 1, 1])
 
 
 def random_path(seed=0):
-    """Five steps of five images, as a sampler of eight steps leaves them."""
+    """Five steps of six images, as a sampler of eight steps leaves them."""
     rng = torch.Generator().manual_seed(seed)
-    times = flow.schedule(8).float()[:6].expand(5, -1)
-    x = torch.randn(5, 5, *SHAPE, generator=rng)
+    times = flow.schedule(8).float()[:6].expand(6, -1)
+    x = torch.randn(6, 5, *SHAPE, generator=rng)
     return Path(x=x, x_next=x + 0.3 * torch.randn(x.shape, generator=rng), t=times[:, :-1], t_next=times[:, 1:])
 
 
 def make(objective, seed=0, spread=0.1):
     """A batch, velocities to differentiate, and velocities of the old and the reference weights."""
     torch.manual_seed(seed)
-    probes = objective.probes(torch.randn(5, *SHAPE), GROUP, "run", seed, path=random_path(seed))
-    v = torch.randn(5, probes.times().shape[1], *SHAPE)
+    probes = objective.probes(torch.randn(6, *SHAPE), GROUP, "run", seed, path=random_path(seed))
+    v = torch.randn(6, probes.times().shape[1], *SHAPE)
     base = {name: v + spread * torch.randn_like(v) for name in ("old", "ref")}
-    batch = Batch(probes=probes, cond=None, advantage=torch.randn(5), group=GROUP, valid=torch.ones(5, dtype=torch.bool))
+    batch = Batch(probes=probes, cond=None, advantage=torch.randn(6), group=GROUP, valid=torch.ones(6, dtype=torch.bool))
     return batch, v.requires_grad_(), base
 
 
 def numbers(batch, v, base):
-    """Everything as fp64 numpy: x_t, t, eps, x_0 [5, K, D] (t [5, K]) and the three velocities."""
+    """Everything as fp64 numpy: x_t, t, eps, x_0 [6, K, D] (t [6, K]) and the three velocities."""
     probes = batch.probes
 
     def plain(x):
@@ -52,7 +52,7 @@ def numbers(batch, v, base):
 
 def nft(o, a, x_t, t, eps, x_0, v, old, ref):
     losses = []
-    for i in range(5):
+    for i in range(6):
         r, total = min(max(a[i] / 10 + 0.5, 0), 1), 0.0
         for k in range(t.shape[1]):
             plus, minus = o.beta * v[i, k] + (1 - o.beta) * old[i, k], (1 + o.beta) * old[i, k] - o.beta * v[i, k]
@@ -67,12 +67,12 @@ def nft(o, a, x_t, t, eps, x_0, v, old, ref):
 
 def awm(o, a, x_t, t, eps, x_0, v, old, ref):
     # On-policy the ratio is 1: the loss's value is -A/5 plus the penalties; its gradient is tested below.
-    return [-a[i] / 5 + np.mean((v[i] - old[i]) ** 2) + o.kl_weight * np.mean((v[i] - ref[i]) ** 2) for i in range(5)]
+    return [-a[i] / 5 + np.mean((v[i] - old[i]) ** 2) + o.kl_weight * np.mean((v[i] - ref[i]) ** 2) for i in range(6)]
 
 
 def dgpo(o, a, x_t, t, eps, x_0, v, old, ref):
     num_probes, losses = t.shape[1], np.zeros(5)
-    for members in ([0, 1], [2, 3, 4]):
+    for members in ([0, 1], [2, 3, 4, 5]):
         for k in range(num_probes):
             error = {i: np.mean((v[i, k] - (eps[i, k] - x_0[i, k])) ** 2) for i in members}
             error_ref = {i: np.mean((ref[i, k] - (eps[i, k] - x_0[i, k])) ** 2) for i in members}
@@ -84,7 +84,7 @@ def dgpo(o, a, x_t, t, eps, x_0, v, old, ref):
 
 def crd(o, a, x_t, t, eps, x_0, v, old, ref):
     implicit, external = [], [min(max(x / 10 + 0.5, 0), 1) for x in a]
-    for i in range(5):
+    for i in range(6):
         gain = 0.0
         for k in range(t.shape[1]):
             u = eps[i, k] - x_0[i, k]
@@ -96,15 +96,15 @@ def crd(o, a, x_t, t, eps, x_0, v, old, ref):
     for sign in signs:
         weight = np.exp([sign * r / o.temperature for r in external])
         weight /= weight.sum()
-        for i in range(5):
+        for i in range(6):
             d = o.beta * (implicit[i] - weight @ implicit) - (external[i] - weight @ external)
             losses[i] += 5 / o.beta * d**2 / len(signs)
-    return [losses[i] + o.kl_weight * np.mean((v[i] - ref[i]) ** 2) for i in range(5)]
+    return [losses[i] + o.kl_weight * np.mean((v[i] - ref[i]) ** 2) for i in range(6)]
 
 
 def fpo(o, a, x_t, t, eps, x_0, v, old, ref):
     losses = []
-    for i in range(5):
+    for i in range(6):
         logs = []
         for w in (v, old):
             error = 0.0
@@ -124,8 +124,8 @@ def flow_loss(i, t, eps, x_0, v):
 
 def rwr(o, a, x_t, t, eps, x_0, v, old, ref):
     losses = []
-    for i in range(5):
-        members = [j for j in range(5) if GROUP[j] == GROUP[i]]
+    for i in range(6):
+        members = [j for j in range(6) if GROUP[j] == GROUP[i]]
         weight = math.exp(a[i] / o.temperature) / sum(math.exp(a[j] / o.temperature) for j in members)
         penalty = o.kl_weight * np.mean((v[i] - ref[i]) ** 2)
         losses.append(weight * len(members) * flow_loss(i, t, eps, x_0, v) + penalty)
@@ -134,14 +134,14 @@ def rwr(o, a, x_t, t, eps, x_0, v, old, ref):
 
 def sft(o, a, x_t, t, eps, x_0, v, old, ref):
     losses = []
-    for i in range(5):
-        members = [j for j in range(5) if GROUP[j] == GROUP[i]]
+    for i in range(6):
+        members = [j for j in range(6) if GROUP[j] == GROUP[i]]
         best = a[i] == max(a[j] for j in members) and a[i] > 0
         losses.append(len(members) * flow_loss(i, t, eps, x_0, v) if best else 0.0)
     return losses
 
 
-FORWARD = {name: kind for name, kind in OBJECTIVES.items() if not issubclass(kind, PathObjective)}
+FORWARD = {name: kind for name, kind in OBJECTIVES.items() if kind().path_sampler(0) is None}
 CASES = [
     (DiffusionNFT(), nft), (DiffusionNFT(beta=0.1), nft), (AWM(), awm), (DGPO(), dgpo), (DGPO(beta=10), dgpo), (CRD(), crd),
     (CRD(centering="softmax", beta=2.0), crd), (FPO(), fpo), (FPO(prediction="v"), fpo), (RWR(), rwr),
@@ -156,7 +156,7 @@ def test_loss_equals_the_published_formula(objective, formula, seed):
     loss, metrics = objective.loss(v, base, batch)
     expected = formula(objective, batch.advantage.double().tolist(), *numbers(batch, v, base))
     assert np.allclose(loss.detach().numpy(), expected, rtol=1e-4, atol=1e-5)
-    assert metrics["ratio"].shape == metrics["surrogate"].shape == (5,)
+    assert metrics["ratio"].shape == metrics["surrogate"].shape == (6,)
 
 
 def test_awm_gradient_is_that_of_the_weighted_power_of_the_flow_matching_loss():
@@ -177,16 +177,16 @@ def test_under_the_old_weights_the_ratio_is_one(kind):
     objective = kind()
     batch, v, _ = make(objective)
     _, metrics = objective.loss(v, {"old": v.detach(), "ref": v.detach()}, batch)
-    assert torch.allclose(metrics["ratio"], torch.ones(5), atol=1e-6)
+    assert torch.allclose(metrics["ratio"], torch.ones(6), atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", FORWARD.values(), ids=FORWARD)
 def test_probes_do_not_depend_on_sharding_and_differ_between_iterations(kind):
-    objective, x_0 = kind(), torch.randn(5, *SHAPE)
-    whole, shard = (objective.probes(x_0[rows], GROUP[rows], 7, "iteration", 3) for rows in (slice(0, 5), slice(2, 5)))
+    objective, x_0 = kind(), torch.randn(6, *SHAPE)
+    whole, shard = (objective.probes(x_0[rows], GROUP[rows], 7, "iteration", 3) for rows in (slice(0, 6), slice(2, 6)))
     assert torch.equal(whole.x_t()[2:], shard.x_t())
     assert not torch.equal(whole.eps, objective.probes(x_0, GROUP, 7, "iteration", 4).eps)
-    assert whole.times().shape == (5, objective.num_probes)
+    assert whole.times().shape == (6, objective.num_probes)
     assert (whole.times() > 0).all()
 
 
@@ -218,16 +218,15 @@ def brightness(images, prompts):
 def test_every_algorithm_raises_a_toy_reward(name, tmp_path):
     """Full-batch steps on a random pipeline; the reward is the images' brightness."""
     rate = {"dgpo": 3e-3, "crd": 3e-3}.get(name, 2e-3)
+    settings = {"branchgrpo": {"splits": (0, 1)}}.get(name, {})
     config = tiny_config(
         tmp_path / "run",
         num_iterations=15,
-        objective=OBJECTIVES[name](),
+        objective=OBJECTIVES[name](**settings),
         lora=LoraConfig(rank=8, alpha=16),
         rollout=RolloutConfig(num_prompts=2, group_size=16, num_steps=4),
         update=UpdateConfig(lr=rate),
     )
-    import json
-
     train(
         config, pipeline=tiny_pipeline(), reward=brightness, prompts=[Prompt(text="a heart"), Prompt(text="a key")], quiet=True
     )

@@ -8,9 +8,9 @@ import torch
 from test_objectives import make
 
 from vgrpo import flow
-from vgrpo.objectives import DanceGRPO, FlowGRPO, MixGRPO
+from vgrpo.objectives import DDPO, BranchGRPO, DanceGRPO, FlowGRPO, MixGRPO, StepwiseGRPO
 from vgrpo.samplers import euler
-from vgrpo.sde import CpsKernel, DanceKernel, FlowKernel, PathSampler
+from vgrpo.sde import CpsKernel, DanceKernel, DdimKernel, FlowKernel, PathSampler
 
 DATA_STD = 0.5
 
@@ -25,7 +25,7 @@ def everything(num_steps):
     return range(num_steps - 1)
 
 
-@pytest.mark.parametrize("kernel", [FlowKernel(noise=0.7), DanceKernel(noise=0.5)])
+@pytest.mark.parametrize("kernel", [FlowKernel(noise=0.7), DanceKernel(noise=0.5), DdimKernel(noise=1.0)])
 def test_the_marginals_are_those_of_the_flow(kernel):
     torch.manual_seed(0)
     num_steps, num_images = 200, 40_000
@@ -39,7 +39,9 @@ def test_the_marginals_are_those_of_the_flow(kernel):
         assert path.x[:, step].std().item() == pytest.approx(exact, rel=0.03)
 
 
-@pytest.mark.parametrize("kernel", [FlowKernel(noise=1e-6), DanceKernel(noise=1e-6), CpsKernel(noise=1e-6)])
+@pytest.mark.parametrize(
+    "kernel", [FlowKernel(noise=1e-6), DanceKernel(noise=1e-6), CpsKernel(noise=1e-6), DdimKernel(noise=1e-6)]
+)
 def test_without_noise_the_path_is_eulers(kernel):
     x, noise = torch.randn(4, 3), torch.randn(4, 6, 3)
     times = flow.schedule(6)
@@ -80,6 +82,14 @@ def transition(kind, a, x, v, t, t_next):
         x_0 = x - t * v
         score = -(x - (1 - t) * x_0) / t**2
         return x + v * dt - a * a / 2 * score * dt, a * math.sqrt(-dt)
+    if kind == "ddim":
+        # The variance-preserving state with the same x_0 and eps, from cumulated alphas as DDIM's authors write it.
+        bar, bar_next = ((1 - u) ** 2 / ((1 - u) ** 2 + u**2) for u in (t, t_next))
+        sigma = a * math.sqrt((1 - bar_next) / (1 - bar)) * math.sqrt(1 - bar / bar_next)
+        x_0, eps = x - t * v, x + (1 - t) * v
+        mean = math.sqrt(bar_next) * x_0 + math.sqrt(max(0, 1 - bar_next - sigma**2)) * eps
+        to_flow = math.sqrt((1 - t_next) ** 2 + t_next**2)
+        return mean * to_flow, sigma * to_flow
     std = t_next * math.sin(a * math.pi / 2)
     return (1 - t_next) * (x - t * v) + math.sqrt(t_next**2 - std**2) * (x + (1 - t) * v), std
 
@@ -90,7 +100,7 @@ def reference_loss(objective, kind, batch, v, base):
     w, old, ref = (value.detach().double().flatten(2).numpy() for value in (v, base["old"], base["ref"]))
     guard = getattr(objective, "guard", False)
     beta = getattr(objective, "kl_weight", 0.0)
-    for i in range(5):
+    for i in range(6):
         a, total, penalty = float(batch.advantage[i]), 0.0, 0.0
         for k in range(x.shape[1]):
             t, t_next = float(path.t[i, k]), float(path.t_next[i, k])
@@ -123,6 +133,9 @@ def reference_loss(objective, kind, batch, v, base):
         (FlowGRPO(guard=True, ratio_clip=1e-3, kl_weight=0.0), "flow"),
         (DanceGRPO(ratio_clip=0.05), "dance"),
         (MixGRPO(ratio_clip=0.05), "flow"),
+        (BranchGRPO(ratio_clip=0.05), "dance"),
+        (StepwiseGRPO(ratio_clip=0.02), "cps"),
+        (DDPO(ratio_clip=0.05), "ddim"),
     ],
 )
 def test_loss_equals_the_published_formula(objective, kind):
@@ -135,7 +148,7 @@ def test_loss_equals_the_published_formula(objective, kind):
 def test_dance_trains_on_a_share_of_each_images_steps():
     batch, _, _ = make(DanceGRPO())
     times = batch.probes.times()
-    assert times.shape == (5, 3)  # 60% of five
+    assert times.shape == (6, 3)  # 60% of five
     assert (times.diff(dim=1) < 0).all()
     assert len({tuple(row.tolist()) for row in times}) > 1
 

@@ -61,13 +61,14 @@ def extremes(advantage: Tensor, group: Tensor, share: float) -> tuple[Tensor, Te
     from either end, and their advantages, centred again. Without centring the pushes away from bad images no longer cancel
     those towards good ones, and training diverges."""
     rows, values = [], []
+    worth = advantage.reshape(len(advantage), -1).mean(1)
     for g in group.unique():
         members = (group == g).nonzero()[:, 0]
-        order = members[advantage[members].argsort(stable=True)]
+        order = members[worth[members].argsort(stable=True)]
         half = max(1, round(share * len(members) / 2))
         kept = torch.cat([order[:half], order[-half:]]).unique()
         rows.append(kept)
-        values.append(advantage[kept] - advantage[kept].mean())
+        values.append(advantage[kept] - advantage[kept].mean(0))
     return torch.cat(rows), torch.cat(values)
 
 

@@ -1,4 +1,4 @@
-"""The command line: `vgrpo train | sample | eval | report | pretrain | bench`."""
+"""The command line: `vgrpo train | sample | eval | report | pretrain | bench | diagnose`."""
 
 import difflib
 import sys
@@ -13,6 +13,7 @@ USAGE = """vgrpo: online reinforcement learning for text-to-image diffusion and 
   vgrpo eval [...]                                       score a model on held-out prompts
   vgrpo report RUN_DIR                                   rebuild a run's report.html
   vgrpo pretrain sprites [...]                           train the bundled model from nothing
+  vgrpo diagnose MODEL [...]                             measure how noisy a model's likelihood is
   vgrpo bench [--suite methods] [...]                    race algorithms on the bundled model
 
 `vgrpo COMMAND --help` explains every option. Start with: vgrpo train sprites
@@ -147,6 +148,14 @@ def _bench(args: list[str]) -> None:
     bench(_parse(BenchConfig, args, prog="vgrpo bench", description=description))
 
 
+def _diagnose(args: list[str]) -> None:
+    model = args.pop(0) if args and not args[0].startswith("-") else "sprites"
+    from vgrpo.diagnose.command import DiagnoseConfig, diagnose
+
+    description = "Measure how noisy a model's surrogate likelihood is on its own images, before training it."
+    diagnose(model, _parse(DiagnoseConfig, args, prog="vgrpo diagnose MODEL", description=description))
+
+
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "train": _train,
     "sample": _sample,
@@ -154,4 +163,5 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "report": _report,
     "pretrain": _pretrain,
     "bench": _bench,
+    "diagnose": _diagnose,
 }

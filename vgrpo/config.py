@@ -172,6 +172,8 @@ class Config:
             f"update.num_minibatches={self.update.num_minibatches}: a minibatch holds whole groups, so at most "
             f"rollout.num_prompts={self.rollout.num_prompts}",
         )
+        rollout = self.rollout
+        self.objective.check_rollout(group_size=rollout.group_size, num_steps=rollout.num_steps, batch_size=rollout.batch_size)
 
 
 def to_dict(config: Any) -> dict[str, Any]:

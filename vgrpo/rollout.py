@@ -1,5 +1,6 @@
 """Drawing images: for training (groups with named noise), for evaluation and for `vgrpo sample`."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor
 from vgrpo import flow
 from vgrpo.models import Policy
 from vgrpo.samplers import SAMPLERS, Solver, num_evaluations
-from vgrpo.sde import PathSampler
+from vgrpo.sde import StepSampler
 from vgrpo.seeds import generator
 from vgrpo.types import Cond, Path, Prompt, Rollout
 from vgrpo.weights import merged
@@ -63,13 +64,13 @@ def draw_groups(
     guidance: float,
     shift: float,
     batch_size: int | None,
-    path_sampler: PathSampler | None = None,
-    share_noise: bool = False,
+    path_sampler: StepSampler | None = None,
+    initial_noise: Callable[[int], int] = lambda member: member,
 ) -> Rollout:
-    """`group_size` images of every prompt. The noise of an image is named by `seed`, its group and its place in it (or, if
-    shared, by its group). A `path_sampler` takes the solver's place and keeps its stochastic steps."""
+    """`group_size` images of every prompt. The noise of an image is named by `seed`, its group and `initial_noise` of
+    its place there. A `path_sampler` takes the solver's place and keeps its stochastic steps."""
     rows = [(group, member) for group in range(len(prompts)) for member in range(group_size)]
-    noise = torch.stack([named_noise(policy, *seed, "noise", g, 0 if share_noise else m) for g, m in rows])
+    noise = torch.stack([named_noise(policy, *seed, "noise", g, initial_noise(m)) for g, m in rows])
     repeated = [prompts[group] for group, _ in rows]
     kind: dict[str, Any] = {"guidance": guidance, "num_steps": num_steps, "shift": shift, "batch_size": batch_size}
     if path_sampler is None:
@@ -97,7 +98,7 @@ def _draw_paths(
     prompts: list[Prompt],
     noise: Tensor,
     step_noise: Tensor,
-    sampler: PathSampler,
+    sampler: StepSampler,
     *,
     num_steps: int,
     guidance: float,
@@ -112,12 +113,12 @@ def _draw_paths(
     for start in range(0, len(prompts), size):
         part = cond[start : start + size]
 
-        def velocity(x: Tensor, t: float, part: Cond = part) -> Tensor:
-            return policy.velocity(x, x.new_full((len(x),), t), part, guidance)
+        def velocity(x: Tensor, t: float, rows: slice = slice(None), part: Cond = part) -> Tensor:
+            return policy.velocity(x, x.new_full((len(x),), t), part[rows], guidance)
 
         chunk = slice(start, start + size)
         parts.append(sampler(velocity, noise[chunk], flow.schedule(num_steps, shift), step_noise[chunk]))
     latents = torch.cat([x_0 for x_0, _ in parts])
     images = torch.cat([policy.decode(x_0) for x_0, _ in parts])
-    columns = {name: torch.cat([getattr(path, name) for _, path in parts]) for name in ("x", "x_next", "t", "t_next")}
-    return latents, images, Path(**columns)
+    paths = [path for _, path in parts]
+    return latents, images, paths[0].cat(paths)

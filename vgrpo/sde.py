@@ -71,6 +71,33 @@ class CpsKernel:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DdimKernel:
+    """DDIM (arXiv:2010.02502, eq. 12 and 16) with eta = `noise`; 1 is DDPM's ancestral step.
+
+    DDIM lives on states a x_0 + b eps with a^2 + b^2 = 1. The flow's state at t is that state divided by a + b, with
+    t = b / (a + b), so the step is taken there and scaled back.
+    """
+
+    noise: float = 1.0
+
+    def __call__(self, x: Tensor, v: Tensor, t: Tensor, t_next: Tensor) -> tuple[Tensor, Tensor]:
+        t, t_next = expand(t, x), expand(t_next, x)
+        (a, b), (a_next, b_next) = _variance_preserving(t), _variance_preserving(t_next)
+        std = self.noise * b_next / b * (1 - (a / a_next) ** 2).clamp(min=0).sqrt()
+        mean = a_next * predict_x_0(x, v, t) + (b_next**2 - std**2).clamp(min=0).sqrt() * predict_eps(x, v, t)
+        scale = a_next + b_next
+        return mean / scale, std / scale
+
+    log_prob = staticmethod(gaussian_log_prob)
+
+
+def _variance_preserving(t: Tensor) -> tuple[Tensor, Tensor]:
+    """Signal and noise of the variance-preserving process with the flow's signal-to-noise ratio at t."""
+    norm = ((1 - t) ** 2 + t**2).sqrt()
+    return (1 - t) / norm, t / norm
+
+
+@dataclass(frozen=True, kw_only=True)
 class DanceKernel:
     """DanceGRPO (arXiv:2505.07818): the reverse SDE with a constant diffusion eta."""
 
@@ -84,9 +111,25 @@ class DanceKernel:
     log_prob = staticmethod(gaussian_log_prob)
 
 
+class RowVelocity(Protocol):
+    """v [M, *D] at x [M, *D] and one time, for the given rows of the batch (all, unless told)."""
+
+    def __call__(self, x: Tensor, t: float, rows: slice = ..., /) -> Tensor: ...
+
+
+class StepSampler(Protocol):
+    """How an algorithm draws its rollouts when it needs their steps."""
+
+    def __call__(self, velocity: RowVelocity, x: Tensor, times: Tensor, noise: Tensor, /) -> tuple[Tensor, Path]:
+        """Final latents [B, *D] and steps, from noise x [B, *D], N + 1 times and step noise [B, N, *D]."""
+
+    def num_evaluations(self, num_steps: int) -> float:
+        """Network evaluations per image and branch."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class PathSampler:
-    """How an algorithm draws its rollouts when it needs their steps."""
+    """Stochastic inside a window of steps, deterministic elsewhere."""
 
     kernel: Kernel
     window: Callable[[int], range]
@@ -95,7 +138,7 @@ class PathSampler:
     """DPM-Solver++ 2M with so many steps after the window, instead of Euler with the rest of the schedule."""
 
     def __call__(self, velocity: Velocity, x: Tensor, times: Tensor, noise: Tensor) -> tuple[Tensor, Path]:
-        """Final latents [B, *D] and the window's steps, from noise x [B, *D], N + 1 times and step noise [B, N, *D]."""
+        """Final latents [B, *D] and the window's steps."""
         window = self.window(len(times) - 1)
         x = euler(velocity, x, times[: window.start + 1])
         states, ends = [], []

@@ -22,7 +22,8 @@ from vgrpo.objectives.base import WeightSet
 from vgrpo.report import write_report
 from vgrpo.rewards import Reward, RewardError, score_images
 from vgrpo.rollout import draw_groups
-from vgrpo.run import Run, save_samples, start_run
+from vgrpo.run import Run, save_samples
+from vgrpo.start import start_run
 from vgrpo.types import Batch, Prompt, Rollout
 from vgrpo.update import backward, frozen_velocities, minibatches
 
@@ -94,14 +95,18 @@ def iterate(run: Run) -> dict[str, float]:
             shift=config.rollout.shift,
             batch_size=config.rollout.batch_size,
             path_sampler=config.objective.path_sampler(*seed),
-            share_noise=config.objective.shares_initial_noise,
+            initial_noise=config.objective.initial_noise,
         )
     clock.append(time.perf_counter())
 
-    rewards = torch.stack([score_images(reward, rollout.images, rollout.prompts) for reward in run.rewards], 1)
+    def judge(images: Tensor) -> Tensor:
+        return torch.stack([score_images(reward, images, rollout.prompts) for reward in run.rewards], 1)
+
+    rewards = judge(rollout.images)
+    gains = config.objective.gains(rewards, rollout.path, lambda x_0: judge(run.policy.decode(x_0)))
     clock.append(time.perf_counter())
 
-    batch = make_batch(run, rollout, rewards.to(rollout.latents.device), *seed)
+    batch = make_batch(run, rollout, gains.to(rollout.latents.device), *seed)
     steps = update(run, batch, rollout.num_groups)
     run.move_old_weights()
     clock.append(time.perf_counter())
@@ -110,19 +115,22 @@ def iterate(run: Run) -> dict[str, float]:
     return line | {"iteration": run.iteration, **_nfe(run, rollout, batch)}
 
 
-def make_batch(run: Run, rollout: Rollout, rewards: Tensor, *seed: int | str) -> Batch:
-    """Advantages and probes for a rollout and its rewards [B, R]."""
+def make_batch(run: Run, rollout: Rollout, gains: Tensor, *seed: int | str) -> Batch:
+    """Advantages and probes for a rollout and what its actions earned [B, S, R]."""
     config = run.config
-    weights = rewards.new_tensor(config.reward_weights or [1.0] * rewards.shape[1])
-    valid = ~rewards.isnan().any(1)
-    rewards = torch.where(valid[:, None], rewards, torch.nan)
+    weights = gains.new_tensor(config.reward_weights or [1.0] * gains.shape[2])
+    valid = ~gains.isnan().flatten(1).any(1)
+    gains = torch.where(valid[:, None, None], gains, torch.nan)
+    actions = [config.advantage(action, weights, rollout.group, rollout.num_groups) for action in gains.unbind(1)]
+    advantage = torch.where(valid[:, None], torch.stack(actions, 1), 0.0)
     batch = Batch(
         probes=config.objective.probes(rollout.latents, rollout.group, *seed, path=rollout.path),
         cond=rollout.cond,
-        advantage=torch.where(valid, config.advantage(rewards, weights, rollout.group, rollout.num_groups), 0.0),
+        advantage=advantage.squeeze(1),
         group=rollout.group,
         valid=valid,
     )
+    batch = config.objective.credit(batch, *seed)
     if config.update.keep_share < 1:
         rows, centred = extremes(batch.advantage, batch.group, config.update.keep_share)
         batch = dataclasses.replace(batch[rows], advantage=centred)

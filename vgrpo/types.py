@@ -4,8 +4,10 @@ Dimension legend, used in every signature: B images, G images per group (prompt)
 forward, D the latent dimensions, N solver steps, R rewards, H x W pixels.
 """
 
+import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -45,7 +47,7 @@ class Rollout:
     cond: Cond  # B rows
     images: Tensor  # [B, 3, H, W] in [0, 1]
     num_groups: int
-    nfe: int  # network evaluations per image
+    nfe: float  # network evaluations per image
     path: "Path | None" = None  # its stochastic steps, where the algorithm needs them
 
 
@@ -76,8 +78,8 @@ class Probes:
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Everything an update reads, one row per image: where to query the network, conditions, advantages [B], group ids
-    [B], whose reward came back [B] (bool)."""
+    """Everything an update reads, one row per image: where to query the network, conditions, advantages [B] (or [B, S], one
+    per step), group ids [B], whose reward came back [B] (bool)."""
 
     probes: Any  # Probes, or a Path
     cond: Cond
@@ -100,22 +102,22 @@ class Batch:
 
 @dataclass(frozen=True, kw_only=True)
 class Path:
-    """The stochastic steps of a rollout, S per image: states, where they led, and the times of both."""
+    """The stochastic steps of a rollout, S per image: states, where they led, and the times of both. An algorithm that needs
+    more of its rollouts adds fields, each with a row per image."""
 
     x: Tensor  # [B, S, *D] fp32
     x_next: Tensor  # [B, S, *D]
     t: Tensor  # [B, S]
     t_next: Tensor  # [B, S]
 
-    def __getitem__(self, rows: Tensor | slice) -> "Path":
-        return Path(x=self.x[rows], x_next=self.x_next[rows], t=self.t[rows], t_next=self.t_next[rows])
+    def __getitem__(self, rows: Any) -> Self:
+        """Some images; with a second index of the same shape, one step or several of each."""
+        return dataclasses.replace(self, **{f.name: getattr(self, f.name)[rows] for f in dataclasses.fields(self)})
 
-    def select_steps(self, steps: Tensor) -> "Path":
-        """Some of each image's steps, [B, K]."""
-        rows = torch.arange(len(steps), device=steps.device)[:, None]
-        return Path(
-            x=self.x[rows, steps], x_next=self.x_next[rows, steps], t=self.t[rows, steps], t_next=self.t_next[rows, steps]
-        )
+    @classmethod
+    def cat(cls, paths: Sequence[Self]) -> Self:
+        """The images of several, one after another."""
+        return cls(**{f.name: torch.cat([getattr(path, f.name) for path in paths]) for f in dataclasses.fields(cls)})
 
     def times(self) -> Tensor:
         """[B, S]"""

@@ -15,7 +15,8 @@ from vgrpo import checkpoint
 from vgrpo.config import Config
 from vgrpo.prompts import evaluation_prompts, training_prompts
 from vgrpo.rollout import draw_images, named_noise
-from vgrpo.run import Run, start_run
+from vgrpo.run import Run
+from vgrpo.start import start_run
 from vgrpo.trainer import iterate
 from vgrpo.types import Prompt
 from vgrpo.worlds.sprites.verifier import score

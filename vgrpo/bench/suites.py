@@ -7,16 +7,20 @@ from vgrpo.config import Config, RolloutConfig, UpdateConfig
 from vgrpo.objectives import (
     AWM,
     CRD,
+    DDPO,
     DGPO,
+    FDFO,
     FPO,
     RWR,
     SFT,
     VGRPO,
+    BranchGRPO,
     DanceGRPO,
     DiffusionNFT,
     FlowGRPO,
     MixGRPO,
     Objective,
+    StepwiseGRPO,
 )
 from vgrpo.recipes.sprites import SPRITES
 
@@ -44,6 +48,10 @@ METHODS: dict[str, Config] = {
     "awm": method(AWM(), 3e-4, num_steps=14, **EULER),
     "dgpo": method(DGPO(), 3e-4),
     "crd": method(CRD(), 3e-4),
+    "branchgrpo": method(BranchGRPO(splits=(0, 2, 4, 6)), 3e-4, num_steps=12, num_minibatches=4),
+    "stepwisegrpo": method(StepwiseGRPO(), 3e-4, num_steps=10, num_minibatches=2),
+    "ddpo": method(DDPO(), 3e-4, num_steps=16, num_minibatches=2),
+    "fdfo": method(FDFO(), 3e-4, num_steps=12, num_minibatches=4),
     "rwr": method(RWR(), 3e-4),
     "sft": method(SFT(), 3e-4),
 }

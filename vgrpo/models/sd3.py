@@ -7,6 +7,7 @@ from diffusers import StableDiffusion3Pipeline
 from torch import Tensor, nn
 
 from vgrpo.flow import to_timestep
+from vgrpo.models.attention import suitable_attention
 from vgrpo.types import Cond
 
 
@@ -61,7 +62,8 @@ class SD3Policy:
         return v_empty + guidance * (v_text - v_empty)
 
     def _forward(self, x_t: Tensor, t: Tensor, cond: Cond) -> Tensor:
-        with torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None):
+        autocast = torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None)
+        with autocast, suitable_attention(self.device):
             return self.pipeline.transformer(
                 hidden_states=x_t.to(cond.sequence.dtype),
                 timestep=to_timestep(t),

@@ -5,31 +5,39 @@ import difflib
 from vgrpo.dotted import load_dotted
 from vgrpo.objectives.awm import AWM
 from vgrpo.objectives.base import Objective
+from vgrpo.objectives.branch_grpo import BranchGRPO
 from vgrpo.objectives.crd import CRD
 from vgrpo.objectives.dance_grpo import DanceGRPO
+from vgrpo.objectives.ddpo import DDPO
 from vgrpo.objectives.dgpo import DGPO
 from vgrpo.objectives.diffusion_nft import DiffusionNFT
+from vgrpo.objectives.fdfo import FDFO
 from vgrpo.objectives.flow_grpo import FlowGRPO
 from vgrpo.objectives.fpo import FPO
 from vgrpo.objectives.mix_grpo import MixGRPO
 from vgrpo.objectives.rwr import RWR
 from vgrpo.objectives.sft import SFT
+from vgrpo.objectives.stepwise_grpo import StepwiseGRPO
 from vgrpo.objectives.vgrpo import VGRPO
 
 __all__ = [
     "AWM",
     "CRD",
+    "DDPO",
     "DGPO",
+    "FDFO",
     "FPO",
     "OBJECTIVES",
     "RWR",
     "SFT",
     "VGRPO",
+    "BranchGRPO",
     "DanceGRPO",
     "DiffusionNFT",
     "FlowGRPO",
     "MixGRPO",
     "Objective",
+    "StepwiseGRPO",
     "objective_class",
     "objective_name",
 ]
@@ -44,6 +52,10 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "flowgrpo": FlowGRPO,
     "dancegrpo": DanceGRPO,
     "mixgrpo": MixGRPO,
+    "branchgrpo": BranchGRPO,
+    "stepwisegrpo": StepwiseGRPO,
+    "ddpo": DDPO,
+    "fdfo": FDFO,
     "rwr": RWR,
     "sft": SFT,
 }

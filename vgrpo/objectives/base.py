@@ -1,13 +1,13 @@
 """What an algorithm is: where to query the velocity, and what the answers are worth. No model, config, rank or logger."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import ClassVar, Literal
 
 from torch import Tensor
 
 from vgrpo import flow
-from vgrpo.sde import PathSampler
+from vgrpo.sde import StepSampler
 from vgrpo.types import Batch, Metrics, Path, Probes
 
 WeightSet = Literal["old", "ref"]
@@ -30,12 +30,26 @@ class Objective(ABC):
         None: they are always the current ones and no copy is kept."""
         return None
 
-    shares_initial_noise: ClassVar[bool] = False
-    """Whether the images of a group start from the same noise."""
+    def initial_noise(self, member: int) -> int:
+        """From which of its group's noises an image starts; by default every one has its own."""
+        return member
 
-    def path_sampler(self, *seed: int | str) -> PathSampler | None:
+    def check_rollout(self, *, group_size: int, num_steps: int, batch_size: int | None) -> None:
+        """Raise ValueError for a form of rollout that the algorithm cannot use. Called when a `Config` is made."""
+        return
+
+    def path_sampler(self, *seed: int | str) -> StepSampler | None:
         """The stochastic sampler that an iteration's rollout needs, in place of the run's solver. None: any solver will do."""
         return None
+
+    def gains(self, rewards: Tensor, path: Path | None, judge: Callable[[Tensor], Tensor]) -> Tensor:
+        """What an image's actions earned, [B, S, R], each to be compared within its group. By default there is one, the whole
+        generation, and it earned the rewards [B, R]. `judge` scores other latents [B, *D] of the same prompts, [B, R]."""
+        return rewards[:, None]
+
+    def credit(self, batch: Batch, *seed: int | str) -> Batch:
+        """The last word on what is trained on, when advantages are known."""
+        return batch
 
     @abstractmethod
     def probes(self, x_0: Tensor, group: Tensor, *seed: int | str, path: Path | None = None) -> Probes | Path:

@@ -5,7 +5,6 @@ best-of-n selection of images.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -21,8 +20,6 @@ from vgrpo.types import Path
 class DanceGRPO(PathObjective):
     """Hyper-parameters of DanceGRPO."""
 
-    shares_initial_noise: ClassVar[bool] = True
-
     noise: float = 0.3
     ratio_clip: float = 1e-4
     step_share: float = 0.6
@@ -37,6 +34,9 @@ class DanceGRPO(PathObjective):
     def kernel_step(self) -> Kernel:
         return DanceKernel(noise=self.noise)
 
+    def initial_noise(self, member: int) -> int:
+        return 0  # one for the group
+
     def path_sampler(self, *seed: int | str) -> PathSampler:
         return PathSampler(kernel=self.kernel_step, window=lambda num_steps: range(max(1, num_steps - 1)))
 
@@ -44,4 +44,5 @@ class DanceGRPO(PathObjective):
         whole = super().probes(x_0, group, *seed, path=path)
         count = max(1, round(self.step_share * whole.t.shape[1]))
         order = torch.rand(whole.t.shape, generator=generator(*seed, "steps")).argsort(1)[:, :count]
-        return whole.select_steps(order.sort(1).values.to(whole.t.device))
+        steps = order.sort(1).values.to(whole.t.device)
+        return whole[torch.arange(len(steps), device=steps.device)[:, None], steps]

@@ -5,7 +5,6 @@ Flow-GRPO's. `flash` finishes with a few second-order steps after the window (Mi
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from vgrpo.objectives.base import check
 from vgrpo.objectives.path import PathObjective
@@ -15,8 +14,6 @@ from vgrpo.sde import FlowKernel, Kernel, PathSampler
 @dataclass(frozen=True, kw_only=True)
 class MixGRPO(PathObjective):
     """Hyper-parameters of MixGRPO."""
-
-    shares_initial_noise: ClassVar[bool] = True
 
     noise: float = 0.7
     ratio_clip: float = 1e-4
@@ -34,6 +31,9 @@ class MixGRPO(PathObjective):
     @property
     def kernel_step(self) -> Kernel:
         return FlowKernel(noise=self.noise)
+
+    def initial_noise(self, member: int) -> int:
+        return 0  # one for the group
 
     def path_sampler(self, *seed: int | str) -> PathSampler:
         move = int(seed[-1]) // self.iterations_per_window  # seeds end in the iteration

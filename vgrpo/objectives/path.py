@@ -43,7 +43,7 @@ class PathObjective(Objective):
             log_ratio = (log_ratio + drift / (2 * deviation**2)) * deviation
             scale = 1 / (path.t - path.t_next)
         ratio = torch.exp(log_ratio)  # [B, S]
-        advantage = batch.advantage[:, None]
+        advantage = batch.advantage.reshape(len(batch), -1)  # one for all steps, or one each
         limited = -advantage * ratio.clamp(1 - self.ratio_clip, 1 + self.ratio_clip)
         loss = torch.maximum(-advantage * ratio, limited)
         metrics = {

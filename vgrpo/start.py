@@ -1,0 +1,156 @@
+"""How a run starts: everything that can be wrong is checked here, before the first iteration."""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vgrpo import checkpoint
+from vgrpo.config import Config, save_yaml
+from vgrpo.models import Policy, load_pipeline, make_policy, model_folder
+from vgrpo.models.lora import add_lora
+from vgrpo.objectives.base import Objective, WeightSet
+from vgrpo.prompts import PromptSource, evaluation_prompts, from_list, training_prompts
+from vgrpo.rewards import Reward, RewardError, load_reward, score_images
+from vgrpo.rollout import draw_images, named_noise
+from vgrpo.run import Run
+from vgrpo.seeds import seed_of
+from vgrpo.types import Prompt
+from vgrpo.update import Optimizer
+from vgrpo.weights import AverageWeights, WeightCopy, trainable
+
+
+def start_run(
+    config: Config,
+    *,
+    pipeline: Any = None,
+    reward: Reward | None = None,
+    prompts: list[str] | list[Prompt] | None = None,
+    resume: bool = False,
+) -> Run:
+    """Check everything, cheapest first, then load the model and, to resume, the last checkpoint."""
+    rewards = [reward] if reward is not None else [load_reward(name) for name in config.reward]
+    source, held_out = _prompts(config, prompts)
+    if pipeline is None:
+        model_folder(config.model)
+    folder = _prepare_folder(config, resume)
+    if pipeline is None:
+        pipeline = load_pipeline(config.model, _device(config.device))
+    policy = make_policy(
+        pipeline,
+        max_sequence_length=config.max_sequence_length,
+        resolution=config.resolution,
+        autocast=_autocast(config.precision, pipeline.device),
+    )
+    _make_trainable(policy, config)
+    _try_rewards(policy, rewards, source(0, 2))
+    average = AverageWeights(policy.module, config.ema_decay)
+    run = Run(
+        config=config,
+        folder=folder,
+        policy=policy,
+        rewards=rewards,
+        prompts=source,
+        eval_prompts=held_out,
+        optimizer=_make_optimizer(policy, config, average),
+        average=average,
+        copies=_copies(policy, config.objective),
+    )
+    if resume:
+        run.load_state_dict(checkpoint.load_latest(folder / "checkpoints"))
+    else:
+        save_yaml(config, folder / "config.yaml")
+    return run
+
+
+def _prompts(config: Config, given: list[str] | list[Prompt] | None) -> tuple[PromptSource, list[Prompt]]:
+    eval_name = config.eval_prompts or ("sprites" if config.prompts == "sprites" and given is None else None)
+    held_out = evaluation_prompts(eval_name, config.eval.num_prompts)
+    if given is None:
+        return training_prompts(config.prompts, config.seed), held_out
+    if not given:
+        raise ValueError("prompts is empty; give at least one")
+    return from_list([Prompt(text=item) if isinstance(item, str) else item for item in given], config.seed), held_out
+
+
+def _prepare_folder(config: Config, resume: bool) -> Path:
+    """Make the run's folder. Raises FileExistsError if it holds another run, PermissionError if it cannot be written."""
+    folder = Path(config.output_dir or time.strftime(f"runs/{Path(config.model).name}-%Y%m%d-%H%M%S"))
+    if resume:
+        checkpoint.load_latest(folder / "checkpoints")
+        return folder
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FileExistsError(
+            f"--output-dir {folder} is not empty: it may hold another run; name a new folder, or add --resume"
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PermissionError(
+            f"--output-dir {folder} cannot be made ({error.strerror}); name a folder you may write"
+        ) from error
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(f"--output-dir {folder} cannot be written; name a folder you may write")
+    return folder
+
+
+def _device(name: str) -> str:
+    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+
+
+def _autocast(precision: str, device: torch.device) -> torch.dtype | None:
+    """bf16 where the hardware computes in it: on a CPU without such instructions it is slower than fp32."""
+    has_bf16 = torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.cpu._is_avx512_bf16_supported()
+    return torch.bfloat16 if precision == "bf16" or (precision == "auto" and has_bf16) else None
+
+
+def _make_trainable(policy: Policy, config: Config) -> None:
+    pipeline = policy.pipeline
+    for part in pipeline.components.values():
+        if isinstance(part, torch.nn.Module):
+            part.requires_grad_(False)
+    if config.finetune == "full":
+        policy.module.requires_grad_(True)
+    else:
+        add_lora(policy.module, config.lora, seed_of(config.seed, "lora"))
+    for parameter in trainable(policy.module).values():
+        parameter.data = parameter.data.float()
+
+
+def _copies(policy: Policy, objective: Objective) -> dict[WeightSet, WeightCopy]:
+    """The weight sets that an algorithm needs beside the current one, all equal to the start."""
+    names: list[WeightSet] = [name for name in objective.baselines if name == "ref"]
+    if objective.old_decay(0) is not None:
+        names.append("old")
+    return {name: WeightCopy(policy.module) for name in names}
+
+
+def _make_optimizer(policy: Policy, config: Config, average: AverageWeights) -> Optimizer:
+    parameters = list(trainable(policy.module).values())
+    adamw = torch.optim.AdamW(
+        parameters, lr=config.update.lr, betas=config.update.betas, weight_decay=config.update.weight_decay
+    )
+    num_steps = config.num_iterations * config.update.num_epochs * config.update.num_minibatches
+    return Optimizer(
+        inner=adamw,
+        parameters=parameters,
+        lr=config.update.lr,
+        num_warmup_steps=config.update.num_warmup_steps,
+        max_grad_norm=config.update.max_grad_norm,
+        num_decay_steps=num_steps if config.update.lr_schedule == "linear" else None,
+        after_step=average.step,
+    )
+
+
+def _try_rewards(policy: Policy, rewards: list[Reward], prompts: list[Prompt]) -> None:
+    """Call every reward once on two cheap images, so that a broken one fails now and not after minutes."""
+    noise = torch.stack([named_noise(policy, "trial", index) for index in range(2)])
+    _, images = draw_images(policy, prompts, noise, solver="euler", num_steps=2, guidance=1.0)
+    for reward in rewards:
+        try:
+            score_images(reward, images, prompts)
+        except RewardError as error:
+            name = getattr(reward, "__name__", type(reward).__name__)
+            raise ValueError(f"reward {name}, tried on two images before training: {error}") from error
