@@ -5,6 +5,7 @@ import math
 
 import pytest
 
+from vgrpo import checkpoint
 from vgrpo.bench.command import choose
 from vgrpo.bench.race import BenchConfig
 from vgrpo.bench.summary import first_reach, markdown, summarise_all
@@ -65,3 +66,12 @@ def test_a_grid_of_learning_rates_makes_entries():
     assert entries["vgrpo lr 0.0001"].update.lr == 1e-4
     with pytest.raises(ValueError, match="--suite smok: did you mean 'smoke'"):
         choose(BenchConfig(suite="smok"))
+
+
+def test_the_checkpoint_of_the_last_line_is_found_beside_a_newer_one(tmp_path):
+    for iteration in (3, 7):
+        checkpoint.save({"iteration": iteration}, tmp_path, iteration)
+    assert checkpoint.load(tmp_path)["iteration"] == 7
+    assert checkpoint.load(tmp_path, 3)["iteration"] == 3
+    with pytest.raises(FileNotFoundError, match="no checkpoint of iteration 5"):
+        checkpoint.load(tmp_path, 5)

@@ -23,11 +23,12 @@ def save(state: dict[str, Any], folder: Path, iteration: int, keep: int = 2) -> 
     return path
 
 
-def load_latest(folder: Path) -> dict[str, Any]:
-    """Raises FileNotFoundError if there is no checkpoint."""
-    paths = _all(folder)
+def load(folder: Path, iteration: int | None = None) -> dict[str, Any]:
+    """The newest checkpoint, or that of an iteration. Raises FileNotFoundError if there is none."""
+    paths = [path for path in _all(folder) if iteration is None or path.stem == f"iteration-{iteration:06d}"]
     if not paths:
-        raise FileNotFoundError(f"nothing to resume: {folder} holds no checkpoint; start without --resume")
+        which = "no checkpoint" if iteration is None else f"no checkpoint of iteration {iteration}"
+        raise FileNotFoundError(f"nothing to resume: {folder} holds {which}; start without --resume")
     return torch.load(paths[-1], map_location="cpu", weights_only=True)
 
 

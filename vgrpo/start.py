@@ -59,7 +59,7 @@ def start_run(
         copies=_copies(policy, config.objective),
     )
     if resume:
-        run.load_state_dict(checkpoint.load_latest(folder / "checkpoints"))
+        run.load_state_dict(checkpoint.load(folder / "checkpoints"))
     else:
         save_yaml(config, folder / "config.yaml")
     return run
@@ -79,7 +79,7 @@ def _prepare_folder(config: Config, resume: bool) -> Path:
     """Make the run's folder. Raises FileExistsError if it holds another run, PermissionError if it cannot be written."""
     folder = Path(config.output_dir or time.strftime(f"runs/{Path(config.model).name}-%Y%m%d-%H%M%S"))
     if resume:
-        checkpoint.load_latest(folder / "checkpoints")
+        checkpoint.load(folder / "checkpoints")
         return folder
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExistsError(

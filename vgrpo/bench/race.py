@@ -88,6 +88,8 @@ def _open_lane(config: BenchConfig, name: str, entry: Config, seed: int, done: l
     lane = Lane(name=name, seed=seed, run=start_run(entry, resume=bool(past)))
     if past:
         last = past[-1]
+        # A kill between a checkpoint and its line leaves a newer checkpoint that no line tells of.
+        lane.run.load_state_dict(checkpoint.load(folder / "checkpoints", last["iteration"]))
         lane.seconds, lane.nfe, lane.phases = last["seconds"], last["nfe"], last["phases"]
         lane.last_eval = lane.seconds
     return lane
