@@ -30,7 +30,7 @@ def plot(found: dict[str, Any], path: Path) -> None:
         x, y = ([item / m for item in value[key]] for key, m in zip(("surrogate", "norm"), mean, strict=True))
         scatter.scatter(x, y, s=14, alpha=0.7, color=color, label=f"{name}, R² {value['r2']:.2f}")
     scatter.set(xlabel="surrogate, of its mean", ylabel="gradient norm, of its mean")
-    scatter.legend(frameon=False)
+    scatter.legend(frameon=False, loc="lower right", fontsize=9)
     for axis in (times, bars, scatter):
         axis.spines[["top", "right"]].set_visible(False)
         axis.grid(alpha=0.25)

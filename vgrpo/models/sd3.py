@@ -30,7 +30,7 @@ class SD3Policy:
 
     @property
     def device(self) -> torch.device:
-        return self.pipeline.transformer.device
+        return next(self.module.parameters()).device  # diffusers' own `device` walks the whole module tree
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
