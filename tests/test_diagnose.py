@@ -80,7 +80,8 @@ def test_the_command_leaves_figures_and_a_picture(tmp_path, capsys):
 
 
 def test_bad_input_is_named(capsys):
-    assert main(["diagnose", "sprites", "--group-size", "1"]) == 1
+    with pytest.raises(SystemExit):
+        main(["diagnose", "sprites", "--group-size", "1"])
     assert "group_size=1" in capsys.readouterr().err
     assert main(["diagnose", "no-such-folder"]) == 1
     assert "no-such-folder" in capsys.readouterr().err

@@ -71,7 +71,7 @@ def awm(o, a, x_t, t, eps, x_0, v, old, ref):
 
 
 def dgpo(o, a, x_t, t, eps, x_0, v, old, ref):
-    num_probes, losses = t.shape[1], np.zeros(5)
+    num_probes, losses = t.shape[1], np.zeros(6)
     for members in ([0, 1], [2, 3, 4, 5]):
         for k in range(num_probes):
             error = {i: np.mean((v[i, k] - (eps[i, k] - x_0[i, k])) ** 2) for i in members}
@@ -91,7 +91,7 @@ def crd(o, a, x_t, t, eps, x_0, v, old, ref):
             new, before = (np.mean((w - u) ** 2) / max(np.mean(abs(w - u)), 1e-5) for w in (v[i, k], old[i, k]))
             gain -= (new - before) / t.shape[1]
         implicit.append(gain)
-    losses = np.zeros(5)
+    losses = np.zeros(6)
     signs = [0] if o.centering == "uniform" else [1, -1]
     for sign in signs:
         weight = np.exp([sign * r / o.temperature for r in external])

@@ -31,15 +31,22 @@ def method(objective: Objective, lr: float, *, num_steps: int = 8, num_minibatch
     return replace(
         SPRITES,
         objective=objective,
-        rollout=RolloutConfig(num_prompts=16, group_size=16, num_steps=num_steps, **rollout),
+        rollout=RolloutConfig(num_prompts=12, group_size=16, num_steps=num_steps, **rollout),
         update=UpdateConfig(lr=lr, num_minibatches=num_minibatches),
     )
 
 
 EULER: dict[str, Any] = {"solver": "euler"}
 
+VGRPO_FAST = replace(
+    SPRITES, rollout=replace(SPRITES.rollout, num_prompts=24), update=replace(SPRITES.update, lr_schedule="constant")
+)
+"""The main job's shortcuts, for as many images per iteration as the others draw: many small groups, their extremes, pairs at
+high noise, a high learning rate held by a distance to the untrained model."""
+
 METHODS: dict[str, Config] = {
     "vgrpo": method(VGRPO(), 3e-4),
+    "vgrpo-fast": VGRPO_FAST,
     "fpo": method(FPO(prediction="v"), 3e-4),
     "mixgrpo": method(MixGRPO(), 3e-4, num_steps=12, num_minibatches=4),
     "dancegrpo": method(DanceGRPO(), 3e-4, num_steps=12, num_minibatches=4),
