@@ -44,21 +44,23 @@ VGRPO_FAST = replace(
 """The main job's shortcuts, for as many images per iteration as the others draw: many small groups, their extremes, pairs at
 high noise, a high learning rate held by a distance to the untrained model."""
 
+# Learning rates: the best of 3e-4, 7e-4 and 1.5e-3 on training prompts where a grid was run (docs/benchmark.md), 3e-4 elsewhere.
 METHODS: dict[str, Config] = {
-    "vgrpo": method(VGRPO(), 3e-4),
+    "vgrpo": method(VGRPO(), 7e-4),
+    "vgrpo shift 3": method(VGRPO(shift=3.0), 7e-4),
     "vgrpo-fast": VGRPO_FAST,
     "fpo": method(FPO(prediction="v"), 3e-4),
-    "mixgrpo": method(MixGRPO(), 3e-4, num_steps=12, num_minibatches=4),
-    "dancegrpo": method(DanceGRPO(), 3e-4, num_steps=12, num_minibatches=4),
-    "flowgrpo": method(FlowGRPO(), 3e-4, num_steps=10, num_minibatches=2),
-    "diffusionnft": method(DiffusionNFT(), 3e-4, num_steps=6, solver="heun"),
-    "awm": method(AWM(), 3e-4, num_steps=14, **EULER),
-    "dgpo": method(DGPO(), 3e-4),
+    "mixgrpo": method(MixGRPO(), 1.5e-3, num_steps=12, num_minibatches=4),
+    "dancegrpo": method(DanceGRPO(), 7e-4, num_steps=12, num_minibatches=4),
+    "flowgrpo": method(FlowGRPO(), 1.5e-3, num_steps=10, num_minibatches=2),
+    "diffusionnft": method(DiffusionNFT(), 1.5e-3, num_steps=6, solver="heun"),
+    "awm": method(AWM(), 1.5e-3, num_steps=14, **EULER),
+    "dgpo": method(DGPO(), 1.5e-3),
     "crd": method(CRD(), 3e-4),
     "branchgrpo": method(BranchGRPO(splits=(0, 2, 4, 6)), 3e-4, num_steps=12, num_minibatches=4),
     "stepwisegrpo": method(StepwiseGRPO(), 3e-4, num_steps=10, num_minibatches=2),
     "ddpo": method(DDPO(), 3e-4, num_steps=16, num_minibatches=2),
-    "fdfo": method(FDFO(), 3e-4, num_steps=12, num_minibatches=4),
+    "fdfo": method(FDFO(), 7e-4, num_steps=12, num_minibatches=4),
     "rwr": method(RWR(), 3e-4),
     "sft": method(SFT(), 3e-4),
 }
