@@ -64,7 +64,8 @@ def merged(module: nn.Module) -> Iterator[None]:
         yield
     finally:
         for layer, weight in zip(layers, own, strict=True):
-            layer.unmerge()
+            if layer.merged:  # not, where adapters are switched off
+                layer.unmerge()
             layer.get_base_layer().weight.data.copy_(weight)
 
 

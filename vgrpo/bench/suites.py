@@ -44,7 +44,7 @@ VGRPO_FAST = replace(
 """The main job's shortcuts, for as many images per iteration as the others draw: many small groups, their extremes, pairs at
 high noise, a high learning rate held by a distance to the untrained model."""
 
-# Learning rates: the best of 3e-4, 7e-4 and 1.5e-3 on training prompts where a grid was run (docs/benchmark.md), 3e-4 elsewhere.
+# Learning rates: the best of 3e-4, 7e-4 and 1.5e-3 on training prompts where a grid was run, else 3e-4 (docs/benchmark.md).
 METHODS: dict[str, Config] = {
     "vgrpo": method(VGRPO(), 7e-4),
     "vgrpo shift 3": method(VGRPO(shift=3.0), 7e-4),
