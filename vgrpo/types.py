@@ -25,16 +25,27 @@ class Prompt:
 
 @dataclass(frozen=True, kw_only=True)
 class Cond:
-    """Encoded text, one row per image. `sequence` [B, L, C] feeds attention, `pooled` [B, P] the modulation."""
+    """Encoded text, one row per image. `sequence` [B, L, C] feeds attention; `pooled` [B, P] the modulation and `mask` [B, L]
+    which tokens count, in the models that have them."""
 
     sequence: Tensor
-    pooled: Tensor
+    pooled: Tensor | None = None
+    mask: Tensor | None = None
 
     def __getitem__(self, rows: Tensor | slice) -> "Cond":
-        return Cond(sequence=self.sequence[rows], pooled=self.pooled[rows])
+        return Cond(**{name: None if part is None else part[rows] for name, part in self._parts().items()})
 
     def __len__(self) -> int:
         return len(self.sequence)
+
+    def _parts(self) -> dict[str, Tensor | None]:
+        return {"sequence": self.sequence, "pooled": self.pooled, "mask": self.mask}
+
+    @staticmethod
+    def cat(conds: "list[Cond]") -> "Cond":
+        """The rows of several, which must be of one model."""
+        columns = {name: [cond._parts()[name] for cond in conds] for name in ("sequence", "pooled", "mask")}
+        return Cond(**{name: None if parts[0] is None else torch.cat(parts) for name, parts in columns.items()})
 
 
 @dataclass(frozen=True, kw_only=True)
