@@ -99,9 +99,7 @@ def test_training_changes_the_adapter_alone_and_its_file_loads(name, folder, tmp
     noise = torch.randn(2, *fresh.latent_shape, generator=torch.Generator().manual_seed(1))
     drawn = make_policy(result.pipeline, max_sequence_length=16, resolution=config.resolution)
     images = [
-        policy.decode(
-            draw_latents(policy, policy.encode(TEXTS), noise, solver="euler", times=flow.schedule(2), guidance=1.0)
-        )
+        policy.decode(draw_latents(policy, policy.encode(TEXTS), noise, solver="euler", times=flow.schedule(2), guidance=1.0))
         for policy in (drawn, tuned, fresh)
     ]
     assert torch.allclose(images[0], images[1], atol=1e-4)

@@ -57,7 +57,7 @@ def test_clip_rewards_are_the_published_formula(name, clip_folder):
 
 def test_missing_weights_are_named_with_their_size_and_a_command(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(FileNotFoundError, match=r"yuvalkirstain/PickScore_v1 \(3.9 GB\).*hf download yuvalkirstain/PickScore_v1"):
+    with pytest.raises(FileNotFoundError, match=r"PickScore_v1 \(3.9 GB\).*hf download yuvalkirstain/PickScore_v1"):
         load_reward("pickscore")
 
 

@@ -61,7 +61,7 @@ def model_folder(name: str) -> Path:
         )
     kind = json.loads(index.read_text()).get("_class_name")
     if kind not in SUPPORTED:
-        raise ValueError(f"--model {name} is a {kind}; supported are {', '.join(SUPPORTED)}; docs/models.md says how to add one")
+        raise ValueError(f"--model {name} is a {kind}; supported are {', '.join(SUPPORTED)}. To add one, see docs/models.md")
     return folder
 
 

@@ -17,5 +17,7 @@ SPRITES = Config(
     objective=VGRPO(shift=3.0, ref_weight=2.0),
     # The gradient's norm is 0.05 to 0.1 while all is well; a spike must not move the weights further.
     update=UpdateConfig(lr=1.5e-3, lr_schedule="linear", keep_share=0.5, max_grad_norm=0.05),
-    lora=LoraConfig(targets=(*SD3Policy.lora_targets, "ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2")),
+    lora=LoraConfig(
+        targets=(*SD3Policy.lora_targets, "ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2")
+    ),
 )

@@ -17,7 +17,14 @@ class ClipCosine:
     """
 
     def __init__(
-        self, name: str, source: str, size: str, *, processor: str | None = None, use_logit_scale: bool = False, scale: float = 1.0
+        self,
+        name: str,
+        source: str,
+        size: str,
+        *,
+        processor: str | None = None,
+        use_logit_scale: bool = False,
+        scale: float = 1.0,
     ) -> None:
         from transformers import CLIPModel, CLIPProcessor
 

@@ -9,6 +9,6 @@ def fetch(kind: Any, source: str, reward: str, size: str) -> Any:
         return kind.from_pretrained(source)
     except OSError as error:
         raise FileNotFoundError(
-            f"reward {reward}: no weights at {source} ({size}), neither as a folder nor in the hub's cache, and the hub did not "
-            f"answer; on a machine with a network run `hf download {source}`, or give a folder: --reward {reward}=FOLDER"
+            f"reward {reward}: no weights at {source} ({size}), neither as a folder nor in the hub's cache, and the hub did "
+            f"not answer; with a network run `hf download {source}`, or give a folder: --reward {reward}=FOLDER"
         ) from error
