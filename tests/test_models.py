@@ -39,12 +39,12 @@ def policy_of(folder):
     return make_policy(load_pipeline(str(folder)), max_sequence_length=16, resolution=64 if "sd3" in str(folder) else 16)
 
 
-def own_schedule(pipeline, num_steps):
-    """Times of the pipeline's own sampler at `num_steps`, and what its starting noise is divided by."""
-    if not hasattr(pipeline.scheduler, "alphas_cumprod"):
-        return flow.schedule(num_steps), 1.0
-    pipeline.scheduler.set_timesteps(num_steps)
-    bar = pipeline.scheduler.alphas_cumprod[pipeline.scheduler.timesteps].double()
+def own_schedule(pipeline):
+    """Times of the pipeline's own sampler, once it has run, and what its starting noise is divided by."""
+    scheduler = pipeline.scheduler
+    if not hasattr(scheduler, "alphas_cumprod"):
+        return scheduler.sigmas.double(), 1.0
+    bar = scheduler.alphas_cumprod[scheduler.timesteps].double()
     a, b = bar.sqrt(), (1 - bar).sqrt()
     return torch.cat([b / (a + b), torch.zeros(1, dtype=torch.float64)]), float(a[0] + b[0])
 
@@ -56,24 +56,22 @@ def test_our_sampler_draws_the_pipelines_own_images(name, folder, guidance):
     if hasattr(pipeline.scheduler.config, "set_alpha_to_one"):
         pipeline.scheduler = pipeline.scheduler.from_config(pipeline.scheduler.config, set_alpha_to_one=True)
     noise = torch.randn(2, *policy.latent_shape, generator=torch.Generator().manual_seed(1))
-    times, scale = own_schedule(pipeline, num_steps)
-    with torch.no_grad():
-        x_0 = draw_latents(policy, policy.encode(TEXTS), noise / scale, solver="euler", times=times, guidance=guidance)
-    ours = policy.decode(x_0)
-    side = ours.shape[-1]
+    side = policy.decode(noise).shape[-1]
     extra = {"max_sequence_length": 16} if name in ("sd3", "flux") else {}
-    if name == "flux":
-        noise = pack(noise)
     theirs = pipeline(
         TEXTS,
         height=side,
         width=side,
-        latents=noise,
+        latents=pack(noise) if name == "flux" else noise,
         num_inference_steps=num_steps,
         guidance_scale=guidance,
         output_type="pt",
         **extra,
     ).images
+    times, scale = own_schedule(pipeline)
+    with torch.no_grad():
+        x_0 = draw_latents(policy, policy.encode(TEXTS), noise / scale, solver="euler", times=times, guidance=guidance)
+    ours = policy.decode(x_0)
     assert ours.std() > 0.01
     assert torch.allclose(ours, theirs.float(), atol=2e-3)
 

@@ -19,7 +19,13 @@ IMAGES = torch.rand(3, 3, 40, 40, generator=torch.Generator().manual_seed(0))
 @pytest.fixture(scope="module")
 def clip_folder(tmp_path_factory):
     torch.manual_seed(0)
-    text = {"vocab_size": 200, "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    text = {
+        "vocab_size": len(build_tokenizer()),
+        "hidden_size": 32,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+    }
     text |= {"max_position_embeddings": 14, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
     vision = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
     vision |= {"image_size": 32, "patch_size": 8}

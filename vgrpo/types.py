@@ -33,19 +33,25 @@ class Cond:
     mask: Tensor | None = None
 
     def __getitem__(self, rows: Tensor | slice) -> "Cond":
-        return Cond(**{name: None if part is None else part[rows] for name, part in self._parts().items()})
+        return Cond(
+            sequence=self.sequence[rows],
+            pooled=None if self.pooled is None else self.pooled[rows],
+            mask=None if self.mask is None else self.mask[rows],
+        )
 
     def __len__(self) -> int:
         return len(self.sequence)
 
-    def _parts(self) -> dict[str, Tensor | None]:
-        return {"sequence": self.sequence, "pooled": self.pooled, "mask": self.mask}
-
     @staticmethod
-    def cat(conds: "list[Cond]") -> "Cond":
+    def cat(conds: "Sequence[Cond]") -> "Cond":
         """The rows of several, which must be of one model."""
-        columns = {name: [cond._parts()[name] for cond in conds] for name in ("sequence", "pooled", "mask")}
-        return Cond(**{name: None if parts[0] is None else torch.cat(parts) for name, parts in columns.items()})
+        pooled = [cond.pooled for cond in conds if cond.pooled is not None]
+        masks = [cond.mask for cond in conds if cond.mask is not None]
+        return Cond(
+            sequence=torch.cat([cond.sequence for cond in conds]),
+            pooled=torch.cat(pooled) if pooled else None,
+            mask=torch.cat(masks) if masks else None,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
