@@ -25,7 +25,7 @@ def subject():
     prompts = [Prompt(text="a red heart"), Prompt(text="two keys")]
     kind = {"solver": "euler", "num_steps": 3, "guidance": 1.0, "shift": 1.0, "batch_size": None}
     rollout = draw_groups(policy, prompts, 0, "diagnose", group_size=8, **kind)
-    add_lora(policy.module, LoraConfig(rank=4, alpha=8), 0)
+    add_lora(policy, LoraConfig(rank=4, alpha=8), 0)
     return Subject(policy=policy, rollout=rollout, guidance=1.0, micro_batch_size=5, seed=0)
 
 

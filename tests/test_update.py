@@ -20,7 +20,7 @@ GROUP = torch.tensor([0, 0, 1, 1, 2, 2, 3, 3])
 def policy(pipeline):
     policy = make_policy(pipeline, max_sequence_length=0)
     policy.module.requires_grad_(False)
-    add_lora(policy.module, LoraConfig(rank=2, alpha=4), seed=0)
+    add_lora(policy, LoraConfig(rank=2, alpha=4), seed=0)
     with torch.no_grad():
         for parameter in trainable(policy.module).values():
             parameter += 0.05 * torch.randn_like(parameter)
@@ -151,4 +151,4 @@ def test_guidance_carries_gradient_through_both_branches(policy):
 
 def test_a_target_that_matches_nothing_is_refused(pipeline):
     with pytest.raises(ValueError, match="'to_z' matches no linear layer"):
-        add_lora(pipeline.transformer, LoraConfig(targets=("to_q", "to_z")), seed=0)
+        add_lora(make_policy(pipeline, max_sequence_length=0), LoraConfig(targets=("to_q", "to_z")), seed=0)

@@ -58,10 +58,8 @@ class LoraConfig:
 
     rank: int = 32
     alpha: int = 64
-    targets: tuple[str, ...] = (
-        "to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out",
-    )  # fmt: skip
-    """Endings of the names of the linear layers that get an adapter."""
+    targets: tuple[str, ...] | None = None
+    """Endings of the names of the linear layers that get an adapter; None is the architecture's attention."""
 
     def __post_init__(self) -> None:
         require(self.rank >= 1, f"lora.rank={self.rank}: must be at least 1; --finetune full trains without an adapter")

@@ -87,7 +87,7 @@ class Run:
     def save_weights(self) -> None:
         """`lora/` for `load_lora_weights`, or `pipeline/` after full fine-tuning."""
         if self.config.finetune == "lora":
-            save_lora(self.policy.pipeline, self.folder / "lora")
+            save_lora(self.policy, self.folder / "lora")
         else:
             self.policy.pipeline.save_pretrained(self.folder / "pipeline")
 

@@ -114,7 +114,7 @@ def _make_trainable(policy: Policy, config: Config) -> None:
     if config.finetune == "full":
         policy.module.requires_grad_(True)
     else:
-        add_lora(policy.module, config.lora, seed_of(config.seed, "lora"))
+        add_lora(policy, config.lora, seed_of(config.seed, "lora"))
     for parameter in trainable(policy.module).values():
         parameter.data = parameter.data.float()
 

@@ -25,16 +25,33 @@ class Prompt:
 
 @dataclass(frozen=True, kw_only=True)
 class Cond:
-    """Encoded text, one row per image. `sequence` [B, L, C] feeds attention, `pooled` [B, P] the modulation."""
+    """Encoded text, one row per image. `sequence` [B, L, C] feeds attention; `pooled` [B, P] the modulation and `mask` [B, L]
+    which tokens count, in the models that have them."""
 
     sequence: Tensor
-    pooled: Tensor
+    pooled: Tensor | None = None
+    mask: Tensor | None = None
 
     def __getitem__(self, rows: Tensor | slice) -> "Cond":
-        return Cond(sequence=self.sequence[rows], pooled=self.pooled[rows])
+        return Cond(
+            sequence=self.sequence[rows],
+            pooled=None if self.pooled is None else self.pooled[rows],
+            mask=None if self.mask is None else self.mask[rows],
+        )
 
     def __len__(self) -> int:
         return len(self.sequence)
+
+    @staticmethod
+    def cat(conds: "Sequence[Cond]") -> "Cond":
+        """The rows of several, which must be of one model."""
+        pooled = [cond.pooled for cond in conds if cond.pooled is not None]
+        masks = [cond.mask for cond in conds if cond.mask is not None]
+        return Cond(
+            sequence=torch.cat([cond.sequence for cond in conds]),
+            pooled=torch.cat(pooled) if pooled else None,
+            mask=torch.cat(masks) if masks else None,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

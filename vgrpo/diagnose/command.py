@@ -111,7 +111,7 @@ def _subject(model: str, config: DiagnoseConfig) -> Subject:
         shift=1.0,
         batch_size=config.batch_size,
     )
-    add_lora(policy.module, config.lora, seed_of(config.seed, "lora"))
+    add_lora(policy, config.lora, seed_of(config.seed, "lora"))
     return Subject(
         policy=policy, rollout=rollout, guidance=config.guidance, micro_batch_size=config.batch_size, seed=config.seed
     )

@@ -1,21 +1,31 @@
 """Models: one file per architecture, an adapter from a diffusers pipeline to the small interface the trainer needs."""
 
+import importlib
 import json
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from vgrpo.types import Cond
 
-SUPPORTED = ("StableDiffusion3Pipeline",)
+ADAPTERS = {
+    "StableDiffusion3Pipeline": "vgrpo.models.sd3:SD3Policy",
+    "FluxPipeline": "vgrpo.models.flux:FluxPolicy",
+    "StableDiffusionPipeline": "vgrpo.models.unet:StableDiffusionPolicy",
+    "StableDiffusionXLPipeline": "vgrpo.models.unet:SDXLPolicy",
+}
+SUPPORTED = tuple(ADAPTERS)
 
 
 class Policy(Protocol):
     """A text-to-image model as the trainer sees it. M rows of one forward, D latent dimensions."""
 
     pipeline: Any
+    network: ClassVar[str]
+    """Name of the part of the pipeline that is trained."""
+    lora_targets: ClassVar[tuple[str, ...]]
 
     @property
     def module(self) -> nn.Module:
@@ -51,27 +61,31 @@ def model_folder(name: str) -> Path:
         )
     kind = json.loads(index.read_text()).get("_class_name")
     if kind not in SUPPORTED:
-        raise ValueError(f"--model {name} is a {kind}; supported are {', '.join(SUPPORTED)}")
+        raise ValueError(f"--model {name} is a {kind}; supported are {', '.join(SUPPORTED)}. To add one, see docs/models.md")
     return folder
 
 
 def load_pipeline(name: str, device: str = "cpu") -> Any:
     """Load a pipeline by name or folder, frozen, on a device."""
-    from diffusers import StableDiffusion3Pipeline
+    from diffusers import DiffusionPipeline
 
     folder = model_folder(name)
     parts = json.loads((folder / "model_index.json").read_text())
+    # SD 3 runs without its T5, and a folder without one must say so; nobody trains behind a safety checker.
     absent = {part: None for part in ("text_encoder_3", "tokenizer_3") if parts.get(part) in (None, [None, None])}
-    return StableDiffusion3Pipeline.from_pretrained(folder, **absent).to(device)
+    absent = {part: None for part in absent if parts["_class_name"] == "StableDiffusion3Pipeline"}
+    absent |= {part: None for part in ("safety_checker",) if part in parts}
+    return DiffusionPipeline.from_pretrained(folder, **absent).to(device)
 
 
 def make_policy(
     pipeline: Any, *, max_sequence_length: int = 256, resolution: int | None = None, autocast: torch.dtype | None = None
 ) -> Policy:
     """The adapter for a pipeline in memory. Raises TypeError for an unsupported class."""
-    from vgrpo.models.sd3 import SD3Policy
-
-    if type(pipeline).__name__ not in SUPPORTED:
-        raise TypeError(f"a {type(pipeline).__name__} cannot be trained yet; supported are {', '.join(SUPPORTED)}")
+    kind = type(pipeline).__name__
+    if kind not in ADAPTERS:
+        raise TypeError(f"a {kind} cannot be trained yet; supported are {', '.join(SUPPORTED)}")
     pipeline.set_progress_bar_config(disable=True)
-    return SD3Policy(pipeline=pipeline, max_sequence_length=max_sequence_length, resolution=resolution, autocast=autocast)
+    module, name = ADAPTERS[kind].split(":")
+    adapter = getattr(importlib.import_module(module), name)
+    return adapter(pipeline=pipeline, max_sequence_length=max_sequence_length, resolution=resolution, autocast=autocast)

@@ -9,15 +9,18 @@ from peft import get_peft_model_state_dict
 from torch import nn
 
 from vgrpo.config import LoraConfig
+from vgrpo.models import Policy
 
 
-def add_lora(network: Any, config: LoraConfig, seed: int) -> None:
+def add_lora(policy: Policy, config: LoraConfig, seed: int) -> None:
     """Add a fresh adapter (its product is 0 at first) and leave it as all that is trained.
 
     Raises ValueError if a target matches no linear layer.
     """
+    network: Any = policy.module
+    targets = policy.lora_targets if config.targets is None else config.targets
     linear = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
-    for target in config.targets:
+    for target in targets:
         if not any(name == target or name.endswith("." + target) for name in linear):
             endings = sorted({name.split(".", 2)[-1] for name in linear})
             raise ValueError(
@@ -26,15 +29,15 @@ def add_lora(network: Any, config: LoraConfig, seed: int) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         network.add_adapter(
-            PeftConfig(r=config.rank, lora_alpha=config.alpha, target_modules=list(config.targets), init_lora_weights=True)
+            PeftConfig(r=config.rank, lora_alpha=config.alpha, target_modules=list(targets), init_lora_weights=True)
         )
 
 
-def save_lora(pipeline: Any, folder: Path) -> None:
+def save_lora(policy: Policy, folder: Path) -> None:
     """Write `pytorch_lora_weights.safetensors`, which `pipeline.load_lora_weights(folder)` reads, rank and alpha included."""
-    network = pipeline.transformer
-    type(pipeline).save_lora_weights(
-        folder,
-        transformer_lora_layers=get_peft_model_state_dict(network),
-        transformer_lora_adapter_metadata=network.peft_config["default"].to_dict(),
-    )
+    network: Any = policy.module
+    parts = {
+        f"{policy.network}_lora_layers": get_peft_model_state_dict(network),
+        f"{policy.network}_lora_adapter_metadata": network.peft_config["default"].to_dict(),
+    }
+    type(policy.pipeline).save_lora_weights(folder, **parts)

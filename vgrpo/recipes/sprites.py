@@ -7,6 +7,7 @@ off its own images.
 """
 
 from vgrpo.config import Config, LoraConfig, RolloutConfig, UpdateConfig
+from vgrpo.models.sd3 import SD3Policy
 from vgrpo.objectives import VGRPO
 
 SPRITES = Config(
@@ -16,5 +17,7 @@ SPRITES = Config(
     objective=VGRPO(shift=3.0, ref_weight=2.0),
     # The gradient's norm is 0.05 to 0.1 while all is well; a spike must not move the weights further.
     update=UpdateConfig(lr=1.5e-3, lr_schedule="linear", keep_share=0.5, max_grad_norm=0.05),
-    lora=LoraConfig(targets=(*LoraConfig().targets, "ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2")),
+    lora=LoraConfig(
+        targets=(*SD3Policy.lora_targets, "ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2")
+    ),
 )

@@ -10,7 +10,14 @@ from vgrpo.dotted import load_dotted
 from vgrpo.types import Prompt
 
 Reward = Callable[[Tensor, list[Prompt]], Tensor]
-NAMED = {"sprites": "vgrpo.rewards.sprites:sprites", "sprites_strict": "vgrpo.rewards.sprites:sprites_strict"}
+NAMED = {
+    "sprites": "vgrpo.rewards.sprites:sprites",
+    "sprites_strict": "vgrpo.rewards.sprites:sprites_strict",
+    "jpeg_compressibility": "vgrpo.rewards.jpeg:jpeg_compressibility",
+    "jpeg_incompressibility": "vgrpo.rewards.jpeg:jpeg_incompressibility",
+}
+MODELS = {"clipscore": "vgrpo.rewards.clip:clipscore", "pickscore": "vgrpo.rewards.clip:pickscore"}
+"""Rewards with weights: functions from a hub id or folder (None is the published one) to the reward."""
 
 
 class RewardError(RuntimeError):
@@ -18,13 +25,19 @@ class RewardError(RuntimeError):
 
 
 def load_reward(name: str) -> Reward:
-    """A reward by name, or any function as `module:function`, looked up in the current folder too.
+    """A reward by name, a learned one with its weights' folder as `name=FOLDER`, or any function as `module:function`, looked
+    up in the current folder too.
 
-    Raises ValueError, saying what is known or what is missing.
+    Raises ValueError, saying what is known or what is missing; FileNotFoundError for weights that are not there.
     """
+    known, _, source = name.partition("=")
+    if known in MODELS:
+        reward: Reward = load_dotted(MODELS[known], "reward")(source or None)
+        return reward
     if ":" not in name and name not in NAMED:
-        near = difflib.get_close_matches(name, NAMED, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(NAMED)}"
+        names = [*NAMED, *MODELS]
+        near = difflib.get_close_matches(known, names, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(names)}"
         raise ValueError(f"unknown reward {name!r}: {hint} Your own is given as my_file:my_reward.")
     function = load_dotted(NAMED.get(name, name), "reward")
     if not callable(function):

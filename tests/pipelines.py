@@ -1,0 +1,148 @@
+"""Tiny random pipelines of every supported architecture: the real classes, a few thousand weights."""
+
+import torch
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    FluxPipeline,
+    FluxTransformer2DModel,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, T5Config, T5EncoderModel, T5Tokenizer
+
+from vgrpo.worlds.sprites.build import build_tokenizer
+
+TEXT_WIDTH = 32
+
+
+def _clip(kind):
+    config = CLIPTextConfig(
+        vocab_size=len(build_tokenizer()),
+        hidden_size=TEXT_WIDTH,
+        intermediate_size=TEXT_WIDTH,
+        projection_dim=TEXT_WIDTH,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=14,
+        bos_token_id=0,
+        eos_token_id=1,
+        pad_token_id=1,
+    )
+    return kind(config)
+
+
+def _vae(channels, **config):
+    return AutoencoderKL(
+        block_out_channels=(8, 16),
+        down_block_types=("DownEncoderBlock2D", "DownEncoderBlock2D"),
+        up_block_types=("UpDecoderBlock2D", "UpDecoderBlock2D"),
+        latent_channels=channels,
+        norm_num_groups=4,
+        sample_size=16,
+        **config,
+    )
+
+
+def _unet(width, **config):
+    return UNet2DConditionModel(
+        sample_size=8,
+        block_out_channels=(16, 32),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=width,
+        attention_head_dim=8,
+        norm_num_groups=8,
+        **config,
+    )
+
+
+def _ddim(prediction_type):
+    return DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        prediction_type=prediction_type,
+        steps_offset=1,
+    )
+
+
+def _shaken(pipeline, network):
+    """Fresh weights hardly depend on the text; noise on all of them makes it matter."""
+    for parameter in getattr(pipeline, network).parameters():
+        parameter.data += 0.05 * torch.randn_like(parameter)
+    return pipeline
+
+
+def stable_diffusion(prediction_type="epsilon"):
+    torch.manual_seed(0)
+    pipeline = StableDiffusionPipeline(
+        vae=_vae(4),
+        text_encoder=_clip(CLIPTextModel),
+        tokenizer=build_tokenizer(),
+        unet=_unet(TEXT_WIDTH),
+        scheduler=_ddim(prediction_type),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    return _shaken(pipeline, "unet")
+
+
+def stable_diffusion_v():
+    return stable_diffusion("v_prediction")
+
+
+def sdxl():
+    torch.manual_seed(0)
+    unet = _unet(
+        2 * TEXT_WIDTH,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=6 * 8 + TEXT_WIDTH,
+        use_linear_projection=True,
+    )
+    pipeline = StableDiffusionXLPipeline(
+        vae=_vae(4, force_upcast=True),
+        text_encoder=_clip(CLIPTextModel),
+        text_encoder_2=_clip(CLIPTextModelWithProjection),
+        tokenizer=build_tokenizer(),
+        tokenizer_2=build_tokenizer(),
+        unet=unet,
+        scheduler=_ddim("epsilon"),
+    )
+    return _shaken(pipeline, "unet")
+
+
+def flux():
+    torch.manual_seed(0)
+    words = ["<pad>", "</s>", "<unk>", *(chr(code) for code in range(97, 123)), "\u2581"]
+    t5 = T5Tokenizer(vocab=[(word, -float(index)) for index, word in enumerate(words)], extra_ids=0, model_max_length=24)
+    transformer = FluxTransformer2DModel(
+        in_channels=16,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=TEXT_WIDTH,
+        pooled_projection_dim=TEXT_WIDTH,
+        axes_dims_rope=(4, 4, 8),
+        guidance_embeds=True,
+    )
+    pipeline = FluxPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=1.0),
+        vae=_vae(4, scaling_factor=0.36, shift_factor=0.12, use_quant_conv=False, use_post_quant_conv=False),
+        text_encoder=_clip(CLIPTextModel),
+        tokenizer=build_tokenizer(),
+        text_encoder_2=T5EncoderModel(
+            T5Config(vocab_size=len(t5), d_model=TEXT_WIDTH, d_kv=8, d_ff=32, num_layers=1, num_heads=4)
+        ),
+        tokenizer_2=t5,
+        transformer=transformer,
+    )
+    pipeline.default_sample_size = 8
+    return _shaken(pipeline, "transformer")

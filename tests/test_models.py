@@ -1,0 +1,142 @@
+"""Every architecture on a tiny random pipeline of the real classes, saved in the real format."""
+
+import pipelines
+import pytest
+import torch
+from conftest import red, tiny_config, tiny_pipeline
+
+from vgrpo import Prompt, flow, train
+from vgrpo.config import RolloutConfig
+from vgrpo.models import load_pipeline, make_policy
+from vgrpo.models.flux import pack, unpack
+from vgrpo.models.unet import noise_level
+from vgrpo.rollout import draw_latents
+from vgrpo.weights import trainable
+
+KINDS = {
+    "sd3": tiny_pipeline,
+    "sd15": pipelines.stable_diffusion,
+    "sd21": pipelines.stable_diffusion_v,
+    "sdxl": pipelines.sdxl,
+    "flux": pipelines.flux,
+}
+TEXTS = ["a red heart", "two blue stars"]
+
+
+@pytest.fixture(params=KINDS, scope="module")
+def name(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def folder(name, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models") / name
+    KINDS[name]().save_pretrained(folder)
+    return folder
+
+
+def policy_of(folder):
+    return make_policy(load_pipeline(str(folder)), max_sequence_length=16, resolution=64 if "sd3" in str(folder) else 16)
+
+
+def own_schedule(pipeline):
+    """Times of the pipeline's own sampler, once it has run, and what its starting noise is divided by."""
+    scheduler = pipeline.scheduler
+    if not hasattr(scheduler, "alphas_cumprod"):
+        return scheduler.sigmas.double(), 1.0
+    bar = scheduler.alphas_cumprod[scheduler.timesteps].double()
+    a, b = bar.sqrt(), (1 - bar).sqrt()
+    return torch.cat([b / (a + b), torch.zeros(1, dtype=torch.float64)]), float(a[0] + b[0])
+
+
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+def test_our_sampler_draws_the_pipelines_own_images(name, folder, guidance):
+    policy = policy_of(folder)
+    pipeline, num_steps = policy.pipeline, 4
+    if hasattr(pipeline.scheduler.config, "set_alpha_to_one"):
+        pipeline.scheduler = pipeline.scheduler.from_config(pipeline.scheduler.config, set_alpha_to_one=True)
+    noise = torch.randn(2, *policy.latent_shape, generator=torch.Generator().manual_seed(1))
+    side = policy.decode(noise).shape[-1]
+    extra = {"max_sequence_length": 16} if name in ("sd3", "flux") else {}
+    theirs = pipeline(
+        TEXTS,
+        height=side,
+        width=side,
+        latents=pack(noise) if name == "flux" else noise,
+        num_inference_steps=num_steps,
+        guidance_scale=guidance,
+        output_type="pt",
+        **extra,
+    ).images
+    times, scale = own_schedule(pipeline)
+    with torch.no_grad():
+        x_0 = draw_latents(policy, policy.encode(TEXTS), noise / scale, solver="euler", times=times, guidance=guidance)
+    ours = policy.decode(x_0)
+    assert ours.std() > 0.01
+    assert torch.allclose(ours, theirs.float(), atol=2e-3)
+
+
+def test_training_changes_the_adapter_alone_and_its_file_loads(name, folder, tmp_path):
+    pipeline = load_pipeline(str(folder))
+    config = tiny_config(
+        tmp_path / "run",
+        model=str(folder),
+        num_iterations=1,
+        max_sequence_length=16,
+        resolution=64 if name == "sd3" else 16,
+        rollout=RolloutConfig(num_prompts=2, group_size=2, num_steps=2, guidance=2.0),
+        ema_decay=0.0,
+    )
+    result = train(config, pipeline=pipeline, reward=red, prompts=[Prompt(text=text) for text in TEXTS], quiet=True)
+    tuned, fresh = policy_of(folder), policy_of(folder)
+    tuned.pipeline.load_lora_weights(tmp_path / "run/lora")
+    for key, value in fresh.module.state_dict().items():
+        layered = key.rsplit(".", 1)
+        own = result.pipeline.components[fresh.network].state_dict()
+        assert torch.equal(value, own.get(key, own.get(f"{layered[0]}.base_layer.{layered[1]}")))
+    noise = torch.randn(2, *fresh.latent_shape, generator=torch.Generator().manual_seed(1))
+    drawn = make_policy(result.pipeline, max_sequence_length=16, resolution=config.resolution)
+    images = [
+        policy.decode(draw_latents(policy, policy.encode(TEXTS), noise, solver="euler", times=flow.schedule(2), guidance=1.0))
+        for policy in (drawn, tuned, fresh)
+    ]
+    assert torch.allclose(images[0], images[1], atol=1e-4)
+    assert not torch.allclose(images[0], images[2], atol=1e-6)
+
+
+def test_full_fine_tuning_saves_a_pipeline_that_loads(name, folder, tmp_path):
+    config = tiny_config(
+        tmp_path / "run",
+        model=str(folder),
+        num_iterations=1,
+        max_sequence_length=16,
+        resolution=64 if name == "sd3" else 16,
+        finetune="full",
+        rollout=RolloutConfig(num_prompts=1, group_size=2, num_steps=2),
+    )
+    result = train(
+        config, pipeline=load_pipeline(str(folder)), reward=red, prompts=[Prompt(text=text) for text in TEXTS], quiet=True
+    )
+    loaded = policy_of(tmp_path / "run/pipeline")
+    own = result.pipeline.components[loaded.network].state_dict()
+    assert all(torch.equal(value, own[key]) for key, value in loaded.module.state_dict().items())
+    assert set(trainable(result.pipeline.components[loaded.network])) == set(dict(loaded.module.named_parameters()))
+
+
+def test_packing_is_undone_and_is_diffusers():
+    x = torch.randn(2, 3, 4, 6)
+    assert torch.equal(unpack(pack(x), 4, 6), x)
+    from diffusers import FluxPipeline
+
+    assert torch.equal(pack(x), FluxPipeline._pack_latents(x, 2, 3, 4, 6))
+
+
+def test_noise_levels_between_the_schedules_steps():
+    bar = pipelines.stable_diffusion().scheduler.alphas_cumprod
+    a, b = bar.double().sqrt(), (1 - bar.double()).sqrt()
+    step, got_a, got_b = noise_level((b / (a + b))[[0, 400, 999]], bar)
+    assert torch.allclose(step, torch.tensor([0.0, 400.0, 999.0]), atol=1e-2)
+    assert torch.allclose(got_a, a[[0, 400, 999]].float(), atol=1e-5)
+    assert torch.allclose(got_b**2 + got_a**2, torch.ones(3))
+    step, _, _ = noise_level(torch.tensor([1.0, 0.0]), bar)
+    assert step.tolist() == [999.0, 0.0]

@@ -1,0 +1,93 @@
+"""What the adapters of all architectures share: text encoded once, guidance, and the shape an adapter has.
+
+A new architecture is one file: a subclass that says how its pipeline encodes text, calls its network, and decodes latents,
+in this library's convention (`vgrpo.flow`): x_t = (1 - t) x_0 + t eps, v = eps - x_0.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from vgrpo.models.attention import suitable_attention
+from vgrpo.types import Cond
+
+ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
+
+
+@dataclass(kw_only=True)
+class PipelinePolicy(ABC):
+    """A diffusers pipeline seen as the trainer sees it: text to conditions, noisy latents to velocities, latents to images."""
+
+    pipeline: Any
+    max_sequence_length: int = 256  # tokens of the longest text encoder, where it can be chosen
+    resolution: int | None = None  # pixels per side; None is the pipeline's own
+    autocast: torch.dtype | None = None
+    _cache: dict[str, Cond] = field(default_factory=dict, repr=False)
+
+    network: ClassVar[str] = "transformer"
+    """The pipeline's part that is trained."""
+    lora_targets: ClassVar[tuple[str, ...]] = ATTENTION
+    """Endings of the names of the linear layers that get an adapter by default."""
+
+    @property
+    def module(self) -> nn.Module:
+        module: nn.Module = getattr(self.pipeline, self.network)
+        return module
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.module.parameters()).device  # diffusers' own `device` walks the whole module tree
+
+    @property
+    @abstractmethod
+    def latent_shape(self) -> tuple[int, ...]:
+        """D"""
+
+    @torch.no_grad()
+    def encode(self, texts: list[str]) -> Cond:
+        """Encode texts, each distinct one once per process."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._cache]
+        if new:
+            encoded = self.encode_texts(new)
+            self._cache |= {text: encoded[index : index + 1] for index, text in enumerate(new)}
+        return Cond.cat([self._cache[text] for text in texts])
+
+    def velocity(self, x_t: Tensor, t: Tensor, cond: Cond, guidance: float = 1.0) -> Tensor:
+        """v at [M, *D] and t [M]. Guidance above 1 evaluates the empty text too; both branches carry gradient."""
+        if guidance == 1.0:
+            return self._predict(x_t, t, cond)
+        both = Cond.cat([self.encode([""] * len(x_t)), cond])
+        v_empty, v_text = self._predict(torch.cat([x_t, x_t]), torch.cat([t, t]), both).chunk(2)
+        return v_empty + guidance * (v_text - v_empty)
+
+    def _predict(self, x_t: Tensor, t: Tensor, cond: Cond, guidance: float = 1.0) -> Tensor:
+        autocast = torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None)
+        with autocast, suitable_attention(self.device):
+            return self.predict(x_t, t, cond, guidance)
+
+    @abstractmethod
+    def encode_texts(self, texts: list[str]) -> Cond:
+        """Run the text encoders."""
+
+    @abstractmethod
+    def predict(self, x_t: Tensor, t: Tensor, cond: Cond, guidance: float) -> Tensor:
+        """v from one call of the network; `guidance` is for networks that take it as an input."""
+
+    @abstractmethod
+    def decode(self, x_0: Tensor) -> Tensor:
+        """[B, *D] to [B, 3, H, W] in [0, 1], fp32."""
+
+
+def to_images(decoded: Tensor) -> Tensor:
+    """What an autoencoder returns, in [-1, 1], as images."""
+    return (decoded.float() / 2 + 0.5).clamp(0, 1)
+
+
+def unscaled(vae: Any, x_0: Tensor) -> Tensor:
+    """Latents as the autoencoder made them, before the pipeline's scale and shift."""
+    config = vae.config
+    shift = getattr(config, "shift_factor", None) or 0.0
+    return x_0.to(vae.dtype) / config.scaling_factor + shift
