@@ -1,10 +1,16 @@
 """Named rewards against independent computations, on tiny random models of the published architecture."""
 
+import base64
+import json
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor
 
@@ -79,3 +85,79 @@ def test_jpeg_rewards_weigh_the_file():
         assert float(got[index]) == pytest.approx(len(buffer.getvalue()) / 1000, abs=0.02)
     assert got[1] > 3 * got[0]
     assert torch.equal(load_reward("jpeg_compressibility")(images, PROMPTS[:2]), -got)
+
+
+class Answers(BaseHTTPRequestHandler):
+    """A server that answers by what the question says, and fails first where told."""
+
+    failures = 0
+
+    def do_GET(self):
+        self._send({"data": []})
+
+    def do_POST(self):
+        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        picture, question = request["messages"][0]["content"]
+        image = Image.open(BytesIO(base64.b64decode(picture["image_url"]["url"].split(",")[1])))
+        assert image.size == (64, 64)
+        assert request["temperature"] == 0
+        if "flaky" in question["text"] and Answers.failures < 2:
+            Answers.failures += 1
+            self.send_error(500)
+        elif "slow" in question["text"]:
+            time.sleep(1.5)
+        elif "nonsense" in question["text"]:
+            self._answer("I like it.")
+        elif "too high" in question["text"]:
+            self._answer("Final Score: 11")
+        else:
+            self._answer(f"Bright. Final Score: {1 + 4 * np.asarray(image).mean() / 255:.3f}")
+
+    def _answer(self, text):
+        self._send({"choices": [{"message": {"content": text}}]})
+
+    def _send(self, value):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps(value).encode())
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def judge_file(tmp_path):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    path = tmp_path / "judge.yaml"
+    settings = {"url": f"http://127.0.0.1:{server.server_port}", "model": "m", "question": "How good is {prompt}?"}
+    path.write_text(yaml.safe_dump(settings | {"pixels": 64, "timeout": 0.5, "num_tries": 3}))
+    yield path
+    server.shutdown()
+
+
+def test_a_judge_scores_and_what_it_cannot_score_is_nan(judge_file):
+    Answers.failures = 0
+    reward = load_reward(f"judge={judge_file}")
+    texts = ["a heart", "a flaky star", "nonsense", "too high", "slow"]
+    images = torch.full((5, 3, 64, 64), 0.5)
+    got = reward(images, [Prompt(text=text) for text in texts])
+    assert got[:2].tolist() == pytest.approx([3.0, 3.0], abs=0.02)
+    assert got[2:].isnan().all()
+
+
+def test_a_judge_that_is_down_or_ill_described_is_refused(tmp_path, judge_file):
+    values = yaml.safe_load(judge_file.read_text())
+    path = tmp_path / "bad.yaml"
+    path.write_text(yaml.safe_dump(values | {"url": "http://127.0.0.1:9"}))
+    with pytest.raises(ConnectionError, match=r"no server answers at http://127.0.0.1:9.*vllm serve m"):
+        load_reward(f"judge={path}")
+    path.write_text(yaml.safe_dump(values | {"question": "How good?"}))
+    with pytest.raises(ValueError, match=r"must hold \{prompt\}"):
+        load_reward(f"judge={path}")
+    path.write_text(yaml.safe_dump({"url": "http://x"}))
+    with pytest.raises(ValueError, match="lacks model, question"):
+        load_reward(f"judge={path}")
+    path.write_text(yaml.safe_dump(values | {"tries": 3}))
+    with pytest.raises(ValueError, match="unknown setting judge tries: did you mean judge num_tries"):
+        load_reward(f"judge={path}")

@@ -16,8 +16,12 @@ NAMED = {
     "jpeg_compressibility": "vgrpo.rewards.jpeg:jpeg_compressibility",
     "jpeg_incompressibility": "vgrpo.rewards.jpeg:jpeg_incompressibility",
 }
-MODELS = {"clipscore": "vgrpo.rewards.clip:clipscore", "pickscore": "vgrpo.rewards.clip:pickscore"}
-"""Rewards with weights: functions from a hub id or folder (None is the published one) to the reward."""
+MODELS = {
+    "clipscore": "vgrpo.rewards.clip:clipscore",
+    "pickscore": "vgrpo.rewards.clip:pickscore",
+    "judge": "vgrpo.rewards.judge:judge",
+}
+"""Rewards with something behind them: functions from a hub id, folder or file (None is the published one) to the reward."""
 
 
 class RewardError(RuntimeError):
