@@ -2,6 +2,7 @@
 
 import base64
 import json
+import random
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,7 +17,10 @@ from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcesso
 
 from vgrpo import Prompt
 from vgrpo.rewards import load_reward
+from vgrpo.rewards.ocr import quoted, spelling
 from vgrpo.worlds.sprites.build import build_tokenizer
+from vgrpo.worlds.sprites.render import render
+from vgrpo.worlds.sprites.scenes import sample_scene
 
 PROMPTS = [Prompt(text=text) for text in ("a red heart", "two blue stars", "a key")]
 IMAGES = torch.rand(3, 3, 40, 40, generator=torch.Generator().manual_seed(0))
@@ -161,3 +165,31 @@ def test_a_judge_that_is_down_or_ill_described_is_refused(tmp_path, judge_file):
     path.write_text(yaml.safe_dump(values | {"tries": 3}))
     with pytest.raises(ValueError, match="unknown setting judge tries: did you mean judge num_tries"):
         load_reward(f"judge={path}")
+
+
+def word_board(word):
+    prompt = Prompt(text=f'the word "{word}"', metadata={"tag": "text", "text": word})
+    return prompt, render([sample_scene(prompt, random.Random(1))], torch.Generator().manual_seed(1))
+
+
+def test_ocr_reads_the_worlds_own_letters():
+    reward = load_reward("ocr")
+    boards = [word_board(word) for word in ("NAP", "TAXI", "BED", "POD")]
+    images = torch.cat([board for _, board in boards])
+    right = reward(images, [prompt for prompt, _ in boards])
+    wrong = reward(images, [boards[(index + 1) % 4][0] for index in range(4)])
+    assert right.mean() > 0.9
+    assert wrong.mean() < 0.5
+    assert reward(torch.full((1, 3, 64, 64), 0.8), [boards[0][0]]).item() == 0
+    assert reward(images[:1], [Prompt(text="a heart")]).isnan().all()
+
+
+@pytest.mark.parametrize(
+    ("read", "text", "score"),
+    [
+        ("CAT", '"CAT"', 1.0), ("the c a t", 'say "Cat" now', 1.0), ("CUT", '"CAT"', 2 / 3), ("", '"CAT"', 0.0),
+        ("xxxxxxxx", '"CAT"', 0.0), ("HELLOWORLD", '"Hello World"', 1.0), ("HELO", '"HELLO"', 0.8),
+    ],
+)  # fmt: skip
+def test_the_spelling_score_is_the_published_one(read, text, score):
+    assert spelling(read, quoted(text)) == pytest.approx(score)

@@ -20,6 +20,7 @@ MODELS = {
     "clipscore": "vgrpo.rewards.clip:clipscore",
     "pickscore": "vgrpo.rewards.clip:pickscore",
     "judge": "vgrpo.rewards.judge:judge",
+    "ocr": "vgrpo.rewards.ocr:ocr",
 }
 """Rewards with something behind them: functions from a hub id, folder or file (None is the published one) to the reward."""
 
