@@ -104,6 +104,11 @@ def test_training_changes_the_adapter_alone_and_its_file_loads(name, folder, tmp
     assert not torch.allclose(images[0], images[2], atol=1e-6)
 
 
+def test_guidance_costs_a_second_forward_unless_the_network_takes_it_in(name, folder):
+    assert policy_of(folder).num_branches(3.0) == (1 if name == "flux" else 2)
+    assert policy_of(folder).num_branches(1.0) == 1
+
+
 def test_full_fine_tuning_saves_a_pipeline_that_loads(name, folder, tmp_path):
     config = tiny_config(
         tmp_path / "run",

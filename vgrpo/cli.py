@@ -77,7 +77,7 @@ def _train(args: list[str]) -> None:
     if algorithm is not None:
         default = dataclasses.replace(default, objective=objective_class(algorithm)())
     description = (
-        "Fine-tune a model on a reward. Settings: a recipe's (sprites, sd3) or a config.yaml's, then these options. "
+        "Fine-tune a model on a reward. Settings: a recipe's (sprites, sd3, flux1) or a config.yaml's, then these options. "
         "--objective NAME chooses the algorithm (vgrpo; docs/objectives.md lists the others), whose settings are then "
         "--objective.X. --resume goes on with the run in --output-dir."
     )

@@ -131,7 +131,7 @@ class Config:
     resolution: int | None = None
     """Pixels per side; None is the model's own."""
     prompts: str = "sprites"
-    """`sprites` (generated, with held-out prompts for evaluation), or a file: .txt, one a line, or .jsonl with `prompt`."""
+    """`sprites` (generated, with held-out prompts for evaluation), or a .txt (one a line), .jsonl or .csv (`prompt`) file."""
     eval_prompts: str | None = None
     """A file of held-out prompts; needed for an evaluation when --prompts is a file."""
     reward: tuple[str, ...] = ("sprites",)

@@ -1,5 +1,6 @@
 """Prompts for training and evaluation: the sprites world's own, or a user's file."""
 
+import csv
 import json
 import random
 from collections.abc import Callable
@@ -13,13 +14,16 @@ PromptSource = Callable[[int, int], list[Prompt]]
 
 
 def read_prompts(path: str | Path) -> list[Prompt]:
-    """Prompts of a file: `.txt`, one a line, or `.jsonl`, one object with a `prompt` a line; the rest is its metadata.
+    """Prompts of a file: `.txt`, one a line; `.jsonl`, one object with a `prompt` a line; `.csv` with a column `prompt`. What
+    else there is becomes the prompt's metadata.
 
     Raises FileNotFoundError, or ValueError with the line, if there is nothing to read or a line is not what it should be.
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"no prompt file {path}; give `sprites`, a .txt or a .jsonl file")
+        raise FileNotFoundError(f"no prompt file {path}; give `sprites`, a .txt, a .jsonl or a .csv file")
+    if path.suffix == ".csv":
+        return _read_csv(path)
     lines = [(n, line.strip()) for n, line in enumerate(path.read_text().splitlines(), 1) if line.strip()]
     if not lines:
         raise ValueError(f"the prompt file {path} is empty; write one prompt a line")
@@ -32,6 +36,17 @@ def read_prompts(path: str | Path) -> list[Prompt]:
             prompts.append(Prompt(text=values["prompt"], metadata=values))
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise ValueError(f"{path}, line {number}: not a JSON object with a `prompt`: {line[:80]}") from error
+    return prompts
+
+
+def _read_csv(path: Path) -> list[Prompt]:
+    with path.open(newline="") as file:
+        reader = csv.DictReader(file)
+        if "prompt" not in (reader.fieldnames or ()):
+            raise ValueError(f"{path}: no column `prompt` in its first line; its columns are {reader.fieldnames}")
+        prompts = [Prompt(text=row["prompt"], metadata=dict(row)) for row in reader if row["prompt"]]
+    if not prompts:
+        raise ValueError(f"the prompt file {path} is empty; write one prompt a line")
     return prompts
 
 

@@ -87,7 +87,7 @@ def draw_groups(
         images=images,
         num_groups=len(prompts),
         nfe=(path_sampler.num_evaluations(num_steps) if path_sampler else num_evaluations(solver, num_steps))
-        * (1 if guidance == 1 else 2),
+        * policy.num_branches(guidance),
         path=path,
     )
 

@@ -22,7 +22,7 @@ class SampleConfig:
     """Draw images for the prompts of a file."""
 
     prompts: Path
-    """A .txt file, one prompt a line, or .jsonl with `prompt`."""
+    """A .txt file, one prompt a line, or .jsonl or .csv with `prompt`."""
     output_dir: Path
     """Gets 00000_00.png (prompt index, image index) and prompts.jsonl."""
     model: str = "sprites"

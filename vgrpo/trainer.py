@@ -158,7 +158,7 @@ def update(run: Run, batch: Batch, num_groups: int) -> list[dict[str, Tensor]]:
 def _nfe(run: Run, rollout: Rollout, batch: Batch) -> dict[str, float]:
     """Network evaluations per image of an iteration."""
     config = run.config
-    branches = 1 if config.rollout.guidance == 1 else 2
+    branches = run.policy.num_branches(config.rollout.guidance)
     forwards = branches * batch.probes.times().shape[1] * len(batch) / len(rollout.prompts)
     num_baselines = sum(not (name == "old" and run.old_is_current) for name in config.objective.baselines)
     return {

@@ -40,6 +40,9 @@ class Policy(Protocol):
 
     def encode(self, texts: list[str]) -> Cond: ...
 
+    def num_branches(self, guidance: float) -> int:
+        """Evaluations of the network that one guided velocity costs."""
+
     def velocity(self, x_t: Tensor, t: Tensor, cond: Cond, guidance: float = 1.0) -> Tensor:
         """[M, *D] and t [M] to v [M, *D]."""
 

@@ -55,6 +55,10 @@ class PipelinePolicy(ABC):
             self._cache |= {text: encoded[index : index + 1] for index, text in enumerate(new)}
         return Cond.cat([self._cache[text] for text in texts])
 
+    def num_branches(self, guidance: float) -> int:
+        """Evaluations of the network that one guided velocity costs."""
+        return 1 if guidance == 1.0 else 2
+
     def velocity(self, x_t: Tensor, t: Tensor, cond: Cond, guidance: float = 1.0) -> Tensor:
         """v at [M, *D] and t [M]. Guidance above 1 evaluates the empty text too; both branches carry gradient."""
         if guidance == 1.0:

@@ -31,6 +31,9 @@ class FluxPolicy(PipelinePolicy):
         sequence, pooled, _ = self.pipeline.encode_prompt(texts, None, max_sequence_length=self.max_sequence_length)
         return Cond(sequence=sequence, pooled=pooled)
 
+    def num_branches(self, guidance: float) -> int:
+        return 1
+
     def velocity(self, x_t: Tensor, t: Tensor, cond: Cond, guidance: float = 1.0) -> Tensor:
         return self._predict(x_t, t, cond, guidance)
 
