@@ -1,8 +1,8 @@
 """FLUX.1-dev with your own reward and prompts: give --model, --prompts and --reward.
 
-The settings that V-GRPO (arXiv:2604.23380) publishes for it: 300 iterations, 12 images per prompt, 16 DPM-Solver++ steps, guidance
-3.5, four pairs, four optimiser steps per rollout under the ratio clip. Our choice, as the paper does not say: an adapter
-with learning rate 1e-4, 8 prompts per iteration, 512 pixels, and the sizes of batches.
+The settings of V-GRPO (arXiv:2604.23380) for it as far as they are known: 300 iterations, 16 DPM-Solver++ steps, guidance 3.5,
+four pairs, ratio clip. Our choice: an adapter with learning rate 1e-4, 8 prompts x 12 images, four optimiser steps per
+rollout, 512 pixels, the clip's range and the sizes of batches.
 """
 
 from vgrpo.config import Config, RolloutConfig, UpdateConfig
