@@ -23,6 +23,7 @@ from vgrpo.objectives import (
     StepwiseGRPO,
 )
 from vgrpo.recipes.sprites import SPRITES
+from vgrpo.recipes.vgrpo_fast import VGRPO_FAST
 
 
 def method(objective: Objective, lr: float, *, num_steps: int = 8, num_minibatches: int = 1, **rollout: Any) -> Config:
@@ -37,12 +38,6 @@ def method(objective: Objective, lr: float, *, num_steps: int = 8, num_minibatch
 
 
 EULER: dict[str, Any] = {"solver": "euler"}
-
-VGRPO_FAST = replace(
-    SPRITES, rollout=replace(SPRITES.rollout, num_prompts=24), update=replace(SPRITES.update, lr_schedule="constant")
-)
-"""The main job's shortcuts, for as many images per iteration as the others draw: many small groups, their extremes, pairs at
-high noise, a high learning rate held by a distance to the untrained model."""
 
 # Learning rates: the best of 3e-4, 7e-4 and 1.5e-3 on training prompts where a grid was run, else 3e-4 (docs/benchmark.md).
 METHODS: dict[str, Config] = {
