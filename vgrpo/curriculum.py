@@ -14,6 +14,7 @@ from rich.table import Table
 
 from vgrpo.config import Config
 from vgrpo.evaluation.core import judge_model, mean_over_tags
+from vgrpo.files import write_whole
 from vgrpo.models import model_folder
 from vgrpo.models.lora import check_init
 from vgrpo.prompts import evaluation_prompts, held_out_name, training_prompts
@@ -128,9 +129,7 @@ class Scores:
                 self._row(name, prompts)["scores"][column] = round(value, 4)
         if column not in self.columns:
             self.columns.append(column)
-        partial = self.path.with_suffix(".partial")
-        partial.write_text(json.dumps(self.content(), indent=1))
-        partial.replace(self.path)
+        write_whole(self.path, json.dumps(self.content(), indent=1))
 
     def _row(self, reward: str, prompts: str) -> dict[str, Any]:
         row = next((row for row in self.rows if (row["reward"], row["prompts"]) == (reward, prompts)), None)

@@ -5,7 +5,6 @@ Batches are the same however the work is split, since a number's last bits depen
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from vgrpo.evaluation.core import Job
+from vgrpo.files import write_whole
 
 
 @dataclass(frozen=True)
@@ -93,13 +93,6 @@ class ScoreFiles:
         lines = [done[job.index, job.member] for job in jobs]
         values = [[_value(line["rewards"][name]) for name in self.names] for line in lines]
         return torch.tensor(values), torch.tensor([_value(line["strict"]) for line in lines])
-
-
-def write_whole(path: Path, text: str) -> None:
-    """So that another shard sees the old file or the new one, never a part."""
-    part = path.with_name(f"{path.name}.{os.getpid()}")
-    part.write_text(text)
-    part.replace(path)
 
 
 def digest(data: bytes) -> str:

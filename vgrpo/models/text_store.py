@@ -1,13 +1,13 @@
 """Encoded prompts on disk: a text encoder of many gigabytes runs once per prompt, not once per run."""
 
 import hashlib
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 
+from vgrpo.files import whole
 from vgrpo.types import Cond
 
 ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3")
@@ -48,7 +48,5 @@ class TextStore:
 
     def write(self, text: str, cond: Cond) -> None:
         parts = {"sequence": cond.sequence, "pooled": cond.pooled, "mask": cond.mask}
-        path = self.path(text)
-        draft = path.with_suffix(f".{os.getpid()}.tmp")
-        save_file({name: value.contiguous() for name, value in parts.items() if value is not None}, draft)
-        os.replace(draft, path)
+        with whole(self.path(text)) as draft:
+            save_file({name: value.contiguous() for name, value in parts.items() if value is not None}, draft)

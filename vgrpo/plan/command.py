@@ -154,8 +154,8 @@ def measure_job(config: Config, num_tokens: int | None = None) -> Job:
     plain = cost(policy, tokens, config.rollout.guidance)
     module.enable_gradient_checkpointing()
     module.train()
-    blocks = [name for name, part in module.named_modules() if "gradient_checkpointing" in vars(part) and part is not module]
-    depth = sum(len(part) for name, part in module.named_children() if isinstance(part, torch.nn.ModuleList))
+    blocks = [part for part in module.modules() if "gradient_checkpointing" in vars(part) and part is not module]
+    depth = sum(len(part) for part in module.children() if isinstance(part, torch.nn.ModuleList))
     return Job(
         config=config,
         num_weights=sum(parameter.numel() for parameter in module.parameters()),
