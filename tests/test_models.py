@@ -143,6 +143,15 @@ def test_guidance_costs_a_second_forward_unless_the_network_takes_it_in(name, fo
     assert policy_of(name, folder).num_branches(1.0) == 1
 
 
+def test_blank_text_is_what_the_encoders_return_without_running_them(name, folder):
+    policy = policy_of(name, folder)
+    blank, real = policy.blank_text(2), policy.encode(TEXTS)
+    for part in ("sequence", "pooled", "mask"):
+        ours, theirs = getattr(blank, part), getattr(real, part)
+        assert (ours is None) == (theirs is None)
+        assert ours is None or (ours.shape, ours.dtype) == (theirs.shape, theirs.dtype)
+
+
 def test_wan_draws_the_pipelines_own_size_and_not_its_second_version():
     pipeline = pipelines.wan()
     assert make_policy(pipeline).latent_shape == (16, 5, 60, 104)  # 17 frames of 480 x 832

@@ -116,15 +116,17 @@ def _bench(args: list[str]) -> None:
 
 def _plan(args: list[str]) -> None:
     from vgrpo.plan.command import Machine, plan
+    from vgrpo.plan.presets import PUBLISHED
 
     machine = {}
-    for option in ("--gpu-memory", "--tflops"):
+    for option in ("--gpus", "--gpu-memory", "--tflops"):
         args, value = take_option(args, option)
         if value is not None:
             machine[option.removeprefix("--").replace("-", "_")] = value
     description = (
         "Memory by part, network evaluations and time of a job, from configs alone. Options are those of vgrpo train, and "
-        "--gpu-memory 24GB, --tflops 300 (throughput to reckon with). --model also takes sd35-medium, sdxl and flux1-dev."
+        "--gpus 1, --gpu-memory 24GB, --tflops 300 (throughput to reckon with). --model also takes published models by name: "
+        f"{', '.join(PUBLISHED)}."
     )
     job = parse_job(args, prog="vgrpo plan [RECIPE | run.yaml]", description=description)
     from vgrpo.stages import Curriculum

@@ -68,7 +68,7 @@ def load_policy(config: Config, pipeline: Any = None) -> Policy:
     """The model that `config` names, or a pipeline in memory, as the trainer sees it."""
     if pipeline is None:
         device = _device(config.device)
-        pipeline = load_pipeline(config.model, device, _frozen_dtype(config, device))
+        pipeline = load_pipeline(config.model, device, frozen_dtype(config, device))
     policy = make_policy(
         pipeline,
         max_sequence_length=config.max_sequence_length,
@@ -132,7 +132,8 @@ def _device(name: str) -> str:
     return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
 
 
-def _frozen_dtype(config: Config, device: str) -> torch.dtype:
+def frozen_dtype(config: Config, device: str) -> torch.dtype:
+    """Of all that is loaded but the autoencoder. What is trained becomes fp32 later."""
     auto = config.memory.weights == "auto" and config.finetune == "lora" and device.startswith("cuda")
     return torch.bfloat16 if auto or config.memory.weights == "bf16" else torch.float32
 

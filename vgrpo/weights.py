@@ -52,12 +52,17 @@ class AverageWeights(WeightCopy):
         self.blend(min(self.decay, (1 + self.num_steps) / (10 + self.num_steps)))
 
 
+def adapted(module: nn.Module) -> list[Tensor]:
+    """The weights of the layers that have a LoRA adapter."""
+    return [layer.get_base_layer().weight for layer in module.modules() if isinstance(layer, LoraLayer)]
+
+
 @contextmanager
 def merged(module: nn.Module) -> Iterator[None]:
     """Fold LoRA adapters into the layers they adapt, as sampling needs no gradient and a merged layer is one product instead
     of three; afterwards restore the layers bit for bit (to subtract the adapter again would leave rounding errors)."""
     layers = [layer for layer in module.modules() if isinstance(layer, LoraLayer)]
-    own = [layer.get_base_layer().weight.detach().clone() for layer in layers]
+    own = [weight.detach().clone() for weight in adapted(module)]
     try:
         for layer in layers:
             layer.merge()

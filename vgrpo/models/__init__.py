@@ -52,6 +52,9 @@ class Policy(Protocol):
 
     def encode(self, texts: list[str]) -> Cond: ...
 
+    def blank_text(self, rows: int) -> Cond:
+        """What `encode` returns for so many texts, without its content and without an encoder."""
+
     def num_branches(self, guidance: float) -> int:
         """Evaluations of the network that one guided velocity costs."""
 

@@ -59,6 +59,20 @@ class PipelinePolicy(ABC):
     def latent_shape(self) -> tuple[int, ...]:
         """D"""
 
+    @property
+    def num_text_tokens(self) -> int:
+        """Tokens of one text as the network gets it, padding included."""
+        return self.max_sequence_length
+
+    @abstractmethod
+    def blank_text(self, rows: int) -> Cond:
+        """Meaningless text of the shapes and types that `encode` returns for `rows` texts, without an encoder."""
+
+    def blank(self, *shape: int) -> Tensor:
+        """Uninitialised numbers of the network's type, for `blank_text`."""
+        network: Any = self.module
+        return torch.empty(shape, device=self.device, dtype=network.dtype)
+
     @torch.no_grad()
     def encode(self, texts: list[str]) -> Cond:
         """Encode texts, each distinct one once per process, and once for all where there is a store."""

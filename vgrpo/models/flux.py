@@ -20,6 +20,11 @@ class FluxPolicy(PackedPolicy):
 
     takes_guidance: ClassVar[bool] = True
 
+    def blank_text(self, rows: int) -> Cond:
+        config = self.pipeline.transformer.config
+        sequence = self.blank(rows, self.num_text_tokens, config.joint_attention_dim)
+        return Cond(sequence=sequence, pooled=self.blank(rows, config.pooled_projection_dim))
+
     def encode_texts(self, texts: list[str]) -> Cond:
         sequence, pooled, _ = self.pipeline.encode_prompt(texts, None, max_sequence_length=self.max_sequence_length)
         return Cond(sequence=sequence, pooled=pooled)

@@ -31,6 +31,9 @@ class Flux2Policy(PipelinePolicy):
         side = pixels // (2 * pipe.vae_scale_factor)
         return pipe.transformer.config.in_channels, side, side
 
+    def blank_text(self, rows: int) -> Cond:
+        return Cond(sequence=self.blank(rows, self.num_text_tokens, self.pipeline.transformer.config.joint_attention_dim))
+
     def encode_texts(self, texts: list[str]) -> Cond:
         sequence, _ = self.pipeline.encode_prompt(texts, max_sequence_length=self.max_sequence_length)
         return Cond(sequence=sequence)

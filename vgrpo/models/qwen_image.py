@@ -20,6 +20,10 @@ from vgrpo.types import Cond
 class QwenImagePolicy(PackedPolicy):
     """`max_sequence_length` counts tokens after the system prompt, which the pipeline cuts off; its own default is 512."""
 
+    def blank_text(self, rows: int) -> Cond:
+        sequence = self.blank(rows, self.num_text_tokens, self.pipeline.transformer.config.joint_attention_dim)
+        return Cond(sequence=sequence, mask=torch.ones_like(sequence[..., 0], dtype=torch.bool))
+
     def encode_texts(self, texts: list[str]) -> Cond:
         sequence, mask = self.pipeline.encode_prompt(texts, max_sequence_length=self.max_sequence_length)
         if mask is None:  # the pipeline's way to say that no text is shorter than another

@@ -7,6 +7,7 @@ default, and none before the empty text of guidance; so does this file.
 import inspect
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from vgrpo.flow import to_timestep
@@ -27,6 +28,10 @@ class SanaPolicy(PipelinePolicy):
         pipe = self.pipeline
         side = self.resolution // pipe.vae_scale_factor if self.resolution else pipe.transformer.config.sample_size
         return pipe.transformer.config.in_channels, side, side
+
+    def blank_text(self, rows: int) -> Cond:
+        sequence = self.blank(rows, self.num_text_tokens, self.pipeline.transformer.config.caption_channels)
+        return Cond(sequence=sequence, mask=torch.ones_like(sequence[..., 0], dtype=torch.long))
 
     def encode_texts(self, texts: list[str]) -> Cond:
         instruction = inspect.signature(self.pipeline.__call__).parameters["complex_human_instruction"].default

@@ -23,6 +23,16 @@ class SD3Policy(PipelinePolicy):
         side = pixels // pipe.vae_scale_factor
         return pipe.transformer.config.in_channels, side, side
 
+    @property
+    def num_text_tokens(self) -> int:
+        """CLIP's tokens come first."""
+        return int(self.pipeline.text_encoder.config.max_position_embeddings) + self.max_sequence_length
+
+    def blank_text(self, rows: int) -> Cond:
+        config = self.pipeline.transformer.config
+        sequence = self.blank(rows, self.num_text_tokens, config.joint_attention_dim)
+        return Cond(sequence=sequence, pooled=self.blank(rows, config.pooled_projection_dim))
+
     def encode_texts(self, texts: list[str]) -> Cond:
         sequence, _, pooled, _ = self.pipeline.encode_prompt(
             texts, None, None, do_classifier_free_guidance=False, max_sequence_length=self.max_sequence_length

@@ -35,6 +35,13 @@ class StableDiffusionPolicy(PipelinePolicy):
         side = self.resolution // pipe.vae_scale_factor if self.resolution else pipe.unet.config.sample_size
         return pipe.unet.config.in_channels, side, side
 
+    @property
+    def num_text_tokens(self) -> int:
+        return int(self.pipeline.text_encoder.config.max_position_embeddings)
+
+    def blank_text(self, rows: int) -> Cond:
+        return Cond(sequence=self.blank(rows, self.num_text_tokens, self.pipeline.unet.config.cross_attention_dim))
+
     def encode_texts(self, texts: list[str]) -> Cond:
         sequence, _ = self.pipeline.encode_prompt(texts, self.device, 1, do_classifier_free_guidance=False)
         return Cond(sequence=sequence)
@@ -67,6 +74,11 @@ class StableDiffusionPolicy(PipelinePolicy):
 @dataclass(kw_only=True)
 class SDXLPolicy(StableDiffusionPolicy):
     """SDXL: two text encoders, and the picture's size as a condition (no cropping, target equals original)."""
+
+    def blank_text(self, rows: int) -> Cond:
+        config = self.pipeline.unet.config
+        pooled = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim  # beside the six sizes
+        return Cond(sequence=super().blank_text(rows).sequence, pooled=self.blank(rows, pooled))
 
     def encode_texts(self, texts: list[str]) -> Cond:
         sequence, _, pooled, _ = self.pipeline.encode_prompt(texts, device=self.device, do_classifier_free_guidance=False)

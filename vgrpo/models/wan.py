@@ -40,6 +40,9 @@ class WanPolicy(PipelinePolicy):
         height, width = (size // (pipe.vae_scale_factor_spatial * step) * step for size, step in zip(sizes, patch, strict=True))
         return pipe.transformer.config.in_channels, frames, height, width
 
+    def blank_text(self, rows: int) -> Cond:
+        return Cond(sequence=self.blank(rows, self.num_text_tokens, self.pipeline.transformer.config.text_dim))
+
     def encode_texts(self, texts: list[str]) -> Cond:
         sequence, _ = self.pipeline.encode_prompt(
             texts, do_classifier_free_guidance=False, max_sequence_length=self.max_sequence_length

@@ -1,18 +1,25 @@
-"""What one forward and backward of a network would cost, read off its graph on the meta device: nothing is computed.
+"""What one forward, one update and one decoding would cost, read off their graphs on the meta device: nothing is computed.
 
 Dimensions: M rows of one forward.
 """
 
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from vgrpo.types import Cond
+from vgrpo.models import Policy
+from vgrpo.plan.kernels import gpu_kernels
+from vgrpo.weights import trainable
+
+ROWS = 64  # so many that what does not grow with them no longer counts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,80 +27,92 @@ class Cost:
     """Per row of a forward."""
 
     forward_flops: float
-    activation_bytes: float
-    """What the backward pass needs kept; with gradient checkpointing, one block's share and the blocks' inputs."""
+    forward_bytes: float
+    """At most alive at once in a forward without gradient."""
+    update_bytes: float
+    """At most alive at once in a forward and backward: activations, and the gradients that pass through."""
 
 
-class _FusedAttention(torch.autograd.Function):
-    """Keeps for the backward what a fused kernel keeps: inputs, output and one number per query."""
+class LiveBytes(TorchDispatchMode):
+    """While it is on, counts the bytes of tensors made since: those alive now, and the most there were at once."""
 
-    @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        out = torch.empty_like(q)
-        ctx.save_for_backward(q, k, v, out, q.new_empty(q.shape[:-1], dtype=torch.float32))
-        return out
+    def __init__(self, known: Iterator[Tensor]) -> None:
+        super().__init__()
+        self.now = self.most = 0
+        self.storages = weakref.WeakSet(tensor.untyped_storage() for tensor in known)
 
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
-        q, k, v, *_ = ctx.saved_tensors
-        return torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, Tensor):
+                self._add(leaf.untyped_storage())
+        return result
+
+    def _add(self, storage: torch.UntypedStorage) -> None:
+        if storage in self.storages:
+            return
+        self.storages.add(storage)
+        size = storage.nbytes()
+        self.now += size
+        self.most = max(self.most, self.now)
+        weakref.finalize(storage, self._freed, size)
+
+    def _freed(self, size: int) -> None:
+        self.now -= size
+
+
+def peak(policy: Policy, job: Callable[[], Any]) -> int:
+    """The most bytes that a job has alive at once, beside the pipeline's weights."""
+    parts = [part for part in policy.pipeline.components.values() if isinstance(part, torch.nn.Module)]
+    weights = (tensor for part in parts for tensor in (*part.parameters(), *part.buffers()))
+    with LiveBytes(weights) as live:
+        job()
+    return live.most
+
+
+def cost(policy: Policy, guidance: float) -> Cost:
+    """Of a policy on the meta device. The network must have what is trained set up: only layers that lead to a gradient keep
+    activations."""
+    adapter: Any = policy
+
+    def forward() -> Tensor:
+        x = torch.empty(ROWS, *policy.latent_shape, device=policy.device)
+        t = torch.full((ROWS,), 0.5, device=policy.device)
+        return adapter.predict(x, t, policy.blank_text(ROWS), guidance)
+
+    def update() -> None:
+        v = forward()
+        v.backward(torch.empty_like(v))
+
+    with gpu_kernels(adapter.autocast) as attention, gradients_dropped(policy):
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            drawing = peak(policy, forward)
+        flops = counter.get_total_flops() + sum(attention)
+        training = peak(policy, update)
+    return Cost(forward_flops=flops / ROWS, forward_bytes=drawing / ROWS, update_bytes=training / ROWS)
 
 
 @contextmanager
-def fused_attention() -> Iterator[list[float]]:
-    """Attention without computing it; yields a list to which every call adds its FLOPs."""
-    flops: list[float] = []
-    functional: Any = torch.nn.functional
-    own = functional.scaled_dot_product_attention
+def gradients_dropped(policy: Policy) -> Iterator[None]:
+    """Gradients of weights, which are no row's cost, are freed as soon as they are there."""
 
-    def attention(query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) -> Tensor:
-        rows = query.shape[:-2].numel()
-        flops.append(4.0 * rows * query.shape[-2] * key.shape[-2] * query.shape[-1])
-        result: Tensor = _FusedAttention.apply(query, key, value)
-        return result
+    def drop(parameter: Tensor) -> None:
+        parameter.grad = None
 
-    functional.scaled_dot_product_attention = attention
+    hooks = [parameter.register_post_accumulate_grad_hook(drop) for parameter in trainable(policy.module).values()]
     try:
-        yield flops
+        yield
     finally:
-        functional.scaled_dot_product_attention = own
+        for hook in hooks:
+            hook.remove()
 
 
-def cost(policy: Any, num_tokens: int, guidance: float, rows: int = 2) -> Cost:
-    """Forward `rows` images through a policy on the meta device. The network must have what is trained set up: only
-    layers that lead to a gradient keep activations."""
-    kept: dict[int, int] = {}
-    weights = {parameter.untyped_storage()._cdata for parameter in policy.module.parameters()}
+def decoding(policy: Policy) -> tuple[int, tuple[int, ...]]:
+    """Bytes to decode one image, and the image's shape [3, H, W]."""
+    shapes: list[tuple[int, ...]] = []
 
-    def pack(tensor: Tensor) -> Tensor:
-        kept[tensor.untyped_storage()._cdata] = tensor.untyped_storage().nbytes()
-        keep_alive.append(tensor)  # a freed storage's address would be counted once for several tensors
-        return tensor
+    def decode() -> None:
+        shapes.append(tuple(policy.decode(torch.empty(1, *policy.latent_shape, device=policy.device)).shape[1:]))
 
-    keep_alive: list[Tensor] = []
-    cond = blank_condition(policy, rows, num_tokens)
-    x = torch.empty(rows, *policy.latent_shape, device=policy.device)
-    t = torch.full((rows,), 0.5, device=policy.device)
-    with (
-        fused_attention() as attention,
-        FlopCounterMode(display=False) as counter,
-        torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
-    ):
-        policy.predict(x, t, cond, guidance)
-    total = sum(size for key, size in kept.items() if key not in weights)
-    return Cost(forward_flops=(counter.get_total_flops() + sum(attention)) / rows, activation_bytes=total / rows)
-
-
-def blank_condition(policy: Any, rows: int, num_tokens: int) -> Cond:
-    """Uninitialised text of the shape that the network takes."""
-    config = policy.module.config
-    width = getattr(config, "joint_attention_dim", None) or config.cross_attention_dim
-    pooled = getattr(config, "pooled_projection_dim", None)
-    if policy.network == "unet":
-        time = getattr(config, "addition_time_embed_dim", None)
-        pooled = config.projection_class_embeddings_input_dim - 6 * time if time else None
-    kind: dict[str, Any] = {"device": policy.device, "dtype": policy.module.dtype}
-    return Cond(
-        sequence=torch.empty(rows, num_tokens, width, **kind),
-        pooled=torch.empty(rows, pooled, **kind) if pooled else None,
-    )
+    with gpu_kernels():
+        return peak(policy, decode), shapes[0]

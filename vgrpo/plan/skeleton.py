@@ -2,120 +2,61 @@
 ones, so that a job can be sized before anything is downloaded."""
 
 import importlib
+import inspect
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
 
-from vgrpo.models import ADAPTERS, model_folder
-from vgrpo.models.text_store import ENCODERS
-
-CLIP_L, CLIP_G, T5_XXL, VAE = 123_650_304, 694_659_840, 4_762_310_656, 83_819_683  # numbers of weights
-PUBLISHED: dict[str, dict[str, Any]] = {
-    "sd35-medium": {
-        "pipeline": "StableDiffusion3Pipeline",
-        "transformer": (
-            "diffusers.SD3Transformer2DModel",
-            {
-                "sample_size": 128,
-                "num_layers": 24,
-                "num_attention_heads": 24,
-                "joint_attention_dim": 4096,
-                "caption_projection_dim": 1536,
-                "pos_embed_max_size": 384,
-                "dual_attention_layers": tuple(range(13)),
-                "qk_norm": "rms_norm",
-            },
-        ),
-        "parts": {
-            "text_encoder": 123_650_304,
-            "text_encoder_2": 694_659_840,
-            "text_encoder_3": 4_762_310_656,
-            "vae": 83_819_683,
-        },
-        "resolution": 512,
-    },
-    "sdxl": {
-        "pipeline": "StableDiffusionXLPipeline",
-        "unet": (
-            "diffusers.UNet2DConditionModel",
-            {
-                "sample_size": 128,
-                "block_out_channels": (320, 640, 1280),
-                "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-                "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-                "transformer_layers_per_block": (1, 2, 10),
-                "attention_head_dim": (5, 10, 20),
-                "cross_attention_dim": 2048,
-                "use_linear_projection": True,
-                "addition_embed_type": "text_time",
-                "addition_time_embed_dim": 256,
-                "projection_class_embeddings_input_dim": 2816,
-            },
-        ),
-        "parts": {"text_encoder": CLIP_L, "text_encoder_2": CLIP_G, "vae": VAE},
-        "resolution": 1024,
-    },
-    "flux1-dev": {
-        "pipeline": "FluxPipeline",
-        "transformer": ("diffusers.FluxTransformer2DModel", {"guidance_embeds": True}),
-        "parts": {"text_encoder": CLIP_L, "text_encoder_2": T5_XXL, "vae": VAE},
-        "resolution": 1024,
-    },
-}
-"""Models by name: the network's published config and the sizes of the other parts."""
+from vgrpo.models import Policy, make_policy, model_folder
+from vgrpo.plan.presets import PUBLISHED
 
 
-def published(name: str, device: str = "meta", dtype: torch.dtype = torch.bfloat16) -> Any:
-    """A policy around a published network without trained weights; on a real device they are random."""
-    entry = PUBLISHED[name]
-    part = "unet" if "unet" in entry else "transformer"
-    path, settings = entry[part]
-    with torch.device(device):
-        network = _load(path)(**settings).to(dtype)
-    return _policy(entry["pipeline"], part, network, vae_scale_factor=8, resolution=entry["resolution"])
+def published(name: str, dtype: torch.dtype = torch.bfloat16, device: str = "meta", **settings: Any) -> Policy:
+    """A policy around a published model of `PUBLISHED`; on a real device its network has random weights. `settings` are those
+    of `make_policy`."""
+    preset = PUBLISHED[name]
+    parts = {}
+    for part, (path, config) in preset.parts.items():
+        cls = _load(path)
+        with torch.device(device if part in ("transformer", "unet") else "meta"):
+            parts[part] = cls(cls.config_class(**config)) if path.startswith("transformers.") else cls(**config)
+    return _policy(preset.pipeline, parts, dtype, settings)
 
 
-def from_folder(name: str) -> tuple[Any, dict[str, int]]:
-    """A policy around a folder's network, and how many weights its other parts have. Reads configs only."""
+def from_folder(name: str, dtype: torch.dtype = torch.bfloat16, **settings: Any) -> Policy:
+    """A policy around a model's folder, of which it reads configs only. `settings` are those of `make_policy`."""
     folder = model_folder(name)
     index = json.loads((folder / "model_index.json").read_text())
-    kind = index["_class_name"]
-    sizes = {part: _count(folder / part, *index[part]) for part in ENCODERS if index.get(part, [None])[0] is not None}
-    vae_config = json.loads((folder / "vae/config.json").read_text())
-    sizes["vae"] = _count(folder / "vae", *index["vae"])
-    part = "unet" if "unet" in index else "transformer"
+    found = {part: ".".join(index[part]) for part in index if (folder / part / "config.json").is_file()}
+    found.pop("safety_checker", None)  # nobody trains behind one
     with torch.device("meta"):
-        cls = _load(".".join(index[part]))
-        network = cls.from_config(cls.load_config(folder / part)).to(torch.bfloat16)
-    scale = 2 ** (len(vae_config.get("block_out_channels", (0,) * 4)) - 1)
-    return _policy(kind, part, network, vae_scale_factor=scale, resolution=None), sizes
+        parts = {part: _from_config(_load(path), folder / part) for part, path in found.items()}
+    return _policy(index["_class_name"], parts, dtype, settings)
 
 
-def _count(folder: Path, library: str, name: str) -> int:
-    cls = _load(f"{library}.{name}")
-    with torch.device("meta"):
-        if library == "transformers":
-            part = cls(cls.config_class.from_pretrained(folder))
-        else:
-            part = cls.from_config(cls.load_config(folder))
-    return sum(parameter.numel() for parameter in part.parameters())
+def _from_config(cls: Any, folder: Path) -> Any:
+    if cls.__module__.startswith("transformers."):
+        return cls(cls.config_class.from_pretrained(folder))
+    return cls.from_config(cls.load_config(folder))
 
 
-def _policy(kind: str, part: str, network: Any, *, vae_scale_factor: int, resolution: int | None) -> Any:
-    """The adapter around what it needs of a pipeline to call the network."""
+def _policy(kind: str, parts: dict[str, Any], dtype: torch.dtype, settings: dict[str, Any]) -> Policy:
+    """The pipeline's own class around its parts, with nothing for those that have no weights."""
     from diffusers import DDPMScheduler
 
-    pipeline = SimpleNamespace(
-        **{part: network},
-        vae_scale_factor=vae_scale_factor,
-        default_sample_size=network.config.sample_size if hasattr(network.config, "sample_size") else 128,
-        scheduler=DDPMScheduler(),
-        _prepare_latent_image_ids=getattr(_load(f"diffusers.{kind}"), "_prepare_latent_image_ids", None),
-    )
-    return _load(ADAPTERS[kind].replace(":", "."))(pipeline=pipeline, resolution=resolution)
+    cls = _load(f"diffusers.{kind}")
+    parameters = inspect.signature(cls.__init__).parameters
+    needed = [name for name, parameter in parameters.items() if name != "self" and parameter.default is parameter.empty]
+    rest: dict[str, Any] = dict.fromkeys(needed) | parts
+    if "unet" in parts:
+        rest["scheduler"] = DDPMScheduler(steps_offset=1, clip_sample=False)
+    if "requires_safety_checker" in parameters:
+        rest["requires_safety_checker"] = False
+    policy = make_policy(cls(**rest), **settings)
+    torch.nn.Module.to(policy.module, dtype)  # diffusers' own warns of parts that it would load as fp32
+    return policy
 
 
 def _load(path: str) -> Any:

@@ -7,6 +7,30 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+PUBLISHED = {
+    "clipscore": (1.7, 1.7),
+    "pickscore": (3.9, 3.9),
+    "aesthetic": (1.7, 1.2),  # on the GPU without CLIP's text encoder
+    "hpsv2": (2.0, 3.9),  # published as fp16
+    "imagereward": (1.8, 1.8),
+    "geneval": (2.0, 2.0),
+    "geneval_strict": (2.0, 2.0),
+}
+"""Rewards with weights on the GPU: gigabytes (10^9 bytes) of what is published, and of what the GPU holds, in fp32."""
+
+
+def gpu_bytes(reward: str) -> float:
+    """Memory that a reward's weights take on the GPU; 0 for one on the CPU or behind a server, and for your own."""
+    name = reward.partition("=")[0]
+    return 1e9 * PUBLISHED[name][1] if name in PUBLISHED else 0.0
+
+
+def is_own(reward: str) -> bool:
+    """Whether a reward is a user's function, of which nothing is known."""
+    from vgrpo.rewards import MODELS, NAMED
+
+    return reward.partition("=")[0] not in {*NAMED, *MODELS}
+
 
 def fetch(kind: Any, source: str, reward: str, size: str) -> Any:
     """`kind.from_pretrained(source)`. Raises FileNotFoundError that says what is missing, how large it is and how to get it."""

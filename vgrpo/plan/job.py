@@ -1,0 +1,197 @@
+"""A job's memory, network evaluations and arithmetic, from its config and what was measured of its model."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from vgrpo import flow
+from vgrpo.config import Config, require
+from vgrpo.models import Policy
+from vgrpo.models.lora import add_lora
+from vgrpo.plan.measure import Cost, cost, decoding
+from vgrpo.plan.presets import PUBLISHED
+from vgrpo.plan.skeleton import from_folder, published
+from vgrpo.rewards.weights import gpu_bytes
+from vgrpo.samplers import num_evaluations
+from vgrpo.start import frozen_dtype
+from vgrpo.types import Batch, Cond
+from vgrpo.weights import adapted, trainable
+
+GB = 2**30
+OVERHEAD = 1.5 * GB  # the CUDA context, its libraries' workspaces and fragmentation
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A config's model, measured without its weights. All figures are those of the GPU with the most to do."""
+
+    config: Config
+    num_gpus: int
+    num_weights: int
+    num_trained: int
+    num_adapted: int
+    """Weights of the layers with an adapter."""
+    encoders: int
+    autoencoder: int
+    num_points: float
+    """Where the network is asked in training, per image."""
+    num_branches: int
+    image: tuple[int, ...]
+    """[3, H, W]"""
+    row_bytes: float
+    """What an iteration keeps of an image: its pixels' latents, noise, text."""
+    decode_bytes: float
+    plain: Cost
+    checkpointed: Cost
+
+    @property
+    def num_images(self) -> int:
+        """Whole groups are drawn on one GPU."""
+        return math.ceil(self.config.rollout.num_prompts / self.num_gpus) * self.config.rollout.group_size
+
+    def micro_batch_size(self, config: Config) -> int:
+        trained = self.num_images * config.update.keep_share / config.update.num_minibatches
+        return min(config.update.micro_batch_size or self.num_images, math.ceil(trained))
+
+    def rollout_batch_size(self, config: Config) -> int:
+        return min(config.rollout.batch_size or self.num_images, self.num_images)
+
+    def evaluations(self) -> dict[str, float]:
+        """Network evaluations of an iteration, both branches of guidance counted."""
+        config = self.config
+        sampler = config.objective.path_sampler(0)
+        steps = config.rollout.num_steps
+        rollout = sampler.num_evaluations(steps) if sampler else num_evaluations(config.rollout.solver, steps)
+        trained = self.num_images * self.num_branches * self.num_points * config.update.keep_share
+        return {
+            "rollout": self.num_images * self.num_branches * rollout,
+            "other weights": trained * len(config.objective.frozen(config.update.num_steps)),
+            "training": trained * config.update.num_epochs,
+        }
+
+    def flops(self) -> float:
+        """Per iteration. A backward through frozen layers costs one forward, and one more where their weights are trained;
+        gradient checkpointing adds a forward."""
+        counts = self.evaluations()
+        passes = (2 if self.config.finetune == "lora" else 3) + self.config.memory.gradient_checkpointing
+        return self.plain.forward_flops * (counts["rollout"] + counts["other weights"] + passes * counts["training"])
+
+    def gradient_bytes(self) -> float:
+        """What GPUs exchange in an iteration: a gradient in fp32 per optimiser step."""
+        return 4.0 * self.num_trained * self.config.update.num_steps if self.num_gpus > 1 else 0.0
+
+    def memory(self, config: Config) -> dict[str, float]:
+        """Bytes by part, under a config that differs from the job's in batch sizes and in `memory` at most."""
+        size = float(frozen_dtype(config, "cuda").itemsize)
+        name, most = max(self.phases(config, size).items(), key=lambda phase: phase[1])
+        return {
+            "network": (self.num_weights - self.num_trained if config.finetune == "lora" else 0) * size,
+            "trained weights, gradient, AdamW": self.num_trained * 16.0,
+            "averages and copies": self.num_trained * 4.0 * (1 + len(config.objective.kept)),
+            "text encoders": 0.0 if config.memory.offload_encoders else self.encoders * size,
+            "autoencoder": self.autoencoder * 4.0,
+            "rewards": float(sum(gpu_bytes(reward) for reward in dict.fromkeys((*config.reward, *config.monitor)))),
+            "images, latents and texts of an iteration": self.num_images * self.row_bytes,
+            f"at most, while {name}": most,
+            "overhead": OVERHEAD,
+        }
+
+    def phases(self, config: Config, size: float) -> dict[str, float]:
+        """What comes and goes. Phases take turns, so the largest counts."""
+        drawn = self.rollout_batch_size(config)
+        decoded = 1 if config.memory.vae_slicing else drawn
+        rows = round(self.micro_batch_size(config) * self.num_points * self.num_branches)
+        row = (self.checkpointed if config.memory.gradient_checkpointing else self.plain).update_bytes
+        merges = config.finetune == "lora" and config.objective.path_sampler(0) is None
+        own = self.num_adapted * size if merges else 0.0  # of layers into which an adapter is merged, to restore them
+        casts = self.num_trained * 2.0 if config.finetune == "full" else 0.0  # autocast's copies
+        branches = drawn * self.num_branches
+        return {
+            "encoding texts": self.encoders * size if config.memory.offload_encoders else 0.0,
+            f"drawing {drawn} images, {branches} rows": own + casts + branches * self.plain.forward_bytes,
+            f"decoding, {decoded} at once": own + decoded * self.decode_bytes,
+            "joining the images drawn": own + self.num_images * 4.0 * math.prod(self.image),
+            f"training, {rows} rows": casts + rows * row,
+        }
+
+
+def points_per_image(config: Config) -> float:
+    """Ask the algorithm: one group with latents of a single number, drawn by a model that never moves."""
+    size, steps, objective = config.rollout.group_size, config.rollout.num_steps, config.objective
+    noise, group = torch.zeros(size, 1, 1, 1), torch.zeros(size, dtype=torch.long)
+    sampler, path = objective.path_sampler(0), None
+    if sampler is not None:
+        _, path = sampler(lambda x, *_: torch.zeros_like(x), noise, flow.schedule(steps), torch.randn(size, steps, 1, 1, 1))
+    batch = Batch(
+        probes=objective.probes(noise, group, 0, path=path),
+        cond=Cond(sequence=noise[:, 0]),
+        advantage=torch.linspace(-1, 1, size),
+        group=group,
+        valid=torch.ones(size, dtype=torch.bool),
+    )
+    batch = objective.credit(batch, 0)
+    return len(batch) * batch.probes.times().shape[1] / size
+
+
+def measure_job(config: Config, num_gpus: int = 1) -> Job:
+    """Build the model on the meta device and follow a forward, an update and a decoding.
+
+    Raises ValueError or FileNotFoundError for an unknown model, ValueError for more GPUs than prompts.
+    """
+    require(
+        1 <= num_gpus <= config.rollout.num_prompts,
+        f"--gpus {num_gpus}: an iteration draws rollout.num_prompts={config.rollout.num_prompts} groups, and a group is drawn "
+        "on one GPU; give a number from 1 to that",
+    )
+    policy, points = skeleton(config), points_per_image(config)
+    module: Any = policy.module
+    plain = cost(policy, config.rollout.guidance)
+    module.enable_gradient_checkpointing()
+    module.train()
+    checkpointed = cost(policy, config.rollout.guidance)
+    decode_bytes, image = decoding(policy)
+    sizes = {name: _count(part) for name, part in policy.pipeline.components.items() if isinstance(part, torch.nn.Module)}
+    text = policy.blank_text(1)
+    latents = math.prod(policy.latent_shape) * 4.0 * (1 + 2 * points)  # what was drawn; noise and an answer for each point
+    return Job(
+        config=config,
+        num_gpus=num_gpus,
+        num_weights=sizes.pop(policy.network),
+        num_trained=sum(parameter.numel() for parameter in trainable(module).values()),
+        num_adapted=sum(weight.numel() for weight in adapted(module)),
+        autoencoder=sizes.pop("vae"),
+        encoders=sum(sizes.values()),
+        num_points=points,
+        num_branches=policy.num_branches(config.rollout.guidance),
+        image=image,
+        row_bytes=sum(part.nbytes for part in (text.sequence, text.pooled) if part is not None)
+        + 4.0 * math.prod(image)
+        + latents,
+        decode_bytes=decode_bytes,
+        plain=plain,
+        checkpointed=checkpointed,
+    )
+
+
+def skeleton(config: Config) -> Policy:
+    """The config's model on the meta device with what is trained set up, in the types of a run on a GPU."""
+    build = published if config.model in PUBLISHED else from_folder
+    policy = build(
+        config.model,
+        dtype=frozen_dtype(config, "cuda"),
+        max_sequence_length=config.max_sequence_length,
+        resolution=config.resolution,
+        autocast=None if config.precision == "fp32" else torch.bfloat16,
+    )
+    policy.module.requires_grad_(config.finetune == "full")
+    if config.finetune == "lora":
+        add_lora(policy, config.lora, 0)
+    for parameter in trainable(policy.module).values():
+        parameter.data = parameter.data.float()
+    return policy
+
+
+def _count(part: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in part.parameters())

@@ -1,0 +1,65 @@
+"""What a GPU would do in place of what torch does on the meta device: fused attention, and mixed precision.
+
+Torch's own autocast does not know the meta device, and neither does a fused kernel. Both decide which tensors a backward pass
+keeps, and in which type.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map_only
+
+functional: Any = torch.nn.functional
+LOW = [(functional, name) for name in ("linear", "conv1d", "conv2d", "conv3d")] + [(torch, "matmul"), (torch, "bmm")]
+HIGH = [(functional, "layer_norm"), (functional, "group_norm")]
+
+
+class _FusedAttention(torch.autograd.Function):
+    """Keeps for the backward what a fused kernel keeps: inputs, output and one number per query."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        out = q.new_empty(*q.shape[:-1], v.shape[-1])
+        ctx.save_for_backward(q, k, v, out, q.new_empty(q.shape[:-1], dtype=torch.float32))
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
+        q, k, v, *_ = ctx.saved_tensors
+        return torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
+
+
+@contextmanager
+def gpu_kernels(dtype: torch.dtype | None = None) -> Iterator[list[float]]:
+    """Attention without computing it, and where `dtype` is given, products in it and norms in fp32, as `torch.autocast("cuda",
+    dtype)` does it for what networks here call. Yields a list to which every attention adds its FLOPs."""
+    flops: list[float] = []
+
+    def attention(query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) -> Tensor:
+        if dtype is not None:
+            query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
+        rows = query.shape[:-2].numel()
+        flops.append(4.0 * rows * query.shape[-2] * key.shape[-2] * query.shape[-1])
+        result: Tensor = _FusedAttention.apply(query, key, value)
+        return result
+
+    with ExitStack() as stack:
+        stack.enter_context(patch.object(functional, "scaled_dot_product_attention", attention))
+        for places, kind in ((LOW, dtype), (HIGH, torch.float32)):
+            for place, name in places if dtype is not None else ():
+                stack.enter_context(patch.object(place, name, _in(kind, getattr(place, name))))
+        yield flops
+
+
+def _in(dtype: torch.dtype | None, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """A function with its floating-point tensors as one type."""
+
+    def call(*args: Any, **kwargs: Any) -> Tensor:
+        args, kwargs = tree_map_only(Tensor, lambda x: x.to(dtype) if x.is_floating_point() else x, (args, kwargs))
+        return function(*args, **kwargs)
+
+    return call
