@@ -20,9 +20,11 @@ from vgrpo import flow
 from vgrpo.config import LoraConfig
 from vgrpo.models import load_pipeline, make_policy
 from vgrpo.models.lora import add_lora
+from vgrpo.models.text_store import text_encoders
 from vgrpo.objectives import VGRPO
-from vgrpo.plan.measure import blank_condition, cost
-from vgrpo.plan.skeleton import PUBLISHED, from_folder, published
+from vgrpo.plan.measure import cost
+from vgrpo.plan.presets import PUBLISHED
+from vgrpo.plan.skeleton import from_folder, published
 from vgrpo.rollout import draw_latents
 from vgrpo.types import Batch
 from vgrpo.update import backward
@@ -62,11 +64,11 @@ def build(args: argparse.Namespace) -> Any:
     """The policy to measure, with what is trained set up."""
     dtype = torch.bfloat16 if args.finetune == "lora" else torch.float32
     if args.model in PUBLISHED:
-        policy = published(args.model, args.device, dtype)
-        policy.resolution = args.resolution
+        policy = published(args.model, dtype, args.device, **shape(args))
     else:
-        policy = make_policy(load_pipeline(args.model, args.device), max_sequence_length=args.tokens)
-        policy.pipeline.vae = policy.pipeline.text_encoder = policy.pipeline.text_encoder_2 = None
+        policy = make_policy(load_pipeline(args.model, args.device), **shape(args))
+        for part in (policy.pipeline.vae, *text_encoders(policy.pipeline)):
+            part.to("meta")
     policy.autocast = torch.bfloat16
     module = policy.module
     module.requires_grad_(args.finetune == "full")
@@ -81,8 +83,13 @@ def build(args: argparse.Namespace) -> Any:
     return policy
 
 
-def condition(policy: Any, rows: int, tokens: int) -> Any:
-    cond = blank_condition(policy, rows, tokens)
+def shape(args: argparse.Namespace) -> dict[str, Any]:
+    """What the size of a forward depends on."""
+    return {"max_sequence_length": args.max_sequence_length, "resolution": args.resolution}
+
+
+def condition(policy: Any, rows: int) -> Any:
+    cond = policy.blank_text(rows)
     for part in (cond.sequence, cond.pooled):
         if part is not None:
             part.normal_()
@@ -91,7 +98,7 @@ def condition(policy: Any, rows: int, tokens: int) -> Any:
 
 def make_rollout(policy: Any, args: argparse.Namespace) -> Callable[[], Any]:
     noise = torch.randn(args.rollout_batch, *policy.latent_shape, device=policy.device)
-    cond, times = condition(policy, args.rollout_batch, args.tokens), flow.schedule(args.steps)
+    cond, times = condition(policy, args.rollout_batch), flow.schedule(args.steps)
 
     def rollout() -> None:
         with torch.no_grad(), merged(policy.module):
@@ -107,7 +114,7 @@ def make_update(policy: Any, args: argparse.Namespace) -> Callable[[], Any]:
     group = torch.zeros(count, dtype=torch.long, device=device)
     batch = Batch(
         probes=objective.probes(x_0, group, 0),
-        cond=condition(policy, count, args.tokens),
+        cond=condition(policy, count),
         advantage=torch.randn(count, device=device),
         group=group,
         valid=torch.ones(count, dtype=torch.bool, device=device),
@@ -124,10 +131,10 @@ def make_update(policy: Any, args: argparse.Namespace) -> Callable[[], Any]:
 
 def forward_flops(args: argparse.Namespace) -> float:
     """Of one row, from the graph."""
-    policy = published(args.model) if args.model in PUBLISHED else from_folder(args.model)[0]
-    policy.resolution = args.resolution
+    build_skeleton = published if args.model in PUBLISHED else from_folder
+    policy = build_skeleton(args.model, **shape(args))
     policy.module.requires_grad_(False)
-    return cost(policy, args.tokens, 1.0).forward_flops
+    return cost(policy, 1.0).forward_flops
 
 
 def main() -> None:
@@ -135,7 +142,7 @@ def main() -> None:
     parser.add_argument("--model", default="sd35-medium", help=f"{', '.join(PUBLISHED)}, or a pipeline's folder")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--resolution", type=int, default=512)
-    parser.add_argument("--tokens", type=int, default=333, help="text tokens: 333 for SD 3.5, 77 for SDXL, 512 for FLUX")
+    parser.add_argument("--max-sequence-length", type=int, default=256, help="tokens, as in vgrpo train")
     parser.add_argument("--finetune", choices=("lora", "full"), default="lora")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--checkpointing", action="store_true")

@@ -10,7 +10,8 @@ ROOT = Path(__file__).parents[1]
 
 def test_the_gpu_benchmark_measures(tmp_path):
     output = tmp_path / "gpu.jsonl"
-    small = "--steps 2 --rollout-batch 4 --update-images 4 --micro-batch 2 --repeats 1 --tokens 10 --peak 1".split()
+    small = "--steps 2 --rollout-batch 4 --update-images 4 --micro-batch 2 --repeats 1 --max-sequence-length 10"
+    small = [*small.split(), "--peak", "1"]
     for finetune in ("lora", "full"):
         command = [sys.executable, "benchmarks/gpu.py", "--model", "sprites", "--device", "cpu", "--finetune", finetune]
         subprocess.run([*command, *small, "--output", str(output)], cwd=ROOT, check=True, capture_output=True)

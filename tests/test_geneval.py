@@ -238,5 +238,5 @@ def test_the_judge_scores_batches_and_leaves_out_what_it_cannot_judge(judge_fold
 
 def test_a_missing_detector_is_named(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(FileNotFoundError, match=r"\(0.3 GB\).*hf download facebook/mask2former-swin-small-coco-instance"):
+    with pytest.raises(FileNotFoundError, match=r"\(2.0 GB\).*hf download facebook/mask2former-swin-small-coco-instance"):
         load_reward("geneval")

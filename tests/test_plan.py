@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,78 +18,66 @@ from vgrpo.config import LoraConfig, MemoryConfig, RolloutConfig, UpdateConfig
 from vgrpo.models import load_pipeline, make_policy
 from vgrpo.models.lora import add_lora
 from vgrpo.objectives import VGRPO, DiffusionNFT, MixGRPO
-from vgrpo.plan.command import GB, advise, measure_job
-from vgrpo.plan.measure import blank_condition, cost
-from vgrpo.plan.skeleton import from_folder, published
+from vgrpo.plan.advice import advise
+from vgrpo.plan.job import GB, measure_job
+from vgrpo.plan.measure import cost
+from vgrpo.plan.skeleton import from_folder
 from vgrpo.recipes import RECIPES
+from vgrpo.rewards import MODELS
+from vgrpo.rewards.weights import SIZES
 from vgrpo.start import start_run
 from vgrpo.trainer import iterate
 
-ROWS, TOKENS = 1024, 10
-
+ROWS = 256
 MEASURE = f"""
-import sys
 import torch
 from vgrpo.config import LoraConfig
 from vgrpo.models import load_pipeline, make_policy
 from vgrpo.models.lora import add_lora
-from vgrpo.plan.measure import blank_condition
 
-def resident():
-    return int(open("/proc/self/statm").read().split()[1]) * 4096
+def memory(name):
+    lines = open("/proc/self/status").read().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(name))
 
-policy = make_policy(load_pipeline("sprites"))
+policy = make_policy(load_pipeline("sprites"), max_sequence_length=0)
 policy.module.requires_grad_(False)
 add_lora(policy, LoraConfig(), 0)
-cond = blank_condition(policy, {ROWS}, {TOKENS})
-x, t = torch.rand({ROWS}, *policy.latent_shape), torch.rand({ROWS})
 for _ in range(2):  # the first call leaves behind what the allocator and oneDNN keep
-    before = resident()
-    out = policy.predict(x, t, cond, 1.0)
-    kept = resident() - before
-    del out
-print("kept", kept)
+    open("/proc/self/clear_refs", "w").write("5")  # forgets the highest value
+    before = memory("VmRSS")
+    text, x, t = policy.blank_text({ROWS}), torch.rand({ROWS}, *policy.latent_shape), torch.rand({ROWS})
+    text.sequence.normal_(), text.pooled.normal_()
+    v = policy.predict(x, t, text, 1.0)
+    v.backward(torch.ones_like(v))
+    held = memory("VmHWM") - before
+    del text, x, t, v
+print("held", held)
 """
 
 
 @pytest.fixture
 def sprites():
-    policy, sizes = from_folder("sprites")
+    policy = from_folder("sprites", torch.float32, max_sequence_length=0)
     policy.module.requires_grad_(False)
     add_lora(policy, LoraConfig(), 0)
-    policy.module.to(torch.float32)
-    return policy, sizes
+    return policy
 
 
-def test_activations_are_what_a_real_forward_keeps(sprites):
-    planned = cost(sprites[0], TOKENS, 1.0).activation_bytes * ROWS
+def test_an_update_takes_the_memory_of_a_real_one(sprites):
+    planned = cost(sprites, 1.0).update_bytes * ROWS
     returned = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}  # freed memory goes back
     output = subprocess.run([sys.executable, "-c", MEASURE], capture_output=True, text=True, check=True, env=returned).stdout
-    measured = int(re.search(r"kept (\d+)", output).group(1))
+    measured = int(re.search(r"held (\d+)", output).group(1))
     assert planned == pytest.approx(measured, rel=0.2)
 
 
 def test_flops_are_those_of_a_real_forward(sprites):
-    policy = make_policy(load_pipeline("sprites"))
+    policy = make_policy(load_pipeline("sprites"), max_sequence_length=0)
     policy.module.requires_grad_(False)
     add_lora(policy, LoraConfig(), 0)
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        policy.predict(torch.rand(2, *policy.latent_shape), torch.rand(2), blank_condition(policy, 2, TOKENS), 1.0)
-    assert cost(sprites[0], TOKENS, 1.0).forward_flops == pytest.approx(counter.get_total_flops() / 2, rel=1e-3)
-
-
-def test_parts_are_counted_from_a_folders_configs(sprites):
-    policy, sizes = sprites
-    pipeline = load_pipeline("sprites")
-    for name, size in sizes.items():
-        assert size == sum(parameter.numel() for parameter in getattr(pipeline, name).parameters())
-    assert policy.latent_shape == make_policy(pipeline).latent_shape
-
-
-@pytest.mark.parametrize(("name", "billions"), [("sd35-medium", 2.243), ("sdxl", 2.567), ("flux1-dev", 11.90)])
-def test_published_networks_have_their_published_size(name, billions):
-    module = published(name).module
-    assert sum(parameter.numel() for parameter in module.parameters()) / 1e9 == pytest.approx(billions, abs=5e-3)
+        policy.predict(torch.rand(2, *policy.latent_shape), torch.rand(2), policy.blank_text(2), 1.0)
+    assert cost(sprites, 1.0).forward_flops == pytest.approx(counter.get_total_flops() / 2, rel=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -105,41 +94,112 @@ def test_evaluations_are_those_of_a_run(changes, tmp_path):
     config = tiny_config(tmp_path / "run", **changes)
     line = iterate(start_run(config, pipeline=tiny_pipeline(), reward=red, prompts=PROMPTS))
     images = config.rollout.num_prompts * config.rollout.group_size
-    planned = measure_job(config, TOKENS).evaluations()
+    planned = measure_job(config).evaluations()
     assert planned["rollout"] == line["nfe/rollout"] * images
     assert planned["other weights"] == line["nfe/old"] * images
     assert planned["training"] == line["nfe/train"] * images
 
 
-def test_advice_makes_a_job_fit():
-    recipe = replace(RECIPES["sd3"], model="sprites", rollout=RolloutConfig(num_prompts=48, group_size=24, batch_size=24))
-    job = measure_job(replace(recipe, update=UpdateConfig(micro_batch_size=None)), TOKENS)
-    assert advise(job, 1000 * GB)[0] == []
-    base = sum(job.memory(MemoryConfig(), 1).values())
-    options, after = advise(job, base + 0.05 * GB)
-    assert sum(after.values()) <= base + 0.05 * GB
-    assert any("micro-batch-size" in option for option in options)
-    assert sum("micro-batch-size" in option for option in options) == 1
-    options, after = advise(job, 0.1 * GB)
-    assert sum(after.values()) > 0.1 * GB
-    assert "--memory.gradient-checkpointing True" in options
+@pytest.fixture(scope="module")
+def large():
+    """As many images as the published jobs draw."""
+    rollout = RolloutConfig(num_prompts=48, group_size=24, guidance=4.0)
+    return measure_job(replace(RECIPES["sprites"], rollout=rollout, update=UpdateConfig()))
 
 
-def test_checkpointing_keeps_less_and_computes_more():
-    job = measure_job(RECIPES["sprites"], TOKENS)
-    saving = replace(job, config=replace(job.config, memory=MemoryConfig(gradient_checkpointing=True)))
-    assert saving.flops() > job.flops()
-    name = next(name for name in job.memory(MemoryConfig(vae_slicing=True), 512) if name.startswith("activations"))
-    kept = [job.memory(MemoryConfig(vae_slicing=True, gradient_checkpointing=on), 512)[name] for on in (False, True)]
-    assert kept[1] < 0.5 * kept[0]
+def total(job, config=None):
+    return sum(job.memory(config or job.config).values())
 
 
-def test_the_command_and_its_errors(capsys):
+def test_advice_makes_a_job_fit_with_no_option_too_many(large):
+    assert advise(large, 1000 * GB)[0] == []
+    limit = 0.7 * total(large)
+    options, after = advise(large, limit)
+    assert after <= limit
+    assert options
+    least, smallest = advise(large, 0.1 * GB)
+    assert "--update.micro-batch-size 1" in least
+    assert smallest > 0.1 * GB
+    assert smallest < limit
+
+
+def test_more_gpus_share_the_images_and_not_the_model(large):
+    shared = replace(large, num_gpus=5)
+    assert shared.num_images == 10 * 24  # the largest share of 48 groups
+    assert shared.flops() == pytest.approx(large.flops() * 10 / 48)
+    for part in ("network", "trained weights, gradient, AdamW", "text encoders", "rewards"):
+        assert shared.memory(large.config)[part] == large.memory(large.config)[part]
+    assert total(shared) < total(large)
+    assert large.gradient_bytes() == 0
+    assert shared.gradient_bytes() == 4 * large.num_trained
+
+
+def test_what_is_switched_on_takes_less_and_checkpointing_computes_more(large):
+    def at(**memory):
+        return replace(large.config, memory=MemoryConfig(**memory))
+
+    saving = replace(large, config=at(gradient_checkpointing=True))
+    assert saving.flops() > large.flops()
+    assert saving.checkpointed.update_bytes < 0.5 * large.plain.update_bytes
+    assert large.memory(at(offload_encoders=True))["text encoders"] == 0
+    assert total(large, at(weights="fp32")) > total(large)
+    whole, sliced = (large.phases(at(vae_slicing=on), 2.0) for on in (False, True))
+    assert sliced["decoding, 1 at once"] < 0.1 * whole["decoding, 1152 at once"]
+
+
+def test_full_fine_tuning_takes_what_a_real_optimiser_keeps():
+    job = measure_job(replace(RECIPES["sprites"], finetune="full", precision="fp32"))
+    module = load_pipeline("sprites").transformer
+    size = sum(parameter.numel() for parameter in module.parameters())
+    assert job.num_trained == job.num_weights == size
+    assert job.memory(job.config)["trained weights, gradient, AdamW"] == 16 * size
+
+
+@pytest.mark.parametrize(
+    ("reward", "gigabytes"),
+    [
+        (("pickscore", "hpsv2=folder", "pickscore"), 3.9 + 3.9),
+        (("judge=judge.yaml", "remote=http://host:8100", "ocr", "my_rewards:warm"), 0.0),
+    ],
+)
+def test_rewards_on_the_gpu_take_memory(large, reward, gigabytes):
+    assert large.memory(replace(large.config, reward=reward))["rewards"] == pytest.approx(gigabytes * 1e9)
+
+
+def test_every_learned_reward_states_its_size():
+    elsewhere = {"judge", "remote", "ocr", "ocr_tesseract", "ocr_ctc"}  # a server's, or on the CPU
+    assert set(SIZES) == set(MODELS) - elsewhere
+    table = Path(__file__).parents[1].joinpath("docs/rewards.md").read_text()
+    for name, size in SIZES.items():
+        line = next(line for line in table.splitlines() if f"`{name}`" in line and line.startswith("|"))
+        assert size.download in line
+
+
+def test_the_command(capsys):
     assert main(["plan", "sprites", "--gpu-memory", "24GB"]) == 0
     out = capsys.readouterr().out
-    assert "256 images per iteration" in out
+    assert "256 images per iteration, " in out
     assert "fits into 24GB" in out
-    assert main(["plan", "sprites", "--gpu-memory", "much"]) == 1
-    assert "--gpu-memory much: give a number of gigabytes" in capsys.readouterr().err
-    assert main(["plan", "sprites", "--tflops", "0"]) == 1
-    assert "must be above 0" in capsys.readouterr().err
+    assert "estimate of data-parallel" not in out
+    assert main(["plan", "sprites", "--gpus", "5", "--gpu-memory", "1GB", "--reward", "mine:warm"]) == 0
+    out = capsys.readouterr().out
+    assert "56 images per iteration on each GPU" in out  # 7 of 32 groups of 8
+    assert "vgrpo train runs on one GPU; these figures are an estimate of data-parallel training" in out
+    assert "not counted, as it is your own: mine:warm" in out
+    assert re.search(r"does not fit into 1GB.*which is the smallest GPU for it\. Every GPU holds the whole model", out)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--gpu-memory much", "--gpu-memory much: give a number of gigabytes"),
+        ("--tflops 0", "must be above 0"),
+        ("--gpus two", "--gpus two: give a whole number"),
+        ("--gpus 33", "rollout.num_prompts=32 groups"),
+        ("--gpus 0", "a number from 1"),
+        ("--model sd35-tiny", "not a diffusers pipeline folder"),
+    ],
+)
+def test_mistakes_are_named(capsys, options, message):
+    assert main(["plan", "sprites", *options.split()]) == 1
+    assert message in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """The command line: `vgrpo train | sample | eval | report | pretrain | bench | diagnose | plan | prompts | serve-reward`."""
 
 import difflib
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -40,13 +41,22 @@ def main(args: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except (ValueError, OSError, RuntimeError, TypeError) as error:
+        from vgrpo.outofmemory import GpuMemoryError
         from vgrpo.rewards import RewardError
 
-        if isinstance(error, RuntimeError | TypeError) and not isinstance(error, RewardError):
+        if isinstance(error, RuntimeError | TypeError) and not isinstance(error, RewardError | GpuMemoryError):
             raise  # a bug of ours: show where
         print(f"vgrpo {args[0]}: {error}", file=sys.stderr)
+        if args[0] == "train" and isinstance(error, GpuMemoryError):
+            print(f"What takes it, and what to switch on:\n  {_plan_of(args[1:], error.memory)}", file=sys.stderr)
         return 1
     return 0
+
+
+def _plan_of(args: list[str], memory: str | None) -> str:
+    """The `vgrpo plan` of a training command."""
+    args = [arg for arg in args if arg != "--resume"]
+    return shlex.join(["vgrpo", "plan", *args, *(["--gpu-memory", memory] if memory else [])])
 
 
 def _train(args: list[str]) -> None:

@@ -17,6 +17,7 @@ from vgrpo.evaluation.core import judge_model, mean_over_tags
 from vgrpo.files import write_whole
 from vgrpo.models import model_folder
 from vgrpo.models.lora import check_init
+from vgrpo.outofmemory import GpuMemoryError
 from vgrpo.prompts import evaluation_prompts, held_out_name, training_prompts
 from vgrpo.rewards import RewardError, load_reward
 from vgrpo.settings import save_yaml
@@ -45,7 +46,7 @@ def train_curriculum(curriculum: Curriculum, *, pipeline: Any = None, resume: bo
         console.print(f"\n[bold]stage {index + 1} of {last + 1}: {curriculum.stages[index].name}[/]")
         try:
             train(stage_config(curriculum, folder, index), pipeline=pipeline, resume=_begun(folder / name), quiet=quiet)
-        except (KeyboardInterrupt, RewardError):
+        except (KeyboardInterrupt, RewardError, GpuMemoryError):
             console.print(f"or, to go on with all stages,\n  vgrpo train {folder}/config.yaml --resume", soft_wrap=True)
             raise
         console.print("evaluating on the rewards of all stages")
@@ -124,7 +125,8 @@ class Scores:
         for prompts, (config, names) in self.exams.items():
             rewards = [load_reward(name) for name in names]  # each time anew: they would fill the memory a stage needs
             held_out = evaluation_prompts(prompts, config.eval.num_prompts)
-            values, _, jobs = judge_model(load_policy(config, pipeline), held_out, rewards, config.eval)
+            policy = load_policy(config, pipeline)
+            values, _, jobs = judge_model(policy, held_out, rewards, config.eval, config.rollout.batch_size)
             for name, value in zip(names, mean_over_tags(values, jobs), strict=True):
                 self._row(name, prompts)["scores"][column] = round(value, 4)
         if column not in self.columns:

@@ -13,6 +13,7 @@ from vgrpo.images import to_pil
 from vgrpo.models import Policy
 from vgrpo.models.lora import save_lora
 from vgrpo.objectives.base import WeightSet
+from vgrpo.outofmemory import out_of_memory_while
 from vgrpo.prompts import PromptSource
 from vgrpo.rewards import Reward
 from vgrpo.rollout import draw_images, named_noise
@@ -93,6 +94,7 @@ class Run:
             parameter.copy_(self.average.values[name])
 
 
+@out_of_memory_while("drawing sample pictures")
 def save_samples(run: Run) -> None:
     """Pictures of fixed prompts and seeds under the averaged weights: samples/000020/03.png is prompt 3, four images."""
     settings = run.config.eval

@@ -13,6 +13,7 @@ from vgrpo.models import Policy, load_pipeline, make_policy, model_folder
 from vgrpo.models.lengths import warn_of_cut_off
 from vgrpo.models.lora import add_lora, check_init, fill_lora
 from vgrpo.models.memory import fit
+from vgrpo.outofmemory import out_of_memory_while
 from vgrpo.prompts import PromptSource, evaluation_prompts, from_list, from_sprites, from_tags, held_out_name, read_prompts
 from vgrpo.rewards import Reward, RewardError, load_reward, score_images
 from vgrpo.rollout import draw_images, named_noise
@@ -64,6 +65,7 @@ def start_run(
     return run
 
 
+@out_of_memory_while("loading the model")
 def load_policy(config: Config, pipeline: Any = None) -> Policy:
     """The model that `config` names, or a pipeline in memory, as the trainer sees it."""
     if pipeline is None:
@@ -144,6 +146,7 @@ def _autocast(precision: str, device: torch.device) -> torch.dtype | None:
     return torch.bfloat16 if precision == "bf16" or (precision == "auto" and has_bf16) else None
 
 
+@out_of_memory_while("loading the model")
 def _make_trainable(policy: Policy, config: Config) -> None:
     pipeline = policy.pipeline
     for part in pipeline.components.values():
@@ -175,6 +178,7 @@ def _make_optimizer(policy: Policy, config: Config, average: AverageWeights) -> 
     )
 
 
+@out_of_memory_while("trying the rewards on two images")
 def _try_rewards(policy: Policy, rewards: list[Reward], prompts: list[Prompt]) -> None:
     """Call every reward once on two cheap images, so that a broken one fails now and not after minutes."""
     noise = torch.stack([named_noise(policy, "trial", index) for index in range(2)])

@@ -20,6 +20,7 @@ from vgrpo.evaluation.core import evaluate, write_eval
 from vgrpo.log import RunLog, summarise
 from vgrpo.models.attention import suitable_attention
 from vgrpo.objectives.base import WeightSet
+from vgrpo.outofmemory import GpuMemoryError, out_of_memory_while
 from vgrpo.report import write_report
 from vgrpo.rewards import Reward, RewardError, score_images
 from vgrpo.rollout import draw_groups
@@ -51,7 +52,7 @@ def train(
 
     A pipeline, a reward function and prompts in memory take the place of those that `config` names. Raises ValueError or an
     OSError at start-up for settings that cannot work; RewardError when a whole batch of rewards fails, after saving a
-    checkpoint; KeyboardInterrupt likewise.
+    checkpoint; GpuMemoryError and KeyboardInterrupt likewise.
     """
     run = start_run(config, pipeline=pipeline, reward=reward, prompts=prompts, resume=resume)
     with RunLog(run.folder, config, start=run.iteration, quiet=quiet) as log:
@@ -68,7 +69,7 @@ def train(
                     checkpoint.save(run.state_dict(), run.folder / "checkpoints", run.iteration)
                 if log.alarms and config.stop_on_alarm:
                     break
-        except (KeyboardInterrupt, RewardError):
+        except (KeyboardInterrupt, RewardError, GpuMemoryError):
             path = checkpoint.save(run.state_dict(), run.folder / "checkpoints", run.iteration)
             log.stopped(path)
             raise
@@ -82,12 +83,13 @@ def train(
     return Result(output_dir=run.folder, pipeline=run.policy.pipeline, evaluation=evaluation)
 
 
+@out_of_memory_while("judging images")
 def iterate(run: Run) -> dict[str, float]:
     """One iteration; returns its line of metrics. Everything random in it is named by the run's seed and the iteration."""
     config, seed = run.config, (run.config.seed, "iteration", run.iteration)
     clock = [time.perf_counter()]
 
-    with run.weights("old"):
+    with out_of_memory_while("drawing images to train on"), run.weights("old"):
         rollout = draw_groups(
             run.policy,
             run.prompts(run.iteration, config.rollout.num_prompts),
@@ -141,6 +143,7 @@ def make_batch(run: Run, rollout: Rollout, gains: Tensor, *seed: int | str) -> B
     return batch
 
 
+@out_of_memory_while("updating the model")
 def update(run: Run, batch: Batch, num_groups: int) -> list[dict[str, Tensor]]:
     """The optimiser steps of one rollout; returns the per-image metrics of each, and its gradient norm."""
     config, size, guidance = run.config.update, run.config.update.micro_batch_size, run.config.rollout.guidance
@@ -188,4 +191,5 @@ def _evaluate(run: Run, log: RunLog, name: str) -> dict[str, Any]:
         return {}
     log.say(f"evaluating the {name} model on {len(run.eval_prompts)} held-out prompts")
     with run.average.active():
-        return evaluate(run.policy, run.eval_prompts, run.rewards, run.config.eval, run.reward_weights)
+        size = run.config.rollout.batch_size
+        return evaluate(run.policy, run.eval_prompts, run.rewards, run.config.eval, run.reward_weights, size)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from vgrpo.config import EvalConfig
 from vgrpo.models import Policy
+from vgrpo.outofmemory import out_of_memory_while
 from vgrpo.rewards import Reward, score_images
 from vgrpo.rollout import draw_images, named_noise
 from vgrpo.types import Prompt
@@ -40,23 +41,29 @@ def image_jobs(prompts: list[Prompt], num_images: int) -> list[Job]:
 
 
 def evaluate(
-    policy: Policy, prompts: list[Prompt], rewards: list[Reward], settings: EvalConfig, weights: list[float]
+    policy: Policy,
+    prompts: list[Prompt],
+    rewards: list[Reward],
+    settings: EvalConfig,
+    weights: list[float],
+    batch_size: int | None = None,
 ) -> dict[str, Any]:
-    """Draw, score and average, all in memory."""
-    values, strict, jobs = judge_model(policy, prompts, rewards, settings)
+    """Draw, `batch_size` images at once (None: many), score and average, all in memory."""
+    values, strict, jobs = judge_model(policy, prompts, rewards, settings, batch_size)
     return averages(combined(values, strict, weights), jobs) | {"num_prompts": len(prompts), "num_images": len(jobs)}
 
 
+@out_of_memory_while("drawing images for the evaluation")
 def judge_model(
-    policy: Policy, prompts: list[Prompt], rewards: list[Reward], settings: EvalConfig
+    policy: Policy, prompts: list[Prompt], rewards: list[Reward], settings: EvalConfig, batch_size: int | None = None
 ) -> tuple[Tensor, Tensor, list[Job]]:
-    """Draw images of every prompt: their rewards [N, R], strict scores [N], and what each of them is."""
+    """Draw images of every prompt, `batch_size` at once: their rewards [N, R], strict scores [N], and what each of them is."""
     jobs = image_jobs(prompts, settings.num_images)
     known = knows_sprites(prompts)
     parts = []
     for start in range(0, len(jobs), BATCH_SIZE):
         part = jobs[start : start + BATCH_SIZE]
-        parts.append(score(draw(policy, part, settings), part, rewards, known))
+        parts.append(score(draw(policy, part, settings, batch_size), part, rewards, known))
     values, strict = (torch.cat(columns) for columns in zip(*parts, strict=True))
     return values, strict, jobs
 
@@ -68,7 +75,7 @@ def mean_over_tags(values: Tensor, jobs: list[Job]) -> list[float]:
     return [float(value) for value in torch.stack(means).nanmean(0)]
 
 
-def draw(policy: Policy, jobs: list[Job], settings: EvalConfig) -> Tensor:
+def draw(policy: Policy, jobs: list[Job], settings: EvalConfig, batch_size: int | None = None) -> Tensor:
     """Images [B, 3, H, W] in [0, 1]."""
     noise = torch.stack([named_noise(policy, "evaluation", job.index, job.member) for job in jobs])
     chosen = [job.prompt for job in jobs]
@@ -80,6 +87,7 @@ def draw(policy: Policy, jobs: list[Job], settings: EvalConfig) -> Tensor:
         num_steps=settings.num_steps,
         shift=settings.shift,
         guidance=settings.guidance,
+        batch_size=batch_size,
     )[1]
 
 

@@ -66,8 +66,8 @@ def plan(config: Config, machine: Machine, console: Console | None = None) -> Jo
     )
     if job.num_gpus > 1:
         console.print(
-            f"{job.gradient_bytes() / GB:,.2f} GB of gradients to all-reduce per iteration, their time not counted. vgrpo train "
-            "runs on one GPU; these figures are an estimate of data-parallel training, each GPU with the whole model."
+            f"{job.gradient_bytes() / GB:,.2f} GB of gradients to all-reduce per iteration, their time not counted. "
+            "vgrpo train runs on one GPU; these figures are an estimate of data-parallel training."
         )
     console.print(verdict(job, machine))
     return job
@@ -99,7 +99,9 @@ def verdict(job: Job, machine: Machine) -> str:
     _, spread = advise(replace(job, num_gpus=job.config.rollout.num_prompts), machine.bytes())
     text = f"{begin}: with {joined} it still takes" if options else f"{begin}, and no option helps: it takes"
     text += f" {total / GB:.1f} GB, which is the smallest GPU for it. "
-    text += f"Every GPU holds the whole model: spread over {job.config.rollout.num_prompts} each would need {spread / GB:.1f} GB."
+    text += (
+        f"Every GPU holds the whole model: spread over {job.config.rollout.num_prompts} each would need {spread / GB:.1f} GB."
+    )
     if job.config.finetune == "full":
         lora = measure_job(replace(job.config, finetune="lora"), job.num_gpus)
         text += f" An adapter, --finetune lora, could be trained in {advise(lora, 0.0)[1] / GB:.1f} GB."

@@ -38,6 +38,8 @@ class Job:
     num_points: float
     """Where the network is asked in training, per image."""
     num_branches: int
+    num_drawn_branches: int
+    """The same where images are drawn, in the rollout or for pictures and the evaluation."""
     image: tuple[int, ...]
     """[3, H, W]"""
     row_bytes: float
@@ -107,7 +109,7 @@ class Job:
         merges = config.finetune == "lora" and config.objective.path_sampler(0) is None
         own = self.num_adapted * size if merges else 0.0  # of layers into which an adapter is merged, to restore them
         casts = self.num_trained * 2.0 if config.finetune == "full" else 0.0  # autocast's copies
-        branches = drawn * self.num_branches
+        branches = drawn * self.num_drawn_branches
         return {
             "encoding texts": self.encoders * size if config.memory.offload_encoders else 0.0,
             f"drawing {drawn} images, {branches} rows": own + casts + branches * self.plain.forward_bytes,
@@ -165,6 +167,7 @@ def measure_job(config: Config, num_gpus: int = 1) -> Job:
         encoders=sum(sizes.values()),
         num_points=points,
         num_branches=policy.num_branches(config.rollout.guidance),
+        num_drawn_branches=policy.num_branches(max(config.rollout.guidance, config.eval.guidance)),
         image=image,
         row_bytes=sum(part.nbytes for part in (text.sequence, text.pooled) if part is not None)
         + 4.0 * math.prod(image)

@@ -1,7 +1,7 @@
 """The configs of published models, so that a job can be sized before one is downloaded.
 
 A model is its pipeline's class and the class and config of each part; what is left out of a config is the class's default. The
-sizes that they come to are checked against the published ones in tests/test_presets.py.
+sizes that they come to are checked against the published ones in tests/test_plan_models.py.
 """
 
 from typing import Any, NamedTuple
@@ -126,11 +126,12 @@ SDXL = {
     "addition_time_embed_dim": 256,
     "projection_class_embeddings_input_dim": 2816,
 }
-FLUX1 = {"transformer": ("diffusers.FluxTransformer2DModel", {"guidance_embeds": True})}
-FLUX2 = {"transformer": ("diffusers.Flux2Transformer2DModel", {})}
-QWEN = {"transformer": ("diffusers.QwenImageTransformer2DModel", {})}
-SANA = {"transformer": ("diffusers.SanaTransformer2DModel", {})}
-WAN = {"transformer": ("diffusers.WanTransformer3DModel", {"num_attention_heads": 12, "ffn_dim": 8960, "num_layers": 30})}
+FLUX1: dict[str, Part] = {"transformer": ("diffusers.FluxTransformer2DModel", {"guidance_embeds": True})}
+FLUX2: dict[str, Part] = {"transformer": ("diffusers.Flux2Transformer2DModel", {})}
+QWEN: dict[str, Part] = {"transformer": ("diffusers.QwenImageTransformer2DModel", {})}
+SANA: dict[str, Part] = {"transformer": ("diffusers.SanaTransformer2DModel", {})}
+WAN_CONFIG = {"num_attention_heads": 12, "ffn_dim": 8960, "num_layers": 30}
+WAN: dict[str, Part] = {"transformer": ("diffusers.WanTransformer3DModel", WAN_CONFIG)}
 
 PUBLISHED: dict[str, Preset] = {
     "sd15": Preset("StableDiffusionPipeline", {"unet": (UNET, SD15), "text_encoder": CLIP_L, "vae": KL_4}),

@@ -34,8 +34,8 @@ class Aesthetic:
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         path = fetch_file(source or HEAD, FILES, "aesthetic", "3.7 MB")
         clip = beside(source, "config.json", CLIP)
-        self.processor: Any = fetch(CLIPImageProcessor, clip, "aesthetic", "1.7 GB")
-        model: Any = fetch(CLIPModel, clip, "aesthetic", "1.7 GB").eval().requires_grad_(False)
+        self.processor: Any = fetch(CLIPImageProcessor, clip, "aesthetic")
+        model: Any = fetch(CLIPModel, clip, "aesthetic").eval().requires_grad_(False)
         self.vision, self.projection = model.vision_model.to(self.device), model.visual_projection.to(self.device)
         self.head = score_head(read_state(path), model.config.projection_dim, "aesthetic", path).to(self.device)
 

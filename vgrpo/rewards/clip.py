@@ -43,19 +43,19 @@ class ClipCosine:
 
 def clipscore(source: str | None = None) -> ClipCosine:
     """CLIP ViT-L/14's cosine, which reports multiply by 100 and divide by 100 again."""
-    return ClipCosine("clipscore", *_model_and_processor("clipscore", "1.7 GB", source or "openai/clip-vit-large-patch14"))
+    return ClipCosine("clipscore", *_model_and_processor("clipscore", source or "openai/clip-vit-large-patch14"))
 
 
 def pickscore(source: str | None = None) -> ClipCosine:
     """PickScore divided by 26, which brings it near 1 as in training; reports divide it by 100 instead."""
     own = source or "yuvalkirstain/PickScore_v1"
     processor = source or "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
-    parts = _model_and_processor("pickscore", "3.9 GB", own, processor)
+    parts = _model_and_processor("pickscore", own, processor)
     return ClipCosine("pickscore", *parts, use_logit_scale=True, scale=1 / 26)
 
 
-def _model_and_processor(name: str, size: str, source: str, processor: str | None = None) -> tuple[Any, Any]:
+def _model_and_processor(name: str, source: str, processor: str | None = None) -> tuple[Any, Any]:
     """From hub ids or folders of transformers' format; the preprocessing may be kept elsewhere."""
     from transformers import CLIPModel, CLIPProcessor
 
-    return fetch(CLIPModel, source, name, size), fetch(CLIPProcessor, processor or source, name, size)
+    return fetch(CLIPModel, source, name), fetch(CLIPProcessor, processor or source, name)

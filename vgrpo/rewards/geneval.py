@@ -40,13 +40,13 @@ class Geneval:
         self.__name__, self.rule = name, rule
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         own, clip = source or DETECTOR, Path(source or "") / "clip"
-        detector: Any = fetch(Mask2FormerForUniversalSegmentation, own, name, "0.3 GB")
+        detector: Any = fetch(Mask2FormerForUniversalSegmentation, own, name)
         self.detector = detector.to(self.device).eval().requires_grad_(False)
-        self.prepare: Any = fetch(AutoImageProcessor, own, name, "0.3 GB")
+        self.prepare: Any = fetch(AutoImageProcessor, own, name)
         self.labels = {index: NAMES.get(label, label) for index, label in detector.config.id2label.items()}
         where = str(clip) if source is not None and clip.is_dir() else CLIP
-        self.clip: Any = fetch(CLIPModel, where, name, "1.7 GB").to(self.device).eval().requires_grad_(False)
-        self.processor: Any = fetch(CLIPProcessor, where, name, "1.7 GB")
+        self.clip: Any = fetch(CLIPModel, where, name).to(self.device).eval().requires_grad_(False)
+        self.processor: Any = fetch(CLIPProcessor, where, name)
         self.classifiers: dict[str, Tensor] = {}
 
     @torch.no_grad()

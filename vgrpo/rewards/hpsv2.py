@@ -9,7 +9,7 @@ from vgrpo.rewards.clip import ClipCosine
 from vgrpo.rewards.open_clip import convert_open_clip
 from vgrpo.rewards.weights import beside, fetch, fetch_file, load_state, read_state
 
-HUB, FILE, SIZE = "xswu/HPSv2", "HPS_v2.1_compressed.pt", "2.0 GB"
+HUB, FILE = "xswu/HPSv2", "HPS_v2.1_compressed.pt"
 CLIP = "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"  # the same architecture: its config, tokenizer and preprocessing
 
 
@@ -22,7 +22,7 @@ class Hpsv2(ClipCosine):
     def __init__(self, source: str | None = None) -> None:
         from transformers import CLIPConfig, CLIPModel, CLIPProcessor
 
-        path = fetch_file(source or HUB, (FILE,), "hpsv2", SIZE)
+        path = fetch_file(source or HUB, (FILE,), "hpsv2")
         clip = beside(source, "config.json", CLIP)
         model: Any = CLIPModel(fetch(CLIPConfig, clip, "hpsv2", "5 kB"))
         load_state(model, convert_open_clip(read_state(path)), "hpsv2", path)

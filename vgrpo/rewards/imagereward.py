@@ -11,7 +11,7 @@ from vgrpo.rewards.head import score_head
 from vgrpo.rewards.weights import beside, fetch, fetch_file, load_state, read_state
 from vgrpo.types import Prompt
 
-HUB, FILE, SIZE = "THUDM/ImageReward", "ImageReward.pt", "1.8 GB"
+HUB, FILE = "THUDM/ImageReward", "ImageReward.pt"
 TOKENIZER = "google-bert/bert-base-uncased"
 MEAN, STD = 0.16717362830052426, 1.0333394966054072  # of the raw scores, as published with the weights
 NUM_TOKENS = 35
@@ -29,7 +29,7 @@ class ImageReward:
         from transformers import BertTokenizer, CLIPImageProcessor
 
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        path = fetch_file(source or HUB, (FILE,), "imagereward", SIZE)
+        path = fetch_file(source or HUB, (FILE,), "imagereward")
         state = read_state(path)
         blip = {key.removeprefix("blip."): value for key, value in state.items() if key.startswith("blip.")}
         head = {key.removeprefix("mlp."): value for key, value in state.items() if key.startswith("mlp.")}

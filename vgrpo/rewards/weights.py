@@ -2,27 +2,35 @@
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-PUBLISHED = {
-    "clipscore": (1.7, 1.7),
-    "pickscore": (3.9, 3.9),
-    "aesthetic": (1.7, 1.2),  # on the GPU without CLIP's text encoder
-    "hpsv2": (2.0, 3.9),  # published as fp16
-    "imagereward": (1.8, 1.8),
-    "geneval": (2.0, 2.0),
-    "geneval_strict": (2.0, 2.0),
+
+class Size(NamedTuple):
+    """Of a reward's published weights: the download, and GB (10^9 bytes) of GPU memory, where they are fp32."""
+
+    download: str
+    gpu: float
+
+
+SIZES = {
+    "clipscore": Size("1.7 GB", 1.7),
+    "pickscore": Size("3.9 GB", 3.9),
+    "aesthetic": Size("1.7 GB", 1.2),  # CLIP's text encoder stays behind
+    "hpsv2": Size("2.0 GB", 3.9),  # published as fp16
+    "imagereward": Size("1.8 GB", 1.8),
+    "geneval": Size("2.0 GB", 2.0),
+    "geneval_strict": Size("2.0 GB", 2.0),
 }
-"""Rewards with weights on the GPU: gigabytes (10^9 bytes) of what is published, and of what the GPU holds, in fp32."""
+"""Rewards with weights on the GPU."""
 
 
 def gpu_bytes(reward: str) -> float:
     """Memory that a reward's weights take on the GPU; 0 for one on the CPU or behind a server, and for your own."""
     name = reward.partition("=")[0]
-    return 1e9 * PUBLISHED[name][1] if name in PUBLISHED else 0.0
+    return 1e9 * SIZES[name].gpu if name in SIZES else 0.0
 
 
 def is_own(reward: str) -> bool:
@@ -32,8 +40,10 @@ def is_own(reward: str) -> bool:
     return reward.partition("=")[0] not in {*NAMED, *MODELS}
 
 
-def fetch(kind: Any, source: str, reward: str, size: str) -> Any:
-    """`kind.from_pretrained(source)`. Raises FileNotFoundError that says what is missing, how large it is and how to get it."""
+def fetch(kind: Any, source: str, reward: str, size: str | None = None) -> Any:
+    """`kind.from_pretrained(source)`. Raises FileNotFoundError that says what is missing, how large it is (by
+    default the whole reward's size) and how to get it."""
+    size = size or SIZES[reward].download
     try:
         return kind.from_pretrained(source)
     except OSError as error:
@@ -43,13 +53,14 @@ def fetch(kind: Any, source: str, reward: str, size: str) -> Any:
         ) from error
 
 
-def fetch_file(source: str, names: tuple[str, ...], reward: str, size: str) -> Path:
+def fetch_file(source: str, names: tuple[str, ...], reward: str, size: str | None = None) -> Path:
     """The first of `names` in the folder `source`, or the file names[0] of the hub's repository `source`.
 
-    Raises FileNotFoundError that says what is missing, how large it is and how to get it.
+    Raises FileNotFoundError that says what is missing, how large it is (by default the whole reward's size) and how to get it.
     """
     from huggingface_hub import hf_hub_download
 
+    size = size or SIZES[reward].download
     for name in names:
         if (Path(source) / name).is_file():
             return Path(source) / name
