@@ -133,7 +133,6 @@ def forward_flops(args: argparse.Namespace) -> float:
     """Of one row, from the graph."""
     build_skeleton = published if args.model in PUBLISHED else from_folder
     policy = build_skeleton(args.model, **shape(args))
-    policy.module.requires_grad_(False)
     return cost(policy, 1.0).forward_flops
 
 
