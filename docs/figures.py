@@ -1,4 +1,4 @@
-"""The pictures of the documentation: python docs/figures.py RUN_DIR (needs matplotlib, in the dev extra)."""
+"""The pictures of the documentation: python docs/figures.py [before-after|curriculum|hacking RUN_DIR] (needs the dev extra)."""
 
 import json
 import random
@@ -77,9 +77,52 @@ def before_after(run: Path, num_prompts: int = 8, scale: int = 2) -> None:
     sheet.save(DOCS / "before-after.png")
 
 
+def curriculum(run: Path, scale: int = 2) -> None:
+    """A row per prompt, a column for the base model and one for each stage, from the same noise."""
+    pipeline = load_pipeline("sprites")
+    policy = make_policy(pipeline, max_sequence_length=0)
+    prompts = evaluation_prompts("sprites", 256)[5::28] + evaluation_prompts("sprites:text", 4)
+    noise = torch.stack([named_noise(policy, "figure", index) for index in range(len(prompts))])
+    stages = sorted(path for path in run.iterdir() if path.name.startswith("stage-"))
+    columns = []
+    for folder in (None, *stages):
+        if folder is not None:
+            pipeline.load_lora_weights(folder / "lora")
+        columns.append(draw_images(policy, prompts, noise, solver="dpm_solver_2m", num_steps=16, guidance=1.0)[1])
+        pipeline.unload_lora_weights()
+    left, top, size = 210, 20, columns[0].shape[-1] * scale + 4
+    sheet = Image.new("RGB", (left + size * len(columns), top + size * len(prompts)), "white")
+    pen = ImageDraw.Draw(sheet)
+    for index, name in enumerate(["base model", *(path.name.removeprefix("stage-").replace("-", " ") for path in stages)]):
+        pen.text((left + index * size, 4), name, "black")
+    for row, prompt in enumerate(prompts):
+        pen.text((0, top + row * size + size // 2), prompt.text, "black")
+        pictures = contact_sheet(torch.stack([column[row] for column in columns]), len(columns), scale)
+        sheet.paste(pictures, (left, top + row * size))
+    sheet.save(DOCS / "curriculum.png")
+
+
+def hacking(run: Path) -> None:
+    """Per iteration what was trained on, and what only watched."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    figure, left = plt.subplots(figsize=(6, 3), layout="constrained")
+    right = left.twinx()
+    for axis, key, label, color in (
+        (left, "reward/mean", "learned preference (trained on)", "tab:orange"),
+        (right, "monitor/sprites", "verifier (watched)", "tab:blue"),
+    ):
+        axis.plot([line["iteration"] for line in lines], [line[key] for line in lines], color=color)
+        axis.set_ylabel(label, color=color)
+    left.set_xlabel("iteration")
+    figure.savefig(DOCS / "hacking.png", dpi=120)
+
+
+FIGURES = {"before-after": before_after, "curriculum": curriculum, "hacking": hacking}
+
 if __name__ == "__main__":
-    world()
-    pretrain_loss()
-    base_samples()
-    if len(sys.argv) > 1:
-        before_after(Path(sys.argv[1]))
+    if len(sys.argv) == 3:
+        FIGURES[sys.argv[1]](Path(sys.argv[2]))
+    else:
+        world()
+        pretrain_loss()
+        base_samples()

@@ -46,7 +46,7 @@ def fails(capsys, line):
         ("sample --prompts {tmp}/empty.txt --output-dir {tmp}/out", ["is empty"]),
         ("sample --prompts {tmp}/p.txt --output-dir {tmp}/out --lora {tmp}", ["pytorch_lora_weights.safetensors"]),
         ("report {tmp}", ["is not a run's folder"]),
-        ("pretrain dragons", ["no world 'dragons'"]),
+        ("pretrain dragons", ["nothing called 'dragons'", "preference"]),
     ],
 )
 def test_mistakes_are_named(capsys, tmp_path, line, messages):

@@ -4,7 +4,8 @@ import pytest
 from datasets import Dataset, DatasetDict
 
 from vgrpo import Prompt
-from vgrpo.prompts import from_tags, read_prompts
+from vgrpo.prompts import evaluation_prompts, from_tags, held_out_name, read_prompts, training_prompts
+from vgrpo.worlds.sprites.grammar import TAGS
 
 
 def test_a_table_of_prompts_keeps_its_other_columns(tmp_path):
@@ -71,3 +72,20 @@ def test_tasks_are_drawn_by_their_shares():
     for bad in ("a", "a=", "a=0", "a=-1"):
         with pytest.raises(ValueError, match="prompt_shares"):
             from_tags(prompts, (bad,), seed=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "tags"), [("sprites", TAGS), ("sprites:text", ("text",)), ("sprites:text,counting", ("text", "counting"))]
+)
+def test_kinds_of_the_sprites_world(name, tags):
+    drawn = training_prompts(name, seed=0)(3, 28)
+    held_out = evaluation_prompts(held_out_name(name, None), 28)
+    for prompts in (drawn, held_out):
+        assert {prompt.metadata["tag"] for prompt in prompts} == set(tags)
+    assert not {prompt.text for prompt in drawn} & {prompt.text for prompt in held_out}
+    assert len({prompt.text for prompt in held_out}) == len(held_out)
+
+
+def test_an_unknown_kind_is_refused():
+    with pytest.raises(ValueError, match="no kind 'words'; its kinds are single_object"):
+        training_prompts("sprites:words", seed=0)

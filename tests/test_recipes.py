@@ -8,7 +8,7 @@ import pytest
 from vgrpo import Curriculum
 from vgrpo.cli import main
 from vgrpo.options import parse_job
-from vgrpo.prompts import read_prompts
+from vgrpo.prompts import read_prompts, sprites_tags
 from vgrpo.recipes import RECIPES
 from vgrpo.rewards import MODELS, NAMED
 from vgrpo.settings import load_yaml, save_yaml
@@ -40,8 +40,8 @@ def test_a_recipe_survives_yaml_and_the_command_line(tmp_path, name):
 def test_a_recipe_names_known_rewards_and_an_evaluation_like_its_rollout(name):
     for config in configs_of(RECIPES[name]):
         assert {reward.partition("=")[0] for reward in config.reward} <= {*NAMED, *MODELS}
-        assert (config.prompts == "sprites") == (config.eval_prompts is None)
-        if config.prompts != "sprites":
+        assert (sprites_tags(config.prompts) is not None) == (config.eval_prompts is None)
+        if config.eval_prompts is not None:
             assert config.eval.guidance == config.rollout.guidance
 
 

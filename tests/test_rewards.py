@@ -18,6 +18,7 @@ from transformers import CLIPModel
 
 from vgrpo import Prompt
 from vgrpo.rewards import load_reward
+from vgrpo.rewards.batches import batched
 from vgrpo.rewards.ocr import quoted, spelling
 from vgrpo.worlds.sprites.build import build_tokenizer
 from vgrpo.worlds.sprites.render import render
@@ -172,3 +173,19 @@ def test_ocr_reads_the_worlds_own_letters():
 )  # fmt: skip
 def test_the_spelling_score_is_the_published_one(read, text, score):
     assert spelling(read, quoted(text)) == pytest.approx(score)
+
+
+def test_a_large_rollout_reaches_a_model_in_batches():
+    sizes = []
+
+    class Model:
+        @batched
+        def __call__(self, images, prompts):
+            assert [prompt.text for prompt in prompts] == [f"{value:g}" for value in images[:, 0, 0, 0].tolist()]
+            sizes.append(len(images))
+            return images.mean((1, 2, 3))
+
+    images = torch.arange(150.0)[:, None, None, None].expand(-1, 3, 2, 2)
+    values = Model()(images, [Prompt(text=str(index)) for index in range(150)])
+    assert torch.equal(values, torch.arange(150.0))
+    assert sizes == [64, 64, 22]

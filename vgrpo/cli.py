@@ -14,7 +14,7 @@ USAGE = """vgrpo: online reinforcement learning for text-to-image diffusion and 
   vgrpo sample --prompts FILE [...]                      draw images, with or without a LoRA
   vgrpo eval [--suite geneval] [...]                     score a model on held-out prompts, with intervals
   vgrpo report RUN_DIR                                   rebuild a run's report.html
-  vgrpo pretrain sprites [...]                           train the bundled model from nothing
+  vgrpo pretrain sprites|preference [...]                train the bundled model, or its reward, from nothing
   vgrpo serve-reward NAME [--port 8100]                  answer for a reward from a process of its own
   vgrpo plan [RECIPE] [--gpu-memory 24GB] [...]          memory, evaluations and time of a job, before any download
   vgrpo prompts --kind geneval --output FILE [...]       generate training prompts
@@ -108,12 +108,20 @@ def _report(args: list[str]) -> None:
 
 def _pretrain(args: list[str]) -> None:
     name = args.pop(0) if args and not args[0].startswith("-") else "sprites"
-    if name != "sprites":
-        raise ValueError(f"no world {name!r}; the one to pretrain is sprites")
-    from vgrpo.worlds.sprites.pretrain import PretrainConfig, pretrain
+    if name == "sprites":
+        from vgrpo.worlds.sprites.pretrain import PretrainConfig, pretrain
 
-    description = "Train the bundled sprites model from nothing: about half an hour on two CPU cores."
-    pretrain(parse(PretrainConfig, args, prog="vgrpo pretrain sprites", description=description))
+        description = "Train the bundled sprites model from nothing: about half an hour on two CPU cores."
+        pretrain(parse(PretrainConfig, args, prog="vgrpo pretrain sprites", description=description))
+    elif name == "preference":
+        from vgrpo.worlds.sprites.preference import PreferenceConfig, pretrain_preference
+
+        description = "Train the sprites world's learned preference model from nothing: about ten minutes on one CPU core."
+        pretrain_preference(parse(PreferenceConfig, args, prog="vgrpo pretrain preference", description=description))
+    else:
+        raise ValueError(
+            f"nothing called {name!r} to pretrain; there is sprites, the model, and preference, its learned reward"
+        )
 
 
 def _bench(args: list[str]) -> None:

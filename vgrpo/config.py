@@ -150,7 +150,8 @@ class Config:
     resolution: int | None = None
     """Pixels per side; None is the model's own."""
     prompts: str = "sprites"
-    """`sprites` (generated, with held-out prompts for evaluation), or a .txt (one a line), .jsonl or .csv (`prompt`) file."""
+    """`sprites` (generated, with held-out prompts for evaluation; `sprites:text` is one kind of them), or a .txt (one a line),
+    .jsonl or .csv (`prompt`) file."""
     prompt_shares: tuple[str, ...] = ()
     """Draw prompts by their `tag`, in shares such as `position=7 counting=5`; by default all prompts of a file in turn."""
     eval_prompts: str | None = None

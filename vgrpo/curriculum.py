@@ -103,7 +103,8 @@ def _begun(folder: Path) -> bool:
 
 
 class Scores:
-    """curriculum.json: for every reward of any stage its mean on held-out prompts, before the first stage and after each.
+    """curriculum.json: for every reward and monitor of any stage its mean on held-out prompts, before the first stage and after
+    each.
 
     Held-out prompts of several stages are drawn once for all their rewards, as the first of these stages evaluates.
     """
@@ -118,7 +119,7 @@ class Scores:
             prompts = held_out_name(config.prompts, config.eval_prompts)
             if prompts is not None and config.eval.num_prompts:
                 names = self.exams.setdefault(prompts, (config, []))[1]
-                names.extend(name for name in config.reward if name not in names)
+                names.extend(name for name in (*config.reward, *config.monitor) if name not in names)
 
     def add(self, column: str, pipeline: Any) -> None:
         """Measure the pipeline as it is."""
@@ -144,12 +145,13 @@ class Scores:
         return {"columns": self.columns, "rows": self.rows}
 
     def table(self) -> Table:
-        """A row per reward; a column for the base model and one for each stage so far."""
-        table = Table(title="held-out rewards after each stage")
-        table.add_column("reward")
-        table.add_column("prompts")
-        for column in self.columns:
-            table.add_column(column.removeprefix("stage-"), justify="right")
+        """A row per reward; a column for the base model and one for each stage so far, by its number."""
+        names = [column.removeprefix("stage-").replace("-", " ", 1) for column in self.columns]
+        table = Table(title=f"held-out rewards, base model and after each stage: {', '.join(names[1:])}")
+        table.add_column("reward", no_wrap=True)
+        table.add_column("prompts", no_wrap=True)
+        for name in names:
+            table.add_column(name.split()[0], justify="right")
         for row in self.rows:
             table.add_row(row["reward"], row["prompts"], *(f"{row['scores'][column]:.3f}" for column in self.columns))
         return table

@@ -104,32 +104,50 @@ def from_tags(prompts: list[Prompt], shares: tuple[str, ...], seed: int) -> Prom
     return draw
 
 
-def from_sprites(seed: int) -> PromptSource:
-    """Fresh training prompts of the sprites world, the seven kinds in turn."""
-    from vgrpo.worlds.sprites.grammar import TAGS, sample_prompt
+def sprites_tags(name: str) -> tuple[str, ...] | None:
+    """The kinds of prompts that `sprites` (all) or e.g. `sprites:text,counting` stands for; None for any other name.
+
+    Raises ValueError for a kind that the world does not have.
+    """
+    if name.partition(":")[0] != "sprites":
+        return None
+    from vgrpo.worlds.sprites.grammar import TAGS
+
+    tags = tuple(name.partition(":")[2].split(",")) if ":" in name else TAGS
+    unknown = [tag for tag in tags if tag not in TAGS]
+    if unknown:
+        raise ValueError(f"prompts {name}: the sprites world has no kind {unknown[0]!r}; its kinds are {', '.join(TAGS)}")
+    return tags
+
+
+def from_sprites(tags: tuple[str, ...], seed: int) -> PromptSource:
+    """Fresh training prompts of the sprites world, the kinds in turn."""
+    from vgrpo.worlds.sprites.grammar import sample_prompt
 
     def draw(iteration: int, count: int) -> list[Prompt]:
         rng = random.Random(seed_of(seed, "prompts", iteration))
-        return [sample_prompt(rng, TAGS[(iteration * count + index) % len(TAGS)]) for index in range(count)]
+        return [sample_prompt(rng, tags[(iteration * count + index) % len(tags)]) for index in range(count)]
 
     return draw
 
 
 def training_prompts(name: str, seed: int) -> PromptSource:
-    return from_sprites(seed) if name == "sprites" else from_list(read_prompts(name), seed)
+    tags = sprites_tags(name)
+    return from_sprites(tags, seed) if tags else from_list(read_prompts(name), seed)
 
 
 def held_out_name(prompts: str, eval_prompts: str | None) -> str | None:
     """Where held-out prompts come from: the given file, or the sprites world for runs on its prompts."""
-    return eval_prompts or ("sprites" if prompts == "sprites" else None)
+    return eval_prompts or (prompts if sprites_tags(prompts) else None)
 
 
 def evaluation_prompts(name: str | None, count: int) -> list[Prompt]:
     """Held-out prompts, evenly over their tags; a file is read in its own order."""
     if name is None or count == 0:
         return []
-    if name != "sprites":
+    tags = sprites_tags(name)
+    if tags is None:
         return read_prompts(name)[:count]
-    from vgrpo.worlds.sprites.grammar import TAGS, held_out_prompts
+    from vgrpo.worlds.sprites.grammar import held_out_prompts
 
-    return held_out_prompts(max(1, count // len(TAGS)))
+    return held_out_prompts(max(1, count // len(tags)), tags=tags)

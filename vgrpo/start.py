@@ -14,7 +14,16 @@ from vgrpo.models.lengths import warn_of_cut_off
 from vgrpo.models.lora import add_lora, check_init, fill_lora
 from vgrpo.models.memory import fit
 from vgrpo.outofmemory import out_of_memory_while
-from vgrpo.prompts import PromptSource, evaluation_prompts, from_list, from_sprites, from_tags, held_out_name, read_prompts
+from vgrpo.prompts import (
+    PromptSource,
+    evaluation_prompts,
+    from_list,
+    from_sprites,
+    from_tags,
+    held_out_name,
+    read_prompts,
+    sprites_tags,
+)
 from vgrpo.rewards import Reward, RewardError, load_reward, score_images
 from vgrpo.rollout import draw_images, named_noise
 from vgrpo.run import Run
@@ -86,10 +95,11 @@ def _prompts(config: Config, given: list[str] | list[Prompt] | None) -> tuple[Pr
     if given is not None and not given:
         raise ValueError("prompts is empty; give at least one")
     listed: list[Prompt] = []
-    if given is None and config.prompts == "sprites":
+    tags = sprites_tags(config.prompts) if given is None else None
+    if tags:
         if config.prompt_shares:
             raise ValueError(f"prompt_shares={config.prompt_shares}: shares need a file of prompts")
-        source = from_sprites(config.seed)
+        source = from_sprites(tags, config.seed)
     else:
         items = read_prompts(config.prompts) if given is None else given
         listed = [Prompt(text=item) if isinstance(item, str) else item for item in items]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from vgrpo.config import EvalConfig
+from vgrpo.files import write_whole
 from vgrpo.models import Policy
 from vgrpo.outofmemory import out_of_memory_while
 from vgrpo.rewards import Reward, score_images
@@ -138,5 +139,5 @@ def write_eval(folder: Path, **parts: dict[str, Any]) -> dict[str, Any]:
             part = dict(part)
             content |= {"num_prompts": part.pop("num_prompts"), "num_images": part.pop("num_images")}
             content[name] = part
-    path.write_text(json.dumps(content, indent=1))
+    write_whole(path, json.dumps(content, indent=1))
     return content

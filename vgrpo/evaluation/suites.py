@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vgrpo.prompt_sets import ocr
-from vgrpo.prompts import evaluation_prompts, read_prompts
+from vgrpo.prompts import evaluation_prompts, read_prompts, sprites_tags
 from vgrpo.rewards.ocr import quoted
 from vgrpo.types import Prompt
 
@@ -63,8 +63,8 @@ def suite_prompts(suite: str | None, prompts: str | None, count: int) -> list[Pr
         return evaluation_prompts(prompts, count)
     if prompts is None:
         raise ValueError(f"--suite {suite} needs --prompts FILE: {SUITES[suite].file}")
-    if prompts == "sprites":
-        chosen = evaluation_prompts("sprites", count)
+    if sprites_tags(prompts):
+        chosen = evaluation_prompts(prompts, count)
     else:
         whole = ocr.held_out_set(NUM_OCR_PROMPTS) if prompts == "ocr" else read_prompts(prompts)
         count = min(count, len(whole))

@@ -11,12 +11,14 @@ from vgrpo.recipes.sd35m_ocr import SD35M_OCR
 from vgrpo.recipes.sd35m_pickscore import SD35M_PICKSCORE
 from vgrpo.recipes.sdxl import SDXL
 from vgrpo.recipes.sprites import SPRITES
+from vgrpo.recipes.sprites_curriculum import SPRITES_CURRICULUM
 from vgrpo.recipes.vgrpo_fast import VGRPO_FAST
 from vgrpo.stages import Curriculum
 
 RECIPES: dict[str, Config | Curriculum] = {
     "sprites": SPRITES,
     "vgrpo-fast": VGRPO_FAST,
+    "sprites-curriculum": SPRITES_CURRICULUM,
     "sd15": SD15,
     "sdxl": SDXL,
     "sd3": SD3,

@@ -17,6 +17,7 @@ NAMED = {
     "jpeg_incompressibility": "vgrpo.rewards.jpeg:jpeg_incompressibility",
 }
 MODELS = {
+    "sprites_preference": "vgrpo.rewards.sprites:sprites_preference",
     "clipscore": "vgrpo.rewards.clip:clipscore",
     "pickscore": "vgrpo.rewards.clip:pickscore",
     "aesthetic": "vgrpo.rewards.aesthetic:aesthetic",

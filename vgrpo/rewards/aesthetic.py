@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from vgrpo.images import to_pil
+from vgrpo.rewards.batches import batched
 from vgrpo.rewards.head import score_head
 from vgrpo.rewards.weights import beside, fetch, fetch_file, read_state
 from vgrpo.types import Prompt
@@ -39,6 +40,7 @@ class Aesthetic:
         self.vision, self.projection = model.vision_model.to(self.device), model.visual_projection.to(self.device)
         self.head = score_head(read_state(path), model.config.projection_dim, "aesthetic", path).to(self.device)
 
+    @batched
     @torch.no_grad()
     def __call__(self, images: Tensor, prompts: list[Prompt]) -> Tensor:
         inputs = self.processor(images=[to_pil(image) for image in images], return_tensors="pt").to(self.device)

@@ -7,6 +7,7 @@ from PIL import Image
 from torch import Tensor
 
 from vgrpo.images import to_pil
+from vgrpo.rewards.batches import batched
 from vgrpo.rewards.weights import fetch
 from vgrpo.types import Prompt
 
@@ -18,9 +19,11 @@ class ClipCosine:
         self.__name__ = name
         self.use_logit_scale, self.scale = use_logit_scale, scale
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.model = model.to(self.device).eval().requires_grad_(False)
+        # In fp32 however the weights are kept: half precision has too few digits to rank the images of a group by.
+        self.model = model.to(self.device, torch.float32).eval().requires_grad_(False)
         self.processor = processor
 
+    @batched
     @torch.no_grad()
     def __call__(self, images: Tensor, prompts: list[Prompt]) -> Tensor:
         inputs = self.processor(
@@ -43,18 +46,18 @@ class ClipCosine:
 
 def clipscore(source: str | None = None) -> ClipCosine:
     """CLIP ViT-L/14's cosine, which reports multiply by 100 and divide by 100 again."""
-    return ClipCosine("clipscore", *_model_and_processor("clipscore", source or "openai/clip-vit-large-patch14"))
+    return ClipCosine("clipscore", *clip_and_processor("clipscore", source or "openai/clip-vit-large-patch14"))
 
 
 def pickscore(source: str | None = None) -> ClipCosine:
     """PickScore divided by 26, which brings it near 1 as in training; reports divide it by 100 instead."""
     own = source or "yuvalkirstain/PickScore_v1"
     processor = source or "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
-    parts = _model_and_processor("pickscore", own, processor)
+    parts = clip_and_processor("pickscore", own, processor)
     return ClipCosine("pickscore", *parts, use_logit_scale=True, scale=1 / 26)
 
 
-def _model_and_processor(name: str, source: str, processor: str | None = None) -> tuple[Any, Any]:
+def clip_and_processor(name: str, source: str, processor: str | None = None) -> tuple[Any, Any]:
     """From hub ids or folders of transformers' format; the preprocessing may be kept elsewhere."""
     from transformers import CLIPModel, CLIPProcessor
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from vgrpo.images import to_pil
+from vgrpo.rewards.batches import batched
 from vgrpo.rewards.blip import Blip, convert_blip, text_config, vision_config
 from vgrpo.rewards.head import score_head
 from vgrpo.rewards.weights import beside, fetch, fetch_file, load_state, read_state
@@ -43,6 +44,7 @@ class ImageReward:
         side = model.vision.config.image_size
         self.processor: Any = CLIPImageProcessor(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
 
+    @batched
     @torch.no_grad()
     def __call__(self, images: Tensor, prompts: list[Prompt]) -> Tensor:
         pixels = self.processor(images=[to_pil(image) for image in images], return_tensors="pt").to(self.device)

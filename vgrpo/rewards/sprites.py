@@ -1,9 +1,15 @@
-"""The sprites world's verifier as rewards: with partial credit to train on, strict to compare with."""
+"""The sprites world's own rewards: its verifier, with partial credit to train on and strict to compare with, and a learned
+preference model, which can be fooled where the verifier cannot."""
+
+from pathlib import Path
 
 from torch import Tensor
 
+from vgrpo.rewards.clip import ClipCosine, clip_and_processor
 from vgrpo.types import Prompt
 from vgrpo.worlds.sprites import verifier
+
+PREFERENCE = Path(__file__).parents[1] / "worlds/sprites/preference_model"
 
 
 def sprites(images: Tensor, prompts: list[Prompt]) -> Tensor:
@@ -14,3 +20,8 @@ def sprites(images: Tensor, prompts: list[Prompt]) -> Tensor:
 def sprites_strict(images: Tensor, prompts: list[Prompt]) -> Tensor:
     """1 where the board shows exactly what the prompt says, else 0: [B]."""
     return verifier.score(images, prompts).strict
+
+
+def sprites_preference(source: str | None = None) -> ClipCosine:
+    """The bundled preference model's cosine of board and prompt, or that of another folder `vgrpo pretrain preference` made."""
+    return ClipCosine("sprites_preference", *clip_and_processor("sprites_preference", source or str(PREFERENCE)))

@@ -63,10 +63,10 @@ def prompt_stream(rng: random.Random, *, held_out: bool = False, tags: Sequence[
         yield from (sample_prompt(rng, tag, held_out=held_out) for tag in tags)
 
 
-def held_out_prompts(num_per_tag: int, seed: int = 0) -> list[Prompt]:
+def held_out_prompts(num_per_tag: int, seed: int = 0, tags: Sequence[str] = TAGS) -> list[Prompt]:
     """The fixed evaluation set: `num_per_tag` distinct held-out prompts of every tag (fewer where the tag has fewer)."""
     prompts: list[Prompt] = []
-    for tag in TAGS:
+    for tag in tags:
         rng = random.Random(f"held-out {tag} {seed}")
         chosen = {prompt.text: prompt for prompt in (sample_prompt(rng, tag, held_out=True) for _ in range(20 * num_per_tag))}
         prompts += list(chosen.values())[:num_per_tag]

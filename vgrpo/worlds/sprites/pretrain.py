@@ -5,10 +5,7 @@ together on the velocity loss. Every second caption is loose, one fact in them w
 learns to draw crisply, and to be careless about counts, colours, places and spelling, which is what RL can then repair.
 """
 
-import json
-import math
 import random
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +25,7 @@ from vgrpo.worlds.sprites.build import LATENT_CHANNELS, build_pipeline
 from vgrpo.worlds.sprites.grammar import TAGS, held_out_prompts, prompt_stream
 from vgrpo.worlds.sprites.render import COLORS, EMPTY, NUM_CELLS, SHAPES, Scene, render
 from vgrpo.worlds.sprites.scenes import sample_scene
+from vgrpo.worlds.sprites.training import Log, Schedule, adamw, new_model
 from vgrpo.worlds.sprites.verifier import score
 
 LATENT_NOISE = 0.6  # at most, in units of a latent's deviation, where the decoder learns to forgive
@@ -60,18 +58,8 @@ class PretrainConfig:
 
 def pretrain(config: PretrainConfig) -> StableDiffusion3Pipeline:
     """Train and save the sprites pipeline; returns it. Raises FileExistsError if the folder holds a pipeline already."""
-    if (config.output_dir / "model_index.json").exists():
-        raise FileExistsError(f"--output-dir {config.output_dir} already holds a pipeline; name another folder")
-    config.output_dir.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(config.seed)
-    started = time.perf_counter()
-    with (config.output_dir / "pretrain.jsonl").open("w") as file:
-
-        def log(**record: object) -> None:
-            record["seconds"] = round(time.perf_counter() - started, 1)
-            print(json.dumps(record), flush=True)
-            print(json.dumps(record), file=file, flush=True)
-
+    with new_model(config.output_dir, "model_index.json") as log:
         vae = _train_autoencoder(config, log)
         pipeline = build_pipeline(vae)
         _train_base(pipeline, config, log)
@@ -80,31 +68,7 @@ def pretrain(config: PretrainConfig) -> StableDiffusion3Pipeline:
     return pipeline
 
 
-class _Optimizer:
-    """Optimisers that step together, their learning rates warmed up over 100 steps and then lowered along a cosine."""
-
-    def __init__(self, *optimizers: torch.optim.Optimizer, num_steps: int) -> None:
-        self.optimizers = optimizers
-        warmup = min(100, num_steps // 10 + 1)
-
-        def factor(step: int) -> float:
-            progress = (step - warmup) / max(1, num_steps - warmup)
-            return (step + 1) / warmup if step < warmup else 0.01 + 0.495 * (1 + math.cos(math.pi * progress))
-
-        self.schedulers = [torch.optim.lr_scheduler.LambdaLR(optimizer, factor) for optimizer in optimizers]
-
-    def step(self) -> None:
-        for optimizer, scheduler in zip(self.optimizers, self.schedulers, strict=True):
-            optimizer.step()
-            optimizer.zero_grad()
-            scheduler.step()
-
-
-def _adamw(parameters: list[nn.Parameter], lr: float) -> torch.optim.AdamW:
-    return torch.optim.AdamW(parameters, lr=lr, betas=(0.9, 0.95), weight_decay=0.01)
-
-
-def _base_optimizer(pipeline: StableDiffusion3Pipeline, config: PretrainConfig) -> _Optimizer:
+def _base_optimizer(pipeline: StableDiffusion3Pipeline, config: PretrainConfig) -> Schedule:
     """Muon for the matrices inside the transformer blocks, AdamW for the rest. Muon needs about half AdamW's images."""
     encoders = (pipeline.text_encoder, pipeline.text_encoder_2)
     blocks = nn.ModuleList([pipeline.transformer.transformer_blocks, *(encoder.text_model.encoder for encoder in encoders)])
@@ -113,7 +77,7 @@ def _base_optimizer(pipeline: StableDiffusion3Pipeline, config: PretrainConfig) 
     modules = nn.ModuleList([pipeline.transformer, *encoders])
     rest = [parameter for parameter in modules.parameters() if id(parameter) not in chosen]
     muon = torch.optim.Muon(matrices, lr=config.muon_lr, weight_decay=0.01, adjust_lr_fn="match_rms_adamw")
-    return _Optimizer(muon, _adamw(rest, config.lr), num_steps=config.num_steps)
+    return Schedule(muon, adamw(rest, config.lr), num_steps=config.num_steps)
 
 
 def _crowded_boards(num_images: int, generator: torch.Generator) -> Tensor:
@@ -125,11 +89,11 @@ def _crowded_boards(num_images: int, generator: torch.Generator) -> Tensor:
     return render([Scene(shapes=tuple(shape), colors=tuple(color)) for shape, color in rows], generator)
 
 
-def _train_autoencoder(config: PretrainConfig, log) -> CellAutoencoder:  # type: ignore[no-untyped-def]
+def _train_autoencoder(config: PretrainConfig, log: Log) -> CellAutoencoder:
     generator = torch.Generator().manual_seed(config.seed)
     vae = CellAutoencoder(latent_channels=LATENT_CHANNELS)
     vae.fit_encoder(_crowded_boards(1024, generator) * 2 - 1)
-    optimizer = _Optimizer(_adamw(list(vae.decoder.parameters()), 3e-3), num_steps=config.num_autoencoder_steps)
+    optimizer = Schedule(adamw(list(vae.decoder.parameters()), 3e-3), num_steps=config.num_autoencoder_steps)
     for step in range(1, config.num_autoencoder_steps + 1):
         images = _crowded_boards(32, generator) * 2 - 1
         latents = vae.encode(images).latent_dist.mode()
@@ -172,7 +136,7 @@ def _embed(pipeline: StableDiffusion3Pipeline, texts: list[str], padding: int) -
     return sequence, torch.cat([output.text_embeds for output in outputs], -1)
 
 
-def _train_base(pipeline: StableDiffusion3Pipeline, config: PretrainConfig, log) -> None:  # type: ignore[no-untyped-def]
+def _train_base(pipeline: StableDiffusion3Pipeline, config: PretrainConfig, log: Log) -> None:
     generator = torch.Generator().manual_seed(config.seed + 1)
     modules = nn.ModuleList([pipeline.transformer, pipeline.text_encoder, pipeline.text_encoder_2])
     parameters = list(modules.parameters())
