@@ -73,7 +73,7 @@ def test_the_alarm_ends_a_run_that_asks_for_it(watched, capsys):
     assert 20 <= len(lines) < 60
     assert all(line["monitor/watching:blue"] == pytest.approx(-line["reward/mean"], abs=1e-5) for line in lines)
     assert not any("monitor/watching:broken" in line for line in lines)
-    assert "watching:blue falls while the reward rises" in capsys.readouterr().out
+    assert "watching:blue falls while the reward is up" in capsys.readouterr().out
     assert (result.output_dir / "lora/pytorch_lora_weights.safetensors").is_file()
     assert "watching:blue, watched and not trained on" in write_report(result.output_dir).read_text()
 

@@ -161,7 +161,7 @@ class Config:
     reward_weights: tuple[float, ...] | None = None
     """One weight per reward; None weighs them equally."""
     monitor: tuple[str, ...] = ()
-    """Rewards that are measured and logged but not trained on; an alarm sounds when one falls while the reward rises."""
+    """Rewards that are measured and logged but not trained on; an alarm sounds when one falls while the reward is up."""
     stop_on_alarm: bool = False
     """End the run, as if it were complete, when a monitor sounds the alarm."""
     finetune: Literal["lora", "full"] = "lora"

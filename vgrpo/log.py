@@ -106,7 +106,7 @@ class RunLog:
         sounding = self.watch.add(line)
         for name in sounding:
             if name not in self.alarms:
-                self.say(f"[bold red]alarm[/]: {name} falls while the reward rises, iteration {int(line['iteration']) + 1}")
+                self.say(f"[bold red]alarm[/]: {name} falls while the reward is up, iteration {int(line['iteration']) + 1}")
         self.alarms = sounding
 
     def write(self, line: dict[str, float]) -> None:

@@ -1,4 +1,4 @@
-"""Reward hacking, noticed: what is trained on rises while what is only watched falls."""
+"""Reward hacking, noticed: what is trained on has risen, and what is only watched falls."""
 
 import math
 
@@ -8,9 +8,10 @@ DEVIATIONS = 3.0  # standard errors that count as a change; the best of many win
 
 
 class Watch:
-    """Fed with the lines of metrics.jsonl, says when a monitor has fallen since it was at its best while the reward has risen.
+    """Fed with the lines of metrics.jsonl, says when a monitor is below its best while the reward is above its start.
 
-    Means over `window` iterations are compared, since every iteration has other prompts.
+    Above its start, not still rising: a proxy that has been fooled stays high while the images fall apart. Means over `window`
+    iterations are compared, since every iteration has other prompts.
     """
 
     def __init__(self, monitors: list[str], window: int = 10) -> None:
@@ -33,8 +34,8 @@ class Watch:
             return False
         before = np.lib.stride_tricks.sliding_window_view(monitor, self.window)[: -self.window]
         best = int(before.mean(1).argmax())
-        then, now = slice(best, best + self.window), slice(-self.window, None)
-        return _change(monitor[then], monitor[now]) < -DEVIATIONS and _change(reward[then], reward[now]) > DEVIATIONS
+        start, then, now = slice(self.window), slice(best, best + self.window), slice(-self.window, None)
+        return _change(monitor[then], monitor[now]) < -DEVIATIONS and _change(reward[start], reward[now]) > DEVIATIONS
 
 
 def _change(before: "np.ndarray", after: "np.ndarray") -> float:

@@ -2,12 +2,13 @@
 
 import math
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
 
 from vgrpo import flow
-from vgrpo.config import Config, require
+from vgrpo.config import Config, EvalConfig, RolloutConfig, require
 from vgrpo.models import Policy
 from vgrpo.models.lora import add_lora
 from vgrpo.plan.measure import Cost, cost, decoding
@@ -147,35 +148,50 @@ def measure_job(config: Config, num_gpus: int = 1) -> Job:
         f"--gpus {num_gpus}: an iteration draws rollout.num_prompts={config.rollout.num_prompts} groups, and a group is drawn "
         "on one GPU; give a number from 1 to that",
     )
-    policy, points = skeleton(config), points_per_image(config)
+    # All that the model's own figures depend on, so that a curriculum's stages are measured once.
+    model = Config(
+        model=config.model,
+        max_sequence_length=config.max_sequence_length,
+        resolution=config.resolution,
+        finetune=config.finetune,
+        precision=config.precision,
+        lora=config.lora,
+        memory=config.memory,
+        rollout=RolloutConfig(guidance=config.rollout.guidance),
+        eval=EvalConfig(guidance=config.eval.guidance),
+    )
+    figures, (image, text, latents) = _measure_model(model)
+    points = points_per_image(config)
+    rows = text + 4.0 * (math.prod(image) + latents * (1 + 2 * points))  # what was drawn; noise and an answer for each point
+    return Job(config=config, num_gpus=num_gpus, num_points=points, image=image, row_bytes=rows, **figures)
+
+
+@cache
+def _measure_model(config: Config) -> tuple[dict[str, Any], tuple[tuple[int, ...], int, int]]:
+    """The fields of a `Job` that its model decides; an image's shape, the bytes of its text, the size of its latents."""
+    policy, guidance = skeleton(config), config.rollout.guidance
     module: Any = policy.module
-    plain = cost(policy, config.rollout.guidance)
+    plain = cost(policy, guidance)
     module.enable_gradient_checkpointing()
     module.train()
-    checkpointed = cost(policy, config.rollout.guidance)
+    checkpointed = cost(policy, guidance)
     decode_bytes, image = decoding(policy)
     sizes = {name: _count(part) for name, part in policy.pipeline.components.items() if isinstance(part, torch.nn.Module)}
+    figures = {
+        "num_weights": sizes.pop(policy.network),
+        "num_trained": sum(parameter.numel() for parameter in trainable(module).values()),
+        "num_adapted": sum(weight.numel() for weight in adapted(module)),
+        "autoencoder": sizes.pop("vae"),
+        "encoders": sum(sizes.values()),
+        "num_branches": policy.num_branches(guidance),
+        "num_drawn_branches": policy.num_branches(max(guidance, config.eval.guidance)),
+        "decode_bytes": decode_bytes,
+        "plain": plain,
+        "checkpointed": checkpointed,
+    }
     text = policy.blank_text(1)
-    latents = math.prod(policy.latent_shape) * 4.0 * (1 + 2 * points)  # what was drawn; noise and an answer for each point
-    return Job(
-        config=config,
-        num_gpus=num_gpus,
-        num_weights=sizes.pop(policy.network),
-        num_trained=sum(parameter.numel() for parameter in trainable(module).values()),
-        num_adapted=sum(weight.numel() for weight in adapted(module)),
-        autoencoder=sizes.pop("vae"),
-        encoders=sum(sizes.values()),
-        num_points=points,
-        num_branches=policy.num_branches(config.rollout.guidance),
-        num_drawn_branches=policy.num_branches(max(config.rollout.guidance, config.eval.guidance)),
-        image=image,
-        row_bytes=sum(part.nbytes for part in (text.sequence, text.pooled) if part is not None)
-        + 4.0 * math.prod(image)
-        + latents,
-        decode_bytes=decode_bytes,
-        plain=plain,
-        checkpointed=checkpointed,
-    )
+    text_bytes = sum(part.nbytes for part in (text.sequence, text.pooled) if part is not None)
+    return figures, (image, text_bytes, math.prod(policy.latent_shape))
 
 
 def skeleton(config: Config) -> Policy:
