@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw
 
 from vgrpo.images import to_pil
 from vgrpo.models import load_pipeline, make_policy
+from vgrpo.monitor import Watch
 from vgrpo.prompts import evaluation_prompts
 from vgrpo.rollout import draw_images, named_noise
 from vgrpo.worlds.sprites.grammar import prompt_stream
@@ -102,18 +103,28 @@ def curriculum(run: Path, scale: int = 2) -> None:
     sheet.save(DOCS / "curriculum.png")
 
 
-def hacking(run: Path) -> None:
-    """Per iteration what was trained on, and what only watched."""
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    figure, left = plt.subplots(figsize=(6, 3), layout="constrained")
-    right = left.twinx()
-    for axis, key, label, color in (
-        (left, "reward/mean", "learned preference (trained on)", "tab:orange"),
-        (right, "monitor/sprites", "verifier (watched)", "tab:blue"),
-    ):
-        axis.plot([line["iteration"] for line in lines], [line[key] for line in lines], color=color)
-        axis.set_ylabel(label, color=color)
-    left.set_xlabel("iteration")
+def hacking(run: Path, num_iterations: int = 100) -> None:
+    """Per iteration what was trained on and what only watched; below, what the pictures came to."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()][:num_iterations]
+    figure = plt.figure(figsize=(9, 6), layout="constrained")
+    grid = figure.add_gridspec(4, 4, height_ratios=[4, 1, 1, 1])
+    axis = figure.add_subplot(grid[0, :])
+    for key, label in (("reward/mean", "learned preference, trained on"), ("monitor/sprites", "verifier, watched")):
+        axis.plot([line["iteration"] for line in lines], [line[key] for line in lines], label=label)
+    watch = Watch(["sprites"])
+    heard = next(line["iteration"] for line in lines if watch.add(line))
+    axis.axvline(heard, color="tab:red", linestyle="--", label="alarm")
+    axis.set(xlabel="iteration", ylabel="mean over the rollout", ylim=0, xlim=0)
+    axis.legend(loc="lower left", frameon=False)
+    for row, prompt in enumerate((3, 5, 11), 1):
+        for column, part in enumerate((0, 40, 60, 80)):
+            folder = run / "samples" / f"{part:06d}"
+            picture = figure.add_subplot(grid[row, column], xticks=[], yticks=[])
+            picture.imshow(Image.open(folder / f"{prompt:02d}.png"))
+            if row == 1:
+                picture.set_title(f"iteration {part}", fontsize=9)
+            if column == 0:
+                picture.set_xlabel((folder / "prompts.txt").read_text().splitlines()[prompt], fontsize=9, loc="left")
     figure.savefig(DOCS / "hacking.png", dpi=120)
 
 
