@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -147,11 +148,10 @@ class Scores:
     def table(self) -> Table:
         """A row per reward; a column for the base model and one for each stage so far, by its number."""
         names = [column.removeprefix("stage-").replace("-", " ", 1) for column in self.columns]
-        table = Table(title=f"held-out rewards, base model and after each stage: {', '.join(names[1:])}")
-        table.add_column("reward", no_wrap=True)
-        table.add_column("prompts", no_wrap=True)
+        table = Table(box=SIMPLE_HEAD, title=f"held-out rewards, base model and after each stage: {', '.join(names[1:])}")
+        table.add_column("reward, prompts", no_wrap=True)
         for name in names:
-            table.add_column(name.split()[0], justify="right")
+            table.add_column(name.split()[0], justify="right", no_wrap=True)
         for row in self.rows:
-            table.add_row(row["reward"], row["prompts"], *(f"{row['scores'][column]:.3f}" for column in self.columns))
+            table.add_row(f"{row['reward']}, {row['prompts']}", *(f"{row['scores'][column]:.3f}" for column in self.columns))
         return table
