@@ -14,7 +14,7 @@ from vgrpo.models import load_pipeline, make_policy
 from vgrpo.monitor import Watch
 from vgrpo.prompts import evaluation_prompts
 from vgrpo.rollout import draw_images, named_noise
-from vgrpo.worlds.sprites.grammar import prompt_stream
+from vgrpo.worlds.sprites.grammar import TAGS, prompt_stream
 from vgrpo.worlds.sprites.render import render
 from vgrpo.worlds.sprites.scenes import sample_scene
 
@@ -79,10 +79,10 @@ def before_after(run: Path, num_prompts: int = 8, scale: int = 2) -> None:
 
 
 def curriculum(run: Path, scale: int = 2) -> None:
-    """A row per prompt, a column for the base model and one for each stage, from the same noise."""
+    """A row for each kind of prompt, a column for the base model and one for each stage, from the same noise."""
     pipeline = load_pipeline("sprites")
     policy = make_policy(pipeline, max_sequence_length=0)
-    prompts = evaluation_prompts("sprites", 256)[5::28] + evaluation_prompts("sprites:text", 4)
+    prompts = [evaluation_prompts(f"sprites:{tag}", 256)[3] for tag in TAGS]
     noise = torch.stack([named_noise(policy, "figure", index) for index in range(len(prompts))])
     stages = sorted(path for path in run.iterdir() if path.name.startswith("stage-"))
     columns = []

@@ -9,6 +9,7 @@ from curricula import same, velocity, weights_of
 
 from vgrpo import VGRPO, train
 from vgrpo.config import LoraConfig
+from vgrpo.objectives import DiffusionNFT
 from vgrpo.start import start_run
 
 
@@ -20,8 +21,9 @@ def test_a_run_goes_on_from_a_saved_adapter_exactly(tmp_path):
     run = start_run(going_on, pipeline=tiny_pipeline(), reward=red, prompts=PROMPTS)
     assert same(weights_of(first.pipeline), weights_of(run.policy.pipeline))
     assert same(weights_of(first.pipeline), run.average.values)
-    assert same(weights_of(first.pipeline), run.copies["ref"].values)
     assert torch.equal(velocity(first.pipeline), velocity(run.policy.pipeline))
+    with run.weights("ref"):  # the untrained model, not the run's start
+        assert torch.equal(velocity(tiny_pipeline()), velocity(run.policy.pipeline))
     assert not torch.equal(velocity(first.pipeline), velocity(tiny_pipeline()))
     assert not run.optimizer.inner.state
 
@@ -39,6 +41,15 @@ def test_an_adapter_of_another_form_is_refused(tmp_path, changes, message):
     lora = LoraConfig(**({"rank": 4, "alpha": 8, "init": tmp_path / "a/lora"} | changes))
     with pytest.raises(ValueError, match=message):
         start_run(tiny_config(tmp_path / "b", lora=lora), pipeline=tiny_pipeline(), reward=red, prompts=PROMPTS)
+
+
+def test_old_weights_that_lag_begin_at_the_adapter(tmp_path):
+    train(tiny_config(tmp_path / "a", num_iterations=1), pipeline=tiny_pipeline(), reward=red, prompts=PROMPTS, quiet=True)
+    lora = LoraConfig(rank=4, alpha=8, init=tmp_path / "a/lora")
+    going_on = tiny_config(tmp_path / "b", lora=lora, objective=DiffusionNFT())
+    run = start_run(going_on, pipeline=tiny_pipeline(), reward=red, prompts=PROMPTS)
+    assert same(weights_of(run.policy.pipeline), run.copies["old"].values)
+    assert not same(weights_of(run.policy.pipeline), run.copies["ref"].values)
 
 
 def test_an_adapter_that_is_not_there_is_refused_before_a_folder_is_made(tmp_path):

@@ -13,6 +13,7 @@ from vgrpo.models import Policy, load_pipeline, make_policy, model_folder
 from vgrpo.models.lengths import warn_of_cut_off
 from vgrpo.models.lora import add_lora, check_init, fill_lora
 from vgrpo.models.memory import fit
+from vgrpo.objectives.base import WeightSet
 from vgrpo.outofmemory import out_of_memory_while
 from vgrpo.prompts import (
     PromptSource,
@@ -53,6 +54,7 @@ def start_run(
     policy = load_policy(config, pipeline)
     warn_of_cut_off(policy, listed)
     _make_trainable(policy, config)
+    copies = _copies(policy, config)
     _try_rewards(policy, [*rewards, *monitors.values()], source(0, 2))
     average = AverageWeights(policy.module, config.ema_decay)
     run = Run(
@@ -65,7 +67,7 @@ def start_run(
         eval_prompts=held_out,
         optimizer=_make_optimizer(policy, config, average),
         average=average,
-        copies={name: WeightCopy(policy.module) for name in config.objective.kept},  # all equal to the run's start
+        copies=copies,
     )
     if resume:
         run.load_state_dict(checkpoint.load(folder / "checkpoints"))
@@ -168,7 +170,17 @@ def _make_trainable(policy: Policy, config: Config) -> None:
         add_lora(policy, config.lora, seed_of(config.seed, "lora"))
     for parameter in trainable(policy.module).values():
         parameter.data = parameter.data.float()
+
+
+def _copies(policy: Policy, config: Config) -> dict[WeightSet, WeightCopy]:
+    """Put in the adapter that the run goes on from, if any, between copying the untrained model ("ref") and the start ("old").
+
+    Measured from the start of each, a curriculum's stages would leave the untrained model's images step by step.
+    """
+    kept = config.objective.kept
+    copies: dict[WeightSet, WeightCopy] = {name: WeightCopy(policy.module) for name in kept if name == "ref"}
     fill_lora(policy, config.lora)
+    return copies | {name: WeightCopy(policy.module) for name in kept if name == "old"}
 
 
 def _make_optimizer(policy: Policy, config: Config, average: AverageWeights) -> Optimizer:

@@ -22,7 +22,7 @@ class Objective(ABC):
 
     @property
     def baselines(self) -> tuple[WeightSet, ...]:
-        """Which other weights' velocities the loss reads: the behaviour policy's ("old"), those of the run's start ("ref")."""
+        """Which other weights' velocities the loss reads: the behaviour policy's ("old"), the untrained model's ("ref")."""
         return ("old",)
 
     def old_decay(self, iteration: int) -> float | None:

@@ -17,17 +17,17 @@ VERIFIER = replace(SHARED, reward=("sprites",), monitor=("sprites_strict", "spri
 OCR = replace(SHARED, prompts="sprites:text", reward=("ocr_ctc",), monitor=("ocr_tesseract",))
 
 
-def gentle(config: Config, num_iterations: int, lr: float) -> Config:
+def gentle(config: Config, num_iterations: int) -> Config:
     """A stage that goes on from a good adapter: a fresh AdamW at the full learning rate would first undo some of it."""
-    return replace(config, num_iterations=num_iterations, update=replace(config.update, lr=lr, num_warmup_steps=5))
+    return replace(config, num_iterations=num_iterations, update=replace(config.update, lr=5e-4, num_warmup_steps=5))
 
 
 SPRITES_CURRICULUM = Curriculum(
     stages=(
         Stage("preference", replace(PREFERENCE, num_iterations=40)),
         Stage("verifier", replace(VERIFIER, num_iterations=60)),
-        Stage("preference", gentle(PREFERENCE, 20, lr=5e-4)),
-        Stage("verifier", gentle(VERIFIER, 40, lr=2.5e-4)),
-        Stage("ocr", gentle(OCR, 30, lr=5e-4)),
+        Stage("preference", gentle(PREFERENCE, 20)),
+        Stage("verifier", gentle(VERIFIER, 40)),
+        Stage("ocr", gentle(OCR, 30)),
     )
 )
