@@ -144,7 +144,7 @@ class Config:
     num_iterations: int = 75
     """Rollout, judge, update: how often."""
     model: str = "sprites"
-    """`sprites`, or the folder of a diffusers pipeline."""
+    """`sprites`, the folder of a diffusers pipeline, or its ORG/NAME on the hub."""
     max_sequence_length: int = 256
     """T5 tokens of the text (without a T5, as many zero vectors, as in diffusers)."""
     resolution: int | None = None

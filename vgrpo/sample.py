@@ -23,7 +23,7 @@ class SampleConfig:
     output_dir: Path
     """Gets 00000_00.png (prompt index, image index) and prompts.jsonl."""
     model: str = "sprites"
-    """`sprites`, or the folder of a diffusers pipeline."""
+    """`sprites`, the folder of a diffusers pipeline, or its ORG/NAME on the hub."""
     lora: Path | None = None
     """A folder that `vgrpo train` or diffusers wrote."""
     num_images: int = 4

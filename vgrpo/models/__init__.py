@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor, nn
 
+from vgrpo.hub import fetch_index, fetch_pipeline, is_hub_id
 from vgrpo.models.text_store import TextStore
 from vgrpo.types import Cond
 
@@ -66,16 +67,21 @@ class Policy(Protocol):
 
 
 def model_folder(name: str) -> Path:
-    """The folder of a model named on the command line, checked without loading it.
+    """The folder of a model named on the command line, checked without loading it. Of a model on the hub it may hold no more
+    than model_index.json yet: `vgrpo.hub` fetches the rest.
 
-    Raises FileNotFoundError or ValueError, saying what a model folder is, if it is not a supported pipeline's.
+    Raises FileNotFoundError or ValueError, saying what a model is, if it is not a supported pipeline's; PermissionError if it
+    is gated.
     """
-    folder = Path(__file__).parents[1] / "worlds/sprites/base" if name == "sprites" else Path(name)
+    if is_hub_id(name):
+        folder = fetch_index(name).parent
+    else:
+        folder = Path(__file__).parents[1] / "worlds/sprites/base" if name == "sprites" else Path(name)
     index = folder / "model_index.json"
     if not index.is_file():
         raise FileNotFoundError(
-            f"--model {name}: no {index}, so this is not a diffusers pipeline folder; give `sprites`, or a folder that "
-            "`pipeline.save_pretrained` wrote"
+            f"--model {name}: no {index}, so this is not a diffusers pipeline folder; give `sprites`, a folder that "
+            "`pipeline.save_pretrained` wrote, or a model of the hub as ORG/NAME"
         )
     kind = json.loads(index.read_text()).get("_class_name")
     if kind not in SUPPORTED:
@@ -84,10 +90,13 @@ def model_folder(name: str) -> Path:
 
 
 def load_pipeline(name: str, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Any:
-    """Load a pipeline by name or folder onto a device. The autoencoder stays fp32: it is small, and images show rounding."""
+    """Load a pipeline by name, folder or hub id onto a device. The autoencoder stays fp32: it is small, and images show
+    rounding. Raises what `model_folder` does."""
     from diffusers import DiffusionPipeline
 
     folder = model_folder(name)
+    if is_hub_id(name):
+        folder = fetch_pipeline(name)
     parts = json.loads((folder / "model_index.json").read_text())
     absent = ["safety_checker"] if "safety_checker" in parts else []  # nobody trains behind one
     if parts["_class_name"] == "StableDiffusion3Pipeline":  # runs without its T5, but must be told that there is none

@@ -12,7 +12,7 @@ from vgrpo.config import Config, EvalConfig, RolloutConfig, require
 from vgrpo.models import Policy
 from vgrpo.models.lora import add_lora
 from vgrpo.plan.measure import Cost, cost, decoding
-from vgrpo.plan.presets import PUBLISHED
+from vgrpo.plan.presets import HUB_IDS, PUBLISHED
 from vgrpo.plan.skeleton import from_folder, published
 from vgrpo.rewards.weights import gpu_bytes
 from vgrpo.samplers import num_evaluations
@@ -196,9 +196,10 @@ def _measure_model(config: Config) -> tuple[dict[str, Any], tuple[tuple[int, ...
 
 def skeleton(config: Config) -> Policy:
     """The config's model on the meta device with what is trained set up, in the types of a run on a GPU."""
-    build = published if config.model in PUBLISHED else from_folder
+    name = HUB_IDS.get(config.model, config.model)
+    build = published if name in PUBLISHED else from_folder
     policy = build(
-        config.model,
+        name,
         dtype=frozen_dtype(config, "cuda"),
         max_sequence_length=config.max_sequence_length,
         resolution=config.resolution,
