@@ -123,7 +123,7 @@ class MemoryConfig:
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass instead of keeping them: about a third slower, far less memory."""
     weights: Literal["auto", "bf16", "fp32"] = "auto"
-    """How frozen weights are kept; auto is bf16 for a LoRA on a GPU. What is trained stays fp32."""
+    """How frozen weights are kept; auto is bf16 for a LoRA on a GPU that has it. What is trained stays fp32."""
     vae_slicing: bool = False
     """Decode images one at a time."""
     vae_tiling: bool = False

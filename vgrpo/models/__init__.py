@@ -89,9 +89,11 @@ def model_folder(name: str) -> Path:
     return folder
 
 
-def load_pipeline(name: str, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Any:
-    """Load a pipeline by name, folder or hub id onto a device. The autoencoder stays fp32: it is small, and images show
-    rounding. Raises what `model_folder` does."""
+def load_pipeline(
+    name: str, device: str = "cpu", dtype: torch.dtype = torch.float32, network_dtype: torch.dtype | None = None
+) -> Any:
+    """Load a pipeline by name, folder or hub id onto a device, its network in a type of its own if one is given. The
+    autoencoder stays fp32: it is small, and images show rounding. Raises what `model_folder` does."""
     from diffusers import DiffusionPipeline
 
     folder = model_folder(name)
@@ -101,9 +103,9 @@ def load_pipeline(name: str, device: str = "cpu", dtype: torch.dtype = torch.flo
     absent = ["safety_checker"] if "safety_checker" in parts else []  # nobody trains behind one
     if parts["_class_name"] == "StableDiffusion3Pipeline":  # runs without its T5, but must be told that there is none
         absent += [part for part in ("text_encoder_3", "tokenizer_3") if parts.get(part) in (None, [None, None])]
-    return DiffusionPipeline.from_pretrained(
-        folder, torch_dtype={"default": dtype, "vae": torch.float32}, **dict.fromkeys(absent)
-    ).to(device)
+    network = "unet" if "unet" in parts else "transformer"
+    dtypes = {"default": dtype, "vae": torch.float32, network: network_dtype or dtype}
+    return DiffusionPipeline.from_pretrained(folder, torch_dtype=dtypes, **dict.fromkeys(absent)).to(device)
 
 
 def make_policy(

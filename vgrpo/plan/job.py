@@ -87,7 +87,7 @@ class Job:
 
     def memory(self, config: Config) -> dict[str, float]:
         """Bytes by part, under a config that differs from the job's in batch sizes and in `memory` at most."""
-        size = float(frozen_dtype(config, "cuda").itemsize)
+        size = float(frozen_dtype(config, on_gpu=True).itemsize)
         name, most = max(self.phases(config, size).items(), key=lambda phase: phase[1])
         return {
             "network": (self.num_weights - self.num_trained if config.finetune == "lora" else 0) * size,
@@ -200,7 +200,7 @@ def skeleton(config: Config) -> Policy:
     build = published if name in PUBLISHED else from_folder
     policy = build(
         name,
-        dtype=frozen_dtype(config, "cuda"),
+        dtype=frozen_dtype(config, on_gpu=True),
         max_sequence_length=config.max_sequence_length,
         resolution=config.resolution,
         autocast=None if config.precision == "fp32" else torch.bfloat16,
