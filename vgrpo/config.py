@@ -149,6 +149,8 @@ class Config:
     """T5 tokens of the text (without a T5, as many zero vectors, as in diffusers)."""
     resolution: int | None = None
     """Pixels per side; None is the model's own."""
+    num_frames: int | None = None
+    """Frames of a video, 4k + 1 for Wan; None is 17."""
     prompts: str = "sprites"
     """`sprites` (generated, with held-out prompts for evaluation; `sprites:text` is one kind of them), or a .txt (one a line),
     .jsonl or .csv (`prompt`) file."""

@@ -87,6 +87,7 @@ def load_policy(config: Config, pipeline: Any = None) -> Policy:
         pipeline,
         max_sequence_length=config.max_sequence_length,
         resolution=config.resolution,
+        num_frames=config.num_frames,
         autocast=autocast_dtype(config.precision, pipeline.device),
     )
     fit(policy, config.memory)

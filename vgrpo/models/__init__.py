@@ -48,6 +48,10 @@ class Policy(Protocol):
         """A side is a multiple of so many pixels."""
 
     @property
+    def frame_step(self) -> int | None:
+        """A video has a multiple of so many frames, and one more; None where images are drawn."""
+
+    @property
     def latent_shape(self) -> tuple[int, ...]:
         """D"""
 
@@ -109,10 +113,15 @@ def load_pipeline(
 
 
 def make_policy(
-    pipeline: Any, *, max_sequence_length: int = 256, resolution: int | None = None, autocast: torch.dtype | None = None
+    pipeline: Any,
+    *,
+    max_sequence_length: int = 256,
+    resolution: int | None = None,
+    num_frames: int | None = None,
+    autocast: torch.dtype | None = None,
 ) -> Policy:
-    """The adapter for a pipeline in memory. Raises TypeError for an unsupported class, ValueError for a resolution that the
-    architecture cannot draw."""
+    """The adapter for a pipeline in memory. Raises TypeError for an unsupported class, ValueError for a resolution or a number
+    of frames that the architecture cannot draw."""
     kind = type(pipeline).__name__
     if kind not in ADAPTERS:
         raise TypeError(f"a {kind} cannot be trained yet; supported are {', '.join(SUPPORTED)}")
@@ -120,10 +129,26 @@ def make_policy(
     module, name = ADAPTERS[kind].split(":")
     adapter = getattr(importlib.import_module(module), name)
     policy: Policy = adapter(
-        pipeline=pipeline, max_sequence_length=max_sequence_length, resolution=resolution, autocast=autocast
+        pipeline=pipeline,
+        max_sequence_length=max_sequence_length,
+        resolution=resolution,
+        num_frames=num_frames,
+        autocast=autocast,
     )
-    step = policy.pixel_step
+    _check_size(policy, resolution, num_frames)
+    return policy
+
+
+def _check_size(policy: Policy, resolution: int | None, num_frames: int | None) -> None:
+    kind, step = type(policy.pipeline).__name__, policy.pixel_step
     if resolution is not None and (resolution < step or resolution % step):
         near = max(1, round(resolution / step)) * step
         raise ValueError(f"resolution={resolution}: a {kind} draws multiples of {step} pixels per side; {near} is the nearest")
-    return policy
+    if num_frames is None:
+        return
+    frame_step = policy.frame_step
+    if frame_step is None:
+        raise ValueError(f"num_frames={num_frames}: a {kind} draws single images; leave it out")
+    if num_frames < 1 or (num_frames - 1) % frame_step:
+        near = max(0, round((num_frames - 1) / frame_step)) * frame_step + 1
+        raise ValueError(f"num_frames={num_frames}: a {kind} draws {frame_step}k + 1 frames; {near} is the nearest")

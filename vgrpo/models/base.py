@@ -28,6 +28,7 @@ class PipelinePolicy(ABC):
     pipeline: Any
     max_sequence_length: int = 256  # tokens of the longest text encoder, where it can be chosen
     resolution: int | None = None  # pixels per side; None is the pipeline's own
+    num_frames: int | None = None  # of a video; None is the architecture's own
     autocast: torch.dtype | None = None
     offload_encoders: bool = False  # keep the text encoders on the CPU between calls
     store: TextStore | None = None
@@ -53,6 +54,11 @@ class PipelinePolicy(ABC):
     def pixel_step(self) -> int:
         """A side is a multiple of so many pixels: those of a token of 2 x 2 latents."""
         return 2 * int(self.pipeline.vae_scale_factor)
+
+    @property
+    def frame_step(self) -> int | None:
+        """A video has a multiple of so many frames, and one more; None where images are drawn."""
+        return None
 
     @property
     @abstractmethod

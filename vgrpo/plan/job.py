@@ -153,6 +153,7 @@ def measure_job(config: Config, num_gpus: int = 1) -> Job:
         model=config.model,
         max_sequence_length=config.max_sequence_length,
         resolution=config.resolution,
+        num_frames=config.num_frames,
         finetune=config.finetune,
         precision=config.precision,
         lora=config.lora,
@@ -203,6 +204,7 @@ def skeleton(config: Config) -> Policy:
         dtype=frozen_dtype(config, on_gpu=True),
         max_sequence_length=config.max_sequence_length,
         resolution=config.resolution,
+        num_frames=config.num_frames,
         autocast=None if config.precision == "fp32" else torch.bfloat16,
     )
     policy.module.requires_grad_(config.finetune == "full")
