@@ -25,6 +25,19 @@ def test_a_resolution_that_cannot_be_drawn(make, resolution, message):
         make_policy(make(), max_sequence_length=16, resolution=resolution)
 
 
+@pytest.mark.parametrize(
+    ("make", "num_frames", "message"),
+    [
+        (pipelines.wan, 16, r"WanPipeline draws 4k \+ 1 frames; 17 is the nearest"),
+        (pipelines.wan, -3, r"WanPipeline draws 4k \+ 1 frames; 1 is the nearest"),
+        (pipelines.flux, 17, "FluxPipeline draws single images; leave it out"),
+    ],
+)
+def test_a_number_of_frames_that_cannot_be_drawn(make, num_frames, message):
+    with pytest.raises(ValueError, match=f"num_frames={num_frames}: a {message}"):
+        make_policy(make(), max_sequence_length=16, resolution=16, num_frames=num_frames)
+
+
 @pytest.mark.parametrize("make", [pipelines.stable_diffusion, pipelines.flux])
 def test_prompts_that_are_cut_off_are_counted(make, tmp_path):
     config = tiny_config(tmp_path / "run", max_sequence_length=16, resolution=16)

@@ -75,6 +75,7 @@ class Answers(BaseHTTPRequestHandler):
     """A server that answers by what the question says, and fails first where told."""
 
     failures = 0
+    requests: tuple = ()  # those that were answered, newest last
 
     def do_GET(self):
         self._send({"data": []})
@@ -83,8 +84,7 @@ class Answers(BaseHTTPRequestHandler):
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         picture, question = request["messages"][0]["content"]
         image = Image.open(BytesIO(base64.b64decode(picture["image_url"]["url"].split(",")[1])))
-        assert image.size == (64, 64)
-        assert request["temperature"] == 0
+        Answers.requests = (*Answers.requests, (request, image))
         if "flaky" in question["text"] and Answers.failures < 2:
             Answers.failures += 1
             self.send_error(500)
@@ -110,24 +110,54 @@ class Answers(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def judge_file(tmp_path):
+def server():
+    Answers.failures, Answers.requests = 0, ()
     server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    path = tmp_path / "judge.yaml"
-    settings = {"url": f"http://127.0.0.1:{server.server_port}", "model": "m", "question": "How good is {prompt}?"}
-    path.write_text(yaml.safe_dump(settings | {"pixels": 64, "timeout": 0.5, "num_tries": 3}))
-    yield path
+    yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def judge_file(tmp_path, server):
+    path = tmp_path / "judge.yaml"
+    settings = {"url": server, "model": "m", "question": "How good is {prompt}?"}
+    path.write_text(yaml.safe_dump(settings | {"pixels": 64, "timeout": 0.5, "num_tries": 3}))
+    return path
 
 
 def test_a_judge_scores_and_what_it_cannot_score_is_nan(judge_file):
-    Answers.failures = 0
     reward = load_reward(f"judge={judge_file}")
     texts = ["a heart", "a flaky star", "nonsense", "too high", "slow"]
     images = torch.full((5, 3, 64, 64), 0.5)
     got = reward(images, [Prompt(text=text) for text in texts])
     assert got[:2].tolist() == pytest.approx([3.0, 3.0], abs=0.02)
     assert got[2:].isnan().all()
+    assert {(image.size, request["temperature"]) for request, image in Answers.requests} == {((64, 64), 0)}
+
+
+def test_unifiedreward_is_a_judge_with_the_published_settings(server):
+    reward = load_reward(f"unifiedreward={server}")
+    images = torch.stack([torch.full((3, 64, 64), value) for value in (1.0, 0.5, 0.5, 0.5)])
+    got = reward(images, [Prompt(text=text) for text in ("a heart", "a flaky star", "nonsense", "too high")])
+    assert got[:2].tolist() == pytest.approx([5.0, 3.0], abs=0.02)
+    assert got[2:].isnan().all()
+    for request, image in Answers.requests:
+        assert (request["model"], request["temperature"]) == ("CodeGoat24/UnifiedReward-7b-v1.5", 0)
+        assert (image.format, image.size) == ("PNG", (512, 512))
+    asked = [request["messages"][0]["content"][1]["text"] for request, _ in Answers.requests]
+    assert any('for this caption: "a heart"' in text for text in asked)
+    assert all(text.endswith("\nFinal Score: X") for text in asked)
+
+
+def test_unifiedreward_without_its_server_says_how_to_start_one():
+    with pytest.raises(ValueError, match=r"unifiedreward=http://localhost:8000; start one with `vllm serve CodeGoat24"):
+        load_reward("unifiedreward")
+    with pytest.raises(ConnectionError, match=r"reward unifiedreward: no server answers at http://.*:9 .*vllm serve Code"):
+        load_reward("unifiedreward=http://127.0.0.1:9")
+    with pytest.raises(ValueError, match="must begin with http"):
+        load_reward("unifiedreward=localhost:8000")
 
 
 def test_a_judge_that_is_down_or_ill_described_is_refused(tmp_path, judge_file):

@@ -123,7 +123,7 @@ class MemoryConfig:
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass instead of keeping them: about a third slower, far less memory."""
     weights: Literal["auto", "bf16", "fp32"] = "auto"
-    """How frozen weights are kept; auto is bf16 for a LoRA on a GPU. What is trained stays fp32."""
+    """How frozen weights are kept; auto is bf16 for a LoRA on a GPU that has it. What is trained stays fp32."""
     vae_slicing: bool = False
     """Decode images one at a time."""
     vae_tiling: bool = False
@@ -144,11 +144,13 @@ class Config:
     num_iterations: int = 75
     """Rollout, judge, update: how often."""
     model: str = "sprites"
-    """`sprites`, or the folder of a diffusers pipeline."""
+    """`sprites`, the folder of a diffusers pipeline, or its ORG/NAME on the hub."""
     max_sequence_length: int = 256
     """T5 tokens of the text (without a T5, as many zero vectors, as in diffusers)."""
     resolution: int | None = None
     """Pixels per side; None is the model's own."""
+    num_frames: int | None = None
+    """Frames of a video, 4k + 1 for Wan; None is 17."""
     prompts: str = "sprites"
     """`sprites` (generated, with held-out prompts for evaluation; `sprites:text` is one kind of them), or a .txt (one a line),
     .jsonl or .csv (`prompt`) file."""

@@ -23,7 +23,7 @@ class SampleConfig:
     output_dir: Path
     """Gets 00000_00.png (prompt index, image index) and prompts.jsonl."""
     model: str = "sprites"
-    """`sprites`, or the folder of a diffusers pipeline."""
+    """`sprites`, the folder of a diffusers pipeline, or its ORG/NAME on the hub."""
     lora: Path | None = None
     """A folder that `vgrpo train` or diffusers wrote."""
     num_images: int = 4
@@ -35,6 +35,10 @@ class SampleConfig:
     device: str = "cpu"
     max_sequence_length: int | None = None
     """T5 tokens; None is 256, and 0 for sprites."""
+    resolution: int | None = None
+    """Pixels per side; None is the model's own."""
+    num_frames: int | None = None
+    """Frames of a video, of which the final one is saved; None is the model's own."""
 
 
 def lora_file(lora: Path) -> Path:
@@ -45,8 +49,15 @@ def lora_file(lora: Path) -> Path:
     return weights
 
 
-def load_policy(model: str, lora: Path | None, device: str, max_sequence_length: int | None) -> Policy:
-    """A model for sampling. Raises FileNotFoundError if the LoRA folder holds none."""
+def load_policy(
+    model: str,
+    lora: Path | None,
+    device: str,
+    max_sequence_length: int | None,
+    resolution: int | None = None,
+    num_frames: int | None = None,
+) -> Policy:
+    """A model for sampling. Raises FileNotFoundError if the LoRA folder holds none, ValueError for a size it cannot draw."""
     if max_sequence_length is None:
         max_sequence_length = 0 if model == "sprites" else 256
     model_folder(model)
@@ -55,7 +66,7 @@ def load_policy(model: str, lora: Path | None, device: str, max_sequence_length:
     pipeline = load_pipeline(model, device)
     if lora is not None:
         pipeline.load_lora_weights(lora)
-    return make_policy(pipeline, max_sequence_length=max_sequence_length)
+    return make_policy(pipeline, max_sequence_length=max_sequence_length, resolution=resolution, num_frames=num_frames)
 
 
 @torch.no_grad()
@@ -66,7 +77,9 @@ def sample(config: SampleConfig) -> None:
     require(config.guidance >= 1, f"--guidance {config.guidance}: must be at least 1, which is no guidance")
     prompts = read_prompts(config.prompts)
     config.output_dir.mkdir(parents=True, exist_ok=True)
-    policy = load_policy(config.model, config.lora, config.device, config.max_sequence_length)
+    policy = load_policy(
+        config.model, config.lora, config.device, config.max_sequence_length, config.resolution, config.num_frames
+    )
     with (config.output_dir / "prompts.jsonl").open("w") as file:
         for index, prompt in enumerate(prompts):
             noise = [named_noise(policy, config.seed, "sample", index, member) for member in range(config.num_images)]

@@ -2,6 +2,7 @@
 
 import os
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -81,12 +82,15 @@ def load_policy(config: Config, pipeline: Any = None) -> Policy:
     """The model that `config` names, or a pipeline in memory, as the trainer sees it."""
     if pipeline is None:
         device = _device(config.device)
-        pipeline = load_pipeline(config.model, device, frozen_dtype(config, device))
+        frozen = frozen_dtype(config, device.startswith("cuda") and _has_bf16(torch.device(device)))
+        trained = torch.float32 if config.finetune == "full" else None  # never rounded, not even where it starts
+        pipeline = load_pipeline(config.model, device, frozen, trained)
     policy = make_policy(
         pipeline,
         max_sequence_length=config.max_sequence_length,
         resolution=config.resolution,
-        autocast=_autocast(config.precision, pipeline.device),
+        num_frames=config.num_frames,
+        autocast=autocast_dtype(config.precision, pipeline.device),
     )
     fit(policy, config.memory)
     return policy
@@ -146,15 +150,27 @@ def _device(name: str) -> str:
     return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
 
 
-def frozen_dtype(config: Config, device: str) -> torch.dtype:
-    """Of all that is loaded but the autoencoder. What is trained becomes fp32 later."""
-    auto = config.memory.weights == "auto" and config.finetune == "lora" and device.startswith("cuda")
+def frozen_dtype(config: Config, on_gpu: bool) -> torch.dtype:
+    """Of all that is loaded but the autoencoder and what is trained; `on_gpu` is whether a GPU that has bf16 runs it."""
+    auto = config.memory.weights == "auto" and config.finetune == "lora" and on_gpu
     return torch.bfloat16 if auto or config.memory.weights == "bf16" else torch.float32
 
 
-def _autocast(precision: str, device: torch.device) -> torch.dtype | None:
-    """bf16 where the hardware computes in it: on a CPU without such instructions it is slower than fp32."""
-    has_bf16 = torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.cpu._is_avx512_bf16_supported()
+def _has_bf16(device: torch.device) -> bool:
+    """Whether the hardware computes in bf16. Other CPUs and GPUs imitate it, more slowly than they compute in fp32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu._is_avx512_bf16_supported()
+
+
+def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
+    has_bf16 = _has_bf16(device)
+    if precision == "bf16" and not has_bf16:
+        warnings.warn(
+            f"precision=bf16: this {device.type} only imitates bf16, more slowly than it computes in fp32; "
+            "--precision auto takes what it has",
+            stacklevel=2,
+        )
     return torch.bfloat16 if precision == "bf16" or (precision == "auto" and has_bf16) else None
 
 

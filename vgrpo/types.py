@@ -42,6 +42,11 @@ class Cond:
     def __len__(self) -> int:
         return len(self.sequence)
 
+    def to(self, dtype: torch.dtype) -> "Cond":
+        """The same in another floating type; a mask keeps its own."""
+        pooled = None if self.pooled is None else self.pooled.to(dtype)
+        return Cond(sequence=self.sequence.to(dtype), pooled=pooled, mask=self.mask)
+
     @staticmethod
     def cat(conds: "Sequence[Cond]") -> "Cond":
         """The rows of several, which must be of one model."""

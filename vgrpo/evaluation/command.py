@@ -44,6 +44,10 @@ class EvalJob:
     """Images drawn at once; None is 256 for sprites, else 16."""
     device: str = "cpu"
     max_sequence_length: int | None = None
+    resolution: int | None = None
+    """Pixels per side; None is the model's own."""
+    num_frames: int | None = None
+    """Frames of a video, of which the final one is scored; None is the model's own."""
     eval: EvalConfig = field(default_factory=EvalConfig)
 
     def __post_init__(self) -> None:
@@ -82,7 +86,8 @@ def _score_part(
     job: EvalJob, part: str, batches: list[list[Job]], rewards: list[Reward], known: bool, files: ScoreFiles
 ) -> None:
     """Draw and score a shard's batches of one model. Images are saved first: a score is there only if its image is."""
-    policy = load_policy(job.model, job.lora if part == "tuned" else None, job.device, job.max_sequence_length)
+    lora = job.lora if part == "tuned" else None
+    policy = load_policy(job.model, lora, job.device, job.max_sequence_length, job.resolution, job.num_frames)
     (job.output_dir / "images" / part).mkdir(parents=True, exist_ok=True)
     for batch in track(batches, description=f"{part}, batches"):
         for one in batch:
@@ -121,4 +126,6 @@ def _settings(job: EvalJob, prompts: list[Prompt], batch_size: int, lora: Path |
         "reward": list(job.reward),
         "batch_size": batch_size,
         "max_sequence_length": job.max_sequence_length,
+        "resolution": job.resolution,
+        "num_frames": job.num_frames,
     } | {name: value for name, value in dataclasses.asdict(job.eval).items() if name not in NOT_OF_SCORES}

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor, nn
 
+from vgrpo.hub import fetch_index, fetch_pipeline, is_hub_id
 from vgrpo.models.text_store import TextStore
 from vgrpo.types import Cond
 
@@ -47,6 +48,10 @@ class Policy(Protocol):
         """A side is a multiple of so many pixels."""
 
     @property
+    def frame_step(self) -> int | None:
+        """A video has a multiple of so many frames, and one more; None where images are drawn."""
+
+    @property
     def latent_shape(self) -> tuple[int, ...]:
         """D"""
 
@@ -66,16 +71,21 @@ class Policy(Protocol):
 
 
 def model_folder(name: str) -> Path:
-    """The folder of a model named on the command line, checked without loading it.
+    """The folder of a model named on the command line, checked without loading it. Of a model on the hub it may hold no more
+    than model_index.json yet: `vgrpo.hub` fetches the rest.
 
-    Raises FileNotFoundError or ValueError, saying what a model folder is, if it is not a supported pipeline's.
+    Raises FileNotFoundError or ValueError, saying what a model is, if it is not a supported pipeline's; PermissionError if it
+    is gated.
     """
-    folder = Path(__file__).parents[1] / "worlds/sprites/base" if name == "sprites" else Path(name)
+    if is_hub_id(name):
+        folder = fetch_index(name).parent
+    else:
+        folder = Path(__file__).parents[1] / "worlds/sprites/base" if name == "sprites" else Path(name)
     index = folder / "model_index.json"
     if not index.is_file():
         raise FileNotFoundError(
-            f"--model {name}: no {index}, so this is not a diffusers pipeline folder; give `sprites`, or a folder that "
-            "`pipeline.save_pretrained` wrote"
+            f"--model {name}: no {index}, so this is not a diffusers pipeline folder; give `sprites`, a folder that "
+            "`pipeline.save_pretrained` wrote, or a model of the hub as ORG/NAME"
         )
     kind = json.loads(index.read_text()).get("_class_name")
     if kind not in SUPPORTED:
@@ -83,25 +93,35 @@ def model_folder(name: str) -> Path:
     return folder
 
 
-def load_pipeline(name: str, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Any:
-    """Load a pipeline by name or folder onto a device. The autoencoder stays fp32: it is small, and images show rounding."""
+def load_pipeline(
+    name: str, device: str = "cpu", dtype: torch.dtype = torch.float32, network_dtype: torch.dtype | None = None
+) -> Any:
+    """Load a pipeline by name, folder or hub id onto a device, its network in a type of its own if one is given. The
+    autoencoder stays fp32: it is small, and images show rounding. Raises what `model_folder` does."""
     from diffusers import DiffusionPipeline
 
     folder = model_folder(name)
+    if is_hub_id(name):
+        folder = fetch_pipeline(name)
     parts = json.loads((folder / "model_index.json").read_text())
     absent = ["safety_checker"] if "safety_checker" in parts else []  # nobody trains behind one
     if parts["_class_name"] == "StableDiffusion3Pipeline":  # runs without its T5, but must be told that there is none
         absent += [part for part in ("text_encoder_3", "tokenizer_3") if parts.get(part) in (None, [None, None])]
-    return DiffusionPipeline.from_pretrained(
-        folder, torch_dtype={"default": dtype, "vae": torch.float32}, **dict.fromkeys(absent)
-    ).to(device)
+    network = "unet" if "unet" in parts else "transformer"
+    dtypes = {"default": dtype, "vae": torch.float32, network: network_dtype or dtype}
+    return DiffusionPipeline.from_pretrained(folder, torch_dtype=dtypes, **dict.fromkeys(absent)).to(device)
 
 
 def make_policy(
-    pipeline: Any, *, max_sequence_length: int = 256, resolution: int | None = None, autocast: torch.dtype | None = None
+    pipeline: Any,
+    *,
+    max_sequence_length: int = 256,
+    resolution: int | None = None,
+    num_frames: int | None = None,
+    autocast: torch.dtype | None = None,
 ) -> Policy:
-    """The adapter for a pipeline in memory. Raises TypeError for an unsupported class, ValueError for a resolution that the
-    architecture cannot draw."""
+    """The adapter for a pipeline in memory. Raises TypeError for an unsupported class, ValueError for a resolution or a number
+    of frames that the architecture cannot draw."""
     kind = type(pipeline).__name__
     if kind not in ADAPTERS:
         raise TypeError(f"a {kind} cannot be trained yet; supported are {', '.join(SUPPORTED)}")
@@ -109,10 +129,26 @@ def make_policy(
     module, name = ADAPTERS[kind].split(":")
     adapter = getattr(importlib.import_module(module), name)
     policy: Policy = adapter(
-        pipeline=pipeline, max_sequence_length=max_sequence_length, resolution=resolution, autocast=autocast
+        pipeline=pipeline,
+        max_sequence_length=max_sequence_length,
+        resolution=resolution,
+        num_frames=num_frames,
+        autocast=autocast,
     )
-    step = policy.pixel_step
+    _check_size(policy, resolution, num_frames)
+    return policy
+
+
+def _check_size(policy: Policy, resolution: int | None, num_frames: int | None) -> None:
+    kind, step = type(policy.pipeline).__name__, policy.pixel_step
     if resolution is not None and (resolution < step or resolution % step):
         near = max(1, round(resolution / step)) * step
         raise ValueError(f"resolution={resolution}: a {kind} draws multiples of {step} pixels per side; {near} is the nearest")
-    return policy
+    if num_frames is None:
+        return
+    frame_step = policy.frame_step
+    if frame_step is None:
+        raise ValueError(f"num_frames={num_frames}: a {kind} draws single images; leave it out")
+    if num_frames < 1 or (num_frames - 1) % frame_step:
+        near = max(0, round((num_frames - 1) / frame_step)) * frame_step + 1
+        raise ValueError(f"num_frames={num_frames}: a {kind} draws {frame_step}k + 1 frames; {near} is the nearest")

@@ -28,6 +28,7 @@ class PipelinePolicy(ABC):
     pipeline: Any
     max_sequence_length: int = 256  # tokens of the longest text encoder, where it can be chosen
     resolution: int | None = None  # pixels per side; None is the pipeline's own
+    num_frames: int | None = None  # of a video; None is the architecture's own
     autocast: torch.dtype | None = None
     offload_encoders: bool = False  # keep the text encoders on the CPU between calls
     store: TextStore | None = None
@@ -55,6 +56,11 @@ class PipelinePolicy(ABC):
         return 2 * int(self.pipeline.vae_scale_factor)
 
     @property
+    def frame_step(self) -> int | None:
+        """A video has a multiple of so many frames, and one more; None where images are drawn."""
+        return None
+
+    @property
     @abstractmethod
     def latent_shape(self) -> tuple[int, ...]:
         """D"""
@@ -75,17 +81,19 @@ class PipelinePolicy(ABC):
 
     @torch.no_grad()
     def encode(self, texts: list[str]) -> Cond:
-        """Encode texts, each distinct one once per process, and once for all where there is a store."""
+        """Encode texts, each distinct one once per process, and once for all where there is a store. The result has the
+        network's type, which is not the encoders' where they are frozen in bf16 and all of the network is trained."""
+        network: Any = self.module
         new = [text for text in dict.fromkeys(texts) if text not in self._cache]
         if self.store is not None:
             stored = {text: self.store.read(text, self.device) for text in new}
-            self._cache |= {text: cond for text, cond in stored.items() if cond is not None}
+            self._cache |= {text: cond.to(network.dtype) for text, cond in stored.items() if cond is not None}
             new = [text for text in new if text not in self._cache]
         if new:
             with self._encoders_at_hand():
                 encoded = self.encode_texts(new)
             rows = {text: encoded[index : index + 1] for index, text in enumerate(new)}
-            self._cache |= rows
+            self._cache |= {text: row.to(network.dtype) for text, row in rows.items()}
             if self.store is not None:
                 for text, row in rows.items():
                     self.store.write(text, row)

@@ -14,12 +14,12 @@ from vgrpo.flow import to_timestep
 from vgrpo.models.base import PipelinePolicy, to_images, unscaled
 from vgrpo.types import Cond
 
+NUM_FRAMES = 17  # one second; the pipeline's own 81 cost four times the tokens
+
 
 @dataclass(kw_only=True)
 class WanPolicy(PipelinePolicy):
     """`max_sequence_length` counts UMT5 tokens; the pipeline's own default is 512. Raises ValueError for Wan 2.2."""
-
-    num_frames: int = 17  # one second; the pipeline's own 81 cost four times the tokens
 
     def __post_init__(self) -> None:
         if self.pipeline.transformer_2 is not None or self.pipeline.config.expand_timesteps:
@@ -31,11 +31,15 @@ class WanPolicy(PipelinePolicy):
         return int(pipe.vae_scale_factor_spatial * pipe.transformer.config.patch_size[1])
 
     @property
+    def frame_step(self) -> int:
+        return int(self.pipeline.vae_scale_factor_temporal)
+
+    @property
     def latent_shape(self) -> tuple[int, int, int, int]:
         pipe = self.pipeline
         default = inspect.signature(pipe.__call__).parameters
         sizes = (self.resolution or default[name].default for name in ("height", "width"))
-        frames = (self.num_frames - 1) // pipe.vae_scale_factor_temporal + 1
+        frames = ((self.num_frames or NUM_FRAMES) - 1) // self.frame_step + 1
         _, *patch = pipe.transformer.config.patch_size
         height, width = (size // (pipe.vae_scale_factor_spatial * step) * step for size, step in zip(sizes, patch, strict=True))
         return pipe.transformer.config.in_channels, frames, height, width

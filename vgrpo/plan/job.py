@@ -12,7 +12,7 @@ from vgrpo.config import Config, EvalConfig, RolloutConfig, require
 from vgrpo.models import Policy
 from vgrpo.models.lora import add_lora
 from vgrpo.plan.measure import Cost, cost, decoding
-from vgrpo.plan.presets import PUBLISHED
+from vgrpo.plan.presets import HUB_IDS, PUBLISHED
 from vgrpo.plan.skeleton import from_folder, published
 from vgrpo.rewards.weights import gpu_bytes
 from vgrpo.samplers import num_evaluations
@@ -87,7 +87,7 @@ class Job:
 
     def memory(self, config: Config) -> dict[str, float]:
         """Bytes by part, under a config that differs from the job's in batch sizes and in `memory` at most."""
-        size = float(frozen_dtype(config, "cuda").itemsize)
+        size = float(frozen_dtype(config, on_gpu=True).itemsize)
         name, most = max(self.phases(config, size).items(), key=lambda phase: phase[1])
         return {
             "network": (self.num_weights - self.num_trained if config.finetune == "lora" else 0) * size,
@@ -153,6 +153,7 @@ def measure_job(config: Config, num_gpus: int = 1) -> Job:
         model=config.model,
         max_sequence_length=config.max_sequence_length,
         resolution=config.resolution,
+        num_frames=config.num_frames,
         finetune=config.finetune,
         precision=config.precision,
         lora=config.lora,
@@ -196,12 +197,14 @@ def _measure_model(config: Config) -> tuple[dict[str, Any], tuple[tuple[int, ...
 
 def skeleton(config: Config) -> Policy:
     """The config's model on the meta device with what is trained set up, in the types of a run on a GPU."""
-    build = published if config.model in PUBLISHED else from_folder
+    name = HUB_IDS.get(config.model, config.model)
+    build = published if name in PUBLISHED else from_folder
     policy = build(
-        config.model,
-        dtype=frozen_dtype(config, "cuda"),
+        name,
+        dtype=frozen_dtype(config, on_gpu=True),
         max_sequence_length=config.max_sequence_length,
         resolution=config.resolution,
+        num_frames=config.num_frames,
         autocast=None if config.precision == "fp32" else torch.bfloat16,
     )
     policy.module.requires_grad_(config.finetune == "full")

@@ -152,3 +152,18 @@ PUBLISHED: dict[str, Preset] = {
     "wan21-1.3b": Preset("WanPipeline", {**WAN, "text_encoder": UMT5_XXL, "vae": ("diffusers.AutoencoderKLWan", {})}),
 }
 """Models by name."""
+
+HUB_IDS = {
+    "stable-diffusion-v1-5/stable-diffusion-v1-5": "sd15",
+    "stabilityai/stable-diffusion-2-1": "sd21",
+    "stabilityai/stable-diffusion-xl-base-1.0": "sdxl",
+    "stabilityai/stable-diffusion-3-medium-diffusers": "sd3-medium",
+    "stabilityai/stable-diffusion-3.5-medium": "sd35-medium",
+    "stabilityai/stable-diffusion-3.5-large": "sd35-large",
+    "black-forest-labs/FLUX.1-dev": "flux1-dev",
+    "black-forest-labs/FLUX.2-dev": "flux2-dev",
+    "Qwen/Qwen-Image": "qwen-image",
+    "Efficient-Large-Model/Sana_1600M_1024px_BF16_diffusers": "sana-1.6b",
+    "Wan-AI/Wan2.1-T2V-1.3B-Diffusers": "wan21-1.3b",
+}
+"""Where the hub has them."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from vgrpo.hub import fetch_configs, is_hub_id
 from vgrpo.models import Policy, make_policy, model_folder
 from vgrpo.plan.presets import PUBLISHED
 
@@ -16,18 +17,30 @@ from vgrpo.plan.presets import PUBLISHED
 def published(name: str, dtype: torch.dtype = torch.bfloat16, device: str = "meta", **settings: Any) -> Policy:
     """A policy around a published model of `PUBLISHED`; on a real device its network has random weights. `settings` are those
     of `make_policy`."""
-    preset = PUBLISHED[name]
-    parts = {}
+    preset, parts = PUBLISHED[name], {}
     for part, (path, config) in preset.parts.items():
-        cls = _load(path)
         with torch.device(device if part in ("transformer", "unet") else "meta"):
-            parts[part] = cls(cls.config_class(**config)) if path.startswith("transformers.") else cls(**config)
+            parts[part] = _build(path, config)
     return _policy(preset.pipeline, parts, dtype, settings)
 
 
+def num_weights(name: str) -> int:
+    """Of all parts of a published model."""
+    with torch.device("meta"):
+        parts = [_build(path, config) for path, config in PUBLISHED[name].parts.values()]
+    return sum(weight.numel() for part in parts for weight in part.parameters())
+
+
+def _build(path: str, config: dict[str, Any]) -> Any:
+    cls = _load(path)
+    return cls(cls.config_class(**config)) if path.startswith("transformers.") else cls(**config)
+
+
 def from_folder(name: str, dtype: torch.dtype = torch.bfloat16, **settings: Any) -> Policy:
-    """A policy around a model's folder, of which it reads configs only. `settings` are those of `make_policy`."""
+    """A policy around a model's folder or hub id, of which it reads configs only. `settings` are those of `make_policy`."""
     folder = model_folder(name)
+    if is_hub_id(name):
+        folder = fetch_configs(name)
     index = json.loads((folder / "model_index.json").read_text())
     found = {part: ".".join(index[part]) for part in index if (folder / part / "config.json").is_file()}
     found.pop("safety_checker", None)  # nobody trains behind one

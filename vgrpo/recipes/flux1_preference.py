@@ -1,8 +1,8 @@
 """FLUX.1-dev on four preference rewards: `vgrpo train flux1-preference --model FOLDER`.
 
 Published (V-GRPO, arXiv:2604.23380): the rewards HPSv2.1, PickScore, ImageReward and UnifiedReward on HPDv2's prompts, and
-what flux1.py names as published. UnifiedReward answers as a judge whose settings are in unified-reward.yaml (docs/rewards.md
-shows such a file). Our choice: equal weights, an evaluation that draws as the rollout does, and the rest of flux1.py.
+what flux1.py names as published. Our choice: the wording of UnifiedReward's question, its server on this machine, equal
+weights, an evaluation that draws as the rollout does, and the rest of flux1.py.
 """
 
 from dataclasses import replace
@@ -14,6 +14,6 @@ FLUX1_PREFERENCE = replace(
     FLUX1,
     prompts="preference.txt",
     eval_prompts="preference-held-out.txt",
-    reward=("hpsv2", "pickscore", "imagereward", "judge=unified-reward.yaml"),
+    reward=("hpsv2", "pickscore", "imagereward", "unifiedreward=http://localhost:8000"),
     memory=MemoryConfig(gradient_checkpointing=True, vae_slicing=True, offload_encoders=True),
 )

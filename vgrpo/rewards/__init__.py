@@ -26,6 +26,7 @@ MODELS = {
     "geneval": "vgrpo.rewards.geneval:geneval",
     "geneval_strict": "vgrpo.rewards.geneval:geneval_strict",
     "judge": "vgrpo.rewards.judge:judge",
+    "unifiedreward": "vgrpo.rewards.unifiedreward:unifiedreward",
     "ocr": "vgrpo.rewards.ocr:ocr",
     "ocr_tesseract": "vgrpo.rewards.tesseract:tesseract",
     "ocr_ctc": "vgrpo.rewards.ocr_ctc:ocr_ctc",

@@ -1,6 +1,6 @@
 """A vision-language model as judge, behind any OpenAI-compatible server (vLLM, SGLang): `--reward judge=judge.yaml`.
 
-The file says where the server is and what to ask; UnifiedReward (arXiv:2503.05236) and one's own rubric differ only in that.
+The file says where the server is and what to ask.
 An answer without a score, or one out of range, is a failed reward and not a 0.
 """
 
@@ -60,16 +60,15 @@ class JudgeSettings:
 class Judge:
     """A reward that asks the server once per image, several at a time."""
 
-    __name__ = "judge"
-
-    def __init__(self, settings: JudgeSettings) -> None:
+    def __init__(self, settings: JudgeSettings, name: str = "judge") -> None:
         self.settings = settings
+        self.__name__ = name
         try:
             self._get("/v1/models")
         except (urllib.error.URLError, OSError) as error:
             raise ConnectionError(
-                f"reward judge: no server answers at {settings.url} ({error}); start one, e.g. "
-                f"`vllm serve {settings.model}`, or correct url"
+                f"reward {name}: no server answers at {settings.url} ({error}); start one, e.g. "
+                f"`vllm serve {settings.model}`, or correct its address"
             ) from error
 
     def __call__(self, images: Tensor, prompts: list[Prompt]) -> Tensor:

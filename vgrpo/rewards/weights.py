@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from vgrpo.hub import gated_message, is_gated
+
 
 class Size(NamedTuple):
     """Of a reward's published weights: the download, and GB (10^9 bytes) of GPU memory, where they are fp32."""
@@ -43,11 +45,12 @@ def is_own(reward: str) -> bool:
 
 def fetch(kind: Any, source: str, reward: str, size: str | None = None) -> Any:
     """`kind.from_pretrained(source)`. Raises FileNotFoundError that says what is missing, how large it is (by
-    default the whole reward's size) and how to get it."""
+    default the whole reward's size) and how to get it; PermissionError if the hub does not give it out yet."""
     size = size or SIZES[reward].download
     try:
         return kind.from_pretrained(source)
     except OSError as error:
+        _check_gate(error, source, reward)
         raise FileNotFoundError(
             f"reward {reward}: no weights at {source} ({size}), neither as a folder nor in the hub's cache, and the hub did "
             f"not answer; with a network run `hf download {source}`, or give a folder: --reward {reward}=FOLDER"
@@ -57,7 +60,8 @@ def fetch(kind: Any, source: str, reward: str, size: str | None = None) -> Any:
 def fetch_file(source: str, names: tuple[str, ...], reward: str, size: str | None = None) -> Path:
     """The first of `names` in the folder `source`, or the file names[0] of the hub's repository `source`.
 
-    Raises FileNotFoundError that says what is missing, how large it is (by default the whole reward's size) and how to get it.
+    Raises FileNotFoundError that says what is missing, how large it is (by default the whole reward's size) and how to get it;
+    PermissionError if the hub does not give it out yet.
     """
     from huggingface_hub import hf_hub_download
 
@@ -70,10 +74,16 @@ def fetch_file(source: str, names: tuple[str, ...], reward: str, size: str | Non
     try:
         return Path(hf_hub_download(source, names[0]))
     except (OSError, ValueError) as error:  # ValueError: a path that is no hub id
+        _check_gate(error, source, reward)
         raise FileNotFoundError(
             f"reward {reward}: no {names[0]} ({size}) at {source}, neither in a folder nor in the hub's cache, and the hub did "
             f"not answer; with a network run `hf download {source} {names[0]}`, or give a folder: --reward {reward}=FOLDER"
         ) from error
+
+
+def _check_gate(error: Exception, source: str, reward: str) -> None:
+    if is_gated(error):
+        raise PermissionError(f"reward {reward}: {gated_message(source)}") from error
 
 
 def beside(source: str | None, name: str, hub_id: str) -> str:
