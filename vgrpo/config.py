@@ -171,6 +171,10 @@ class Config:
     """Arithmetic of the network; auto is bf16 where the hardware has it. Weights and losses stay fp32."""
     device: str = "auto"
     """auto is cuda where there is one."""
+    compile: bool = False
+    """Compile the network's repeated blocks (torch.compile): minutes at the start, faster steps on a GPU."""
+    attention: str | None = None
+    """A back end of diffusers for attention, such as native, flash or flash_hub; None is the network's own choice."""
     ema_decay: float = 0.9
     """Decay of the averaged weights, which are the ones evaluated and saved."""
     checkpoint_every: int = 25

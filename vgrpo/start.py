@@ -11,6 +11,8 @@ import torch
 from vgrpo import checkpoint
 from vgrpo.config import Config
 from vgrpo.models import Policy, load_pipeline, make_policy, model_folder
+from vgrpo.models.attention import choose_attention
+from vgrpo.models.compiled import compile_blocks
 from vgrpo.models.lengths import warn_of_cut_off
 from vgrpo.models.lora import add_lora, check_init, fill_lora
 from vgrpo.models.memory import fit
@@ -93,6 +95,10 @@ def load_policy(config: Config, pipeline: Any = None) -> Policy:
         autocast=autocast_dtype(config.precision, pipeline.device),
     )
     fit(policy, config.memory)
+    if config.attention is not None:
+        choose_attention(policy.module, config.attention)
+    if config.compile:
+        compile_blocks(policy.module)
     return policy
 
 

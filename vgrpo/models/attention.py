@@ -1,10 +1,13 @@
-"""The attention kernel that suits the device."""
+"""The attention kernel that suits the device, or that was chosen."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from vgrpo.spelling import hint
 
 
 @contextmanager
@@ -24,3 +27,45 @@ def suitable_attention(device: torch.device) -> Iterator[None]:
             yield
     finally:
         torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(before)
+
+
+def choose_attention(network: Any, name: str) -> None:
+    """Let a network compute attention by one of diffusers' back ends, after a trial on its device.
+
+    Raises ValueError if diffusers has none of that name, if it cannot run here, or if the architecture has no choice.
+    """
+    from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry
+
+    known = [backend.value for backend in AttentionBackendName]
+    if name not in known:
+        raise ValueError(f"attention={name}: {hint(name, known)} {_usable(network, known)}")
+    processors = [getattr(module, "processor", None) for module in network.modules()]
+    if not any(hasattr(processor, "_attention_backend") for processor in processors):
+        raise ValueError(f"attention={name}: a {type(network).__name__} leaves no choice of its attention; leave it out")
+    problem = _problem(network, name)
+    if problem is not None:
+        raise ValueError(f"attention={name} cannot be used: {problem} {_usable(network, known)}")
+    default, _ = _AttentionBackendRegistry.get_active_backend()
+    network.set_attention_backend(name)
+    _AttentionBackendRegistry.set_active_backend(default)  # diffusers sets it for all models of the process besides
+
+
+def _problem(network: Any, name: str) -> str | None:
+    """Why a back end cannot attend from two tokens to two in half precision on the network's device, or None if it can."""
+    from diffusers.models import attention_dispatch as dispatch
+
+    backend = dispatch.AttentionBackendName(name)
+    tokens = torch.zeros(1, 2, 1, 64, device=next(network.parameters()).device, dtype=torch.bfloat16)
+    try:
+        dispatch._check_attention_backend_requirements(backend)
+        dispatch._maybe_download_kernel_for_backend(backend)
+        dispatch.dispatch_attention_fn(tokens, tokens, tokens, backend=backend)
+    except (RuntimeError, ValueError, ImportError, OSError, AssertionError, NotImplementedError) as error:
+        return f"{error}".strip()
+    return None
+
+
+def _usable(network: Any, known: list[str]) -> str:
+    """What would do here, without downloading kernels or compiling any."""
+    names = [name for name in known if not name.endswith("_hub") and name != "flex" and _problem(network, name) is None]
+    return f"Usable here: {', '.join(names)}."
