@@ -17,6 +17,7 @@ from vgrpo.models.lengths import warn_of_cut_off
 from vgrpo.models.lora import add_lora, check_init, fill_lora
 from vgrpo.models.memory import fit
 from vgrpo.objectives.base import WeightSet
+from vgrpo.optimizers import check_optimizer, make_adamw
 from vgrpo.outofmemory import out_of_memory_while
 from vgrpo.prompts import (
     PromptSource,
@@ -51,6 +52,7 @@ def start_run(
     rewards = [reward] if reward is not None else [load_reward(name) for name in config.reward]
     monitors = {name: load_reward(name) for name in config.monitor}
     check_init(config.lora)
+    check_optimizer(config.update)
     if pipeline is None:
         model_folder(config.model)
     folder = _run_folder(config, resume)
@@ -207,12 +209,9 @@ def _copies(policy: Policy, config: Config) -> dict[WeightSet, WeightCopy]:
 
 def _make_optimizer(policy: Policy, config: Config, average: AverageWeights) -> Optimizer:
     parameters = list(trainable(policy.module).values())
-    adamw = torch.optim.AdamW(
-        parameters, lr=config.update.lr, betas=config.update.betas, weight_decay=config.update.weight_decay
-    )
     num_steps = config.num_iterations * config.update.num_steps
     return Optimizer(
-        inner=adamw,
+        inner=make_adamw(parameters, config.update),
         parameters=parameters,
         lr=config.update.lr,
         num_warmup_steps=config.update.num_warmup_steps,

@@ -103,7 +103,7 @@ def minibatches(batch: Batch, num_groups: int, count: int) -> list[Batch]:
 class Optimizer:
     """AdamW with linear warm-up, an optional linear decay and gradient clipping over the trainable parameters."""
 
-    inner: torch.optim.AdamW
+    inner: torch.optim.Optimizer
     parameters: list[nn.Parameter]
     lr: float
     num_warmup_steps: int
