@@ -19,6 +19,7 @@ import torch
 from vgrpo import flow
 from vgrpo.config import LoraConfig
 from vgrpo.models import load_pipeline, make_policy
+from vgrpo.models.compiled import compile_blocks
 from vgrpo.models.lora import add_lora
 from vgrpo.models.text_store import text_encoders
 from vgrpo.objectives import VGRPO
@@ -79,7 +80,7 @@ def build(args: argparse.Namespace) -> Any:
     if args.checkpointing:
         module.enable_gradient_checkpointing()
     if args.compile:
-        module.compile_repeated_blocks()
+        compile_blocks(module)
     return policy
 
 

@@ -6,7 +6,7 @@ import pipelines
 import pytest
 import torch
 from conftest import PROMPTS, red, tiny_config, tiny_pipeline
-from diffusers.models.attention_dispatch import _AttentionBackendRegistry
+from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry
 from safetensors.torch import load_file
 
 from vgrpo import start, train
@@ -107,6 +107,16 @@ def test_attention_back_ends_agree_and_stay_with_their_network():
     for name in ("native", "_native_math"):
         assert torch.allclose(flux_velocity(name), plain, atol=1e-5)
         assert _AttentionBackendRegistry.get_active_backend()[0] == default
+
+
+def test_attention_without_a_gradient_is_refused(monkeypatch):
+    def forward_only(query, **_):
+        return query.detach()
+
+    native = AttentionBackendName("_native_math")
+    monkeypatch.setitem(_AttentionBackendRegistry._backends, native, forward_only)
+    with pytest.raises(ValueError, match=r"attention=_native_math cannot be used: .*does not require grad"):
+        flux_velocity("_native_math")
 
 
 @pytest.mark.parametrize(

@@ -51,17 +51,19 @@ def choose_attention(network: Any, name: str) -> None:
 
 
 def _problem(network: Any, name: str) -> str | None:
-    """Why a back end cannot attend from two tokens to two in half precision on the network's device, or None if it can."""
+    """Why a back end cannot attend in half precision on the network's device, and back-propagate; None if it can."""
     from diffusers.models import attention_dispatch as dispatch
 
     backend = dispatch.AttentionBackendName(name)
-    tokens = torch.zeros(1, 2, 1, 64, device=next(network.parameters()).device, dtype=torch.bfloat16)
+    device = next(network.parameters()).device
+    tokens = torch.zeros(1, 16, 2, 64, device=device, dtype=torch.bfloat16, requires_grad=True)
     try:
         dispatch._check_attention_backend_requirements(backend)
         dispatch._maybe_download_kernel_for_backend(backend)
-        dispatch.dispatch_attention_fn(tokens, tokens, tokens, backend=backend)
+        with torch.enable_grad():
+            dispatch.dispatch_attention_fn(tokens, tokens, tokens, backend=backend).sum().backward()
     except (RuntimeError, ValueError, ImportError, OSError, AssertionError, NotImplementedError) as error:
-        return f"{error}".strip()
+        return f"{error}".split("\n")[0].rstrip(".") + "."
     return None
 
 
