@@ -203,3 +203,10 @@ def test_the_command(capsys):
 def test_mistakes_are_named(capsys, options, message):
     assert main(["plan", "sprites", *options.split()]) == 1
     assert message in capsys.readouterr().err
+
+
+def test_eight_bit_moments_take_less_memory(large):
+    config = replace(large.config, update=replace(large.config.update, optimizer="adamw_8bit"))
+    name = "trained weights, gradient, AdamW"
+    assert large.memory(large.config)[name] == pytest.approx(16 * large.num_trained)
+    assert large.memory(config)[name] == pytest.approx(10.03 * large.num_trained, rel=1e-3)

@@ -9,6 +9,10 @@ from torch import nn
 from vgrpo.config import UpdateConfig
 
 
+STATE_BYTES = {"adamw": 8.0, "adamw_8bit": 2 + 8 / 256}
+"""Per trained weight."""
+
+
 def check_optimizer(config: UpdateConfig) -> None:
     """Raise ValueError if the optimiser's package is not installed."""
     if config.optimizer == "adamw_8bit" and importlib.util.find_spec("bitsandbytes") is None:
@@ -16,8 +20,8 @@ def check_optimizer(config: UpdateConfig) -> None:
 
 
 def make_adamw(parameters: list[nn.Parameter], config: UpdateConfig) -> torch.optim.Optimizer:
-    """In 8 bits a parameter's state takes 2 bytes, and 8 more for every block of 256, instead of 8 bytes; tensors of fewer than
-    4096 numbers keep theirs in fp32."""
+    """In 8 bits a weight's state takes 2 bytes, and 8 more for every block of 256, instead of 8; tensors of fewer than 4096
+    numbers keep theirs in fp32."""
     check_optimizer(config)
     settings: dict[str, Any] = {"lr": config.lr, "betas": config.betas, "weight_decay": config.weight_decay}
     if config.optimizer == "adamw":

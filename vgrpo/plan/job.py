@@ -11,6 +11,7 @@ from vgrpo import flow
 from vgrpo.config import Config, EvalConfig, RolloutConfig, require
 from vgrpo.models import Policy
 from vgrpo.models.lora import add_lora
+from vgrpo.optimizers import STATE_BYTES
 from vgrpo.plan.measure import Cost, cost, decoding
 from vgrpo.plan.presets import HUB_IDS, PUBLISHED
 from vgrpo.plan.skeleton import from_folder, published
@@ -91,7 +92,7 @@ class Job:
         name, most = max(self.phases(config, size).items(), key=lambda phase: phase[1])
         return {
             "network": (self.num_weights - self.num_trained if config.finetune == "lora" else 0) * size,
-            "trained weights, gradient, AdamW": self.num_trained * 16.0,
+            "trained weights, gradient, AdamW": self.num_trained * (8.0 + STATE_BYTES[config.update.optimizer]),
             "averages and copies": self.num_trained * 4.0 * (1 + len(config.objective.kept)),
             "text encoders": 0.0 if config.memory.offload_encoders else self.encoders * size,
             "autoencoder": self.autoencoder * 4.0,
