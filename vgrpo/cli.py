@@ -1,12 +1,12 @@
 """The command line: `vgrpo train | sample | eval | report | pretrain | bench | diagnose | plan | prompts | serve-reward`."""
 
-import difflib
 import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from vgrpo.options import parse, parse_job, take_option
+from vgrpo.spelling import hint
 
 USAGE = """vgrpo: online reinforcement learning for text-to-image diffusion and flow models.
 
@@ -33,8 +33,7 @@ def main(args: list[str] | None = None) -> int:
         return 0
     command = COMMANDS.get(args[0])
     if command is None:
-        near = difflib.get_close_matches(args[0], COMMANDS, n=1)
-        print(f"vgrpo: no command {args[0]!r}{f'; did you mean {near[0]}?' if near else ''}\n\n{USAGE}", file=sys.stderr)
+        print(f"vgrpo: no command {args[0]!r}; {hint(args[0], COMMANDS)}\n\n{USAGE}", file=sys.stderr)
         return 2
     try:
         command(args[1:])

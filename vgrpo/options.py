@@ -1,9 +1,10 @@
 """Settings from the command line: a recipe's or a file's, then the options."""
 
-import difflib
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from vgrpo.spelling import hint
 
 if TYPE_CHECKING:  # `vgrpo --help` should not wait for torch
     from vgrpo.config import Config
@@ -33,9 +34,7 @@ def parse_job(args: list[str], *, prog: str, description: str, resume: bool = Fa
         if resume:
             default = dataclasses.replace(default, output_dir=Path(name).parent)
     else:
-        near = difflib.get_close_matches(name, RECIPES, n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise ValueError(f"no recipe {name!r}: {hint}Recipes are {', '.join(RECIPES)}; or give the path of a config.yaml")
+        raise ValueError(f"no recipe {name!r}: {hint(name, RECIPES)} A file of settings is given by its path, as run.yaml.")
     parse_one = _parse_curriculum if isinstance(default, Curriculum) else _parse_config
     return parse_one(default, args, prog=prog, description=description)
 

@@ -1,7 +1,6 @@
 """Settings as YAML, and back."""
 
 import dataclasses
-import difflib
 import types
 import typing
 from pathlib import Path
@@ -11,6 +10,7 @@ import yaml
 
 from vgrpo.config import Config, require
 from vgrpo.objectives import Objective, objective_class, objective_name
+from vgrpo.spelling import hint
 from vgrpo.stages import Curriculum, Stage
 
 T = TypeVar("T")
@@ -40,9 +40,7 @@ def from_dict(cls: type[T], values: dict[str, Any], where: str = "") -> T:
     known = {}
     for key, value in values.items():
         if key not in fields:
-            near = difflib.get_close_matches(key, fields, n=1)
-            hint = f"did you mean {where}{near[0]}?" if near else f"known are {', '.join(fields)}"
-            raise ValueError(f"unknown setting {where}{key}: {hint}")
+            raise ValueError(f"unknown setting {where}{key}: {hint(key, fields, where + '{}')}")
         known[key] = _typed(fields[key], value, f"{where}{key}")
     return cls(**known)
 

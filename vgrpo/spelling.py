@@ -1,4 +1,14 @@
-"""How alike two spellings are."""
+"""How alike two spellings are, and what an unknown name may have meant."""
+
+import difflib
+from collections.abc import Iterable
+
+
+def hint(name: str, known: Iterable[str], form: str = "{}") -> str:
+    """For the error about an unknown name: asks for the nearest of the known ones, written as `form`, or else lists them."""
+    known = list(known)
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {form.format(near[0])}?" if near else f"known are {', '.join(known)}."
 
 
 def similarity(read: str, target: str) -> float:

@@ -1,6 +1,5 @@
 """`vgrpo bench`: race, tables, plots."""
 
-import difflib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -8,6 +7,7 @@ from typing import Any, TypeVar
 from vgrpo.bench.race import BenchConfig, race
 from vgrpo.bench.suites import KNOBS, SUITES
 from vgrpo.config import Config
+from vgrpo.spelling import hint
 
 T = TypeVar("T")
 
@@ -51,7 +51,6 @@ def _changed(entry: Config, change: dict[str, Any]) -> Config:
 
 def _known(name: str, table: dict[str, T], option: str) -> T:
     if name not in table:
-        near = difflib.get_close_matches(name, table, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(table)}"
-        raise ValueError(f"{option} {name}: {hint}")
+        quoted = "'{}'"  # entries are of several words
+        raise ValueError(f"{option} {name}: {hint(name, table, quoted)}")
     return table[name]

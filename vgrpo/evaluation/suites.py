@@ -1,6 +1,5 @@
 """What the field reports: a suite is the rewards of a benchmark and where its prompts come from."""
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -8,6 +7,7 @@ from typing import Literal
 from vgrpo.prompt_sets import ocr
 from vgrpo.prompts import evaluation_prompts, read_prompts, sprites_tags
 from vgrpo.rewards.ocr import quoted
+from vgrpo.spelling import hint
 from vgrpo.types import Prompt
 
 SuiteName = Literal["sprites", "geneval", "ocr", "drawbench", "preference"]
@@ -50,8 +50,7 @@ def find_suite(name: str) -> Suite:
     """Raises ValueError, with the nearest name, for one that is not there."""
     if name in SUITES:
         return SUITES[name]
-    near = difflib.get_close_matches(name, SUITES, n=1)
-    raise ValueError(f"unknown suite {name!r}: {f'did you mean {near[0]}? ' if near else ''}Suites are {', '.join(SUITES)}")
+    raise ValueError(f"unknown suite {name!r}: {hint(name, SUITES)}")
 
 
 def suite_prompts(suite: str | None, prompts: str | None, count: int) -> list[Prompt]:

@@ -1,7 +1,5 @@
 """Algorithms: one file each, a frozen dataclass of hyper-parameters with two pure functions."""
 
-import difflib
-
 from vgrpo.dotted import load_dotted
 from vgrpo.objectives.awm import AWM
 from vgrpo.objectives.base import Objective
@@ -19,6 +17,7 @@ from vgrpo.objectives.rwr import RWR
 from vgrpo.objectives.sft import SFT
 from vgrpo.objectives.stepwise_grpo import StepwiseGRPO
 from vgrpo.objectives.vgrpo import VGRPO
+from vgrpo.spelling import hint
 
 __all__ = [
     "AWM",
@@ -69,9 +68,7 @@ def objective_class(name: str) -> type[Objective]:
             raise ValueError(f"objective {name!r} does not derive from vgrpo.objectives.Objective, as an algorithm must")
         return found
     if name not in OBJECTIVES:
-        near = difflib.get_close_matches(name, OBJECTIVES, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(OBJECTIVES)}"
-        raise ValueError(f"unknown objective {name!r}: {hint} Your own is given as my_file:MyObjective.")
+        raise ValueError(f"unknown objective {name!r}: {hint(name, OBJECTIVES)} Your own is given as my_file:MyObjective.")
     return OBJECTIVES[name]
 
 

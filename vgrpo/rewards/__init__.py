@@ -1,12 +1,12 @@
 """Rewards: a reward is a function (images [B, 3, H, W] in [0, 1], prompts) -> [B]. Named ones live here, one file each."""
 
-import difflib
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from vgrpo.dotted import load_dotted
+from vgrpo.spelling import hint
 from vgrpo.types import Prompt
 
 Reward = Callable[[Tensor, list[Prompt]], Tensor]
@@ -50,10 +50,7 @@ def load_reward(name: str) -> Reward:
         reward: Reward = load_dotted(MODELS[known], "reward")(source or None)
         return reward
     if ":" not in name and name not in NAMED:
-        names = [*NAMED, *MODELS]
-        near = difflib.get_close_matches(known, names, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(names)}"
-        raise ValueError(f"unknown reward {name!r}: {hint} Your own is given as my_file:my_reward.")
+        raise ValueError(f"unknown reward {name!r}: {hint(known, [*NAMED, *MODELS])} Your own is given as my_file:my_reward.")
     function = load_dotted(NAMED.get(name, name), "reward")
     if not callable(function):
         raise ValueError(f"reward {name!r} is a {type(function).__name__}; it must be a function (images, prompts) -> [B]")
