@@ -8,7 +8,6 @@ from torch import nn
 
 from vgrpo.config import UpdateConfig
 
-
 STATE_BYTES = {"adamw": 8.0, "adamw_8bit": 2 + 8 / 256}
 """Per trained weight."""
 
