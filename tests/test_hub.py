@@ -1,5 +1,9 @@
 """Models from the hub: what is downloaded and when, and what is said when it cannot be."""
 
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import huggingface_hub
 import pipelines
 import pytest
 import torch
@@ -116,6 +120,29 @@ def test_without_a_network_the_model_its_size_and_the_command_are_named(tmp_path
     assert f"`hf download {name}`" in said
     assert main(["train", "--model", "nobody/nothing"]) == 1
     assert "GB" not in capsys.readouterr().err
+
+
+@pytest.fixture
+def refusing_proxy(monkeypatch):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)  # which knows no method at all
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv(name.upper(), "" if name == "no_proxy" else f"http://127.0.0.1:{server.server_port}")
+    huggingface_hub.close_session()  # the client reads them when it is made
+    yield
+    huggingface_hub.close_session()
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_proxy_that_lets_nothing_through_is_no_network(refusing_proxy, tmp_path, monkeypatch, capsys):
+    use_hub("https://hub.invalid", tmp_path, monkeypatch)
+    assert main(["train", "--model", "nobody/nothing"]) == 1
+    assert "with a network run `hf download nobody/nothing`" in capsys.readouterr().err
+    for name in ("pickscore", "hpsv2"):
+        with pytest.raises(FileNotFoundError, match="with a network run `hf download nobody/nothing"):
+            load_reward(f"{name}=nobody/nothing")
 
 
 def test_a_published_model_is_sized_by_its_hub_id_without_a_network(tmp_path, monkeypatch):

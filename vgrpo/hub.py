@@ -16,6 +16,13 @@ def is_hub_id(name: str) -> bool:
     return re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", name) is not None and not Path(name).exists()
 
 
+def hub_errors() -> tuple[type[Exception], ...]:
+    """What the hub's client raises without an answer: mostly OSErrors, but a proxy that refuses is not one."""
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # that of whichever HTTP library it uses
+
+    return OSError, HTTPError
+
+
 def is_gated(error: BaseException | None) -> bool:
     """Whether an error, or one that it was raised from, is the hub's refusal to give out files before their licence is
     accepted."""
@@ -105,7 +112,7 @@ def _explained(name: str) -> Iterator[None]:
 
     try:
         yield
-    except OSError as error:
+    except hub_errors() as error:
         if is_gated(error):
             raise PermissionError(f"--model {gated_message(name)}") from error
         if isinstance(error, RepositoryNotFoundError):

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from vgrpo.hub import gated_message, is_gated
+from vgrpo.hub import gated_message, hub_errors, is_gated
 
 
 class Size(NamedTuple):
@@ -49,7 +49,7 @@ def fetch(kind: Any, source: str, reward: str, size: str | None = None) -> Any:
     size = size or SIZES[reward].download
     try:
         return kind.from_pretrained(source)
-    except OSError as error:
+    except hub_errors() as error:
         _check_gate(error, source, reward)
         raise FileNotFoundError(
             f"reward {reward}: no weights at {source} ({size}), neither as a folder nor in the hub's cache, and the hub did "
@@ -73,7 +73,7 @@ def fetch_file(source: str, names: tuple[str, ...], reward: str, size: str | Non
         raise FileNotFoundError(f"reward {reward}: the folder {source} holds no {' or '.join(names)} ({size})")
     try:
         return Path(hf_hub_download(source, names[0]))
-    except (OSError, ValueError) as error:  # ValueError: a path that is no hub id
+    except hub_errors() + (ValueError,) as error:  # ValueError: a path that is no hub id
         _check_gate(error, source, reward)
         raise FileNotFoundError(
             f"reward {reward}: no {names[0]} ({size}) at {source}, neither in a folder nor in the hub's cache, and the hub did "
