@@ -167,7 +167,7 @@ def test_rewards_on_the_gpu_take_memory(large, reward, gigabytes):
 
 
 def test_every_learned_reward_states_its_size():
-    elsewhere = {"judge", "remote", "ocr", "ocr_tesseract", "ocr_ctc"}  # a server's, or on the CPU
+    elsewhere = {"judge", "unifiedreward", "remote", "ocr", "ocr_tesseract", "ocr_ctc"}  # a server's, or on the CPU
     assert set(SIZES) == set(MODELS) - elsewhere
     table = Path(__file__).parents[1].joinpath("docs/rewards.md").read_text()
     for name, size in SIZES.items():
