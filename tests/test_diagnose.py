@@ -2,6 +2,7 @@
 
 import json
 
+import pipelines
 import pytest
 import torch
 from conftest import tiny_pipeline
@@ -77,6 +78,19 @@ def test_the_command_leaves_figures_and_a_picture(tmp_path, capsys):
     assert found["num_images"] == 8
     assert (tmp_path / "out/diagnosis.png").stat().st_size > 10_000
     assert "recommended: --objective.num-probes" in capsys.readouterr().out
+
+
+def test_any_supported_model_is_diagnosed_at_a_size_of_its_own_and_with_little_memory(tmp_path):
+    pipelines.flux().save_pretrained(tmp_path / "flux")
+    (tmp_path / "prompts.txt").write_text("a red heart\ntwo keys\n")
+    line = f"{tmp_path}/flux --prompts {tmp_path}/prompts.txt --num-prompts 2 --group-size 4 --num-steps 2 --resolution 24 "
+    line += "--max-sequence-length 16 --precision fp32 --lora.rank 2"
+    found = []
+    for name, options in (("whole", ""), ("small", "--memory.gradient-checkpointing True")):
+        assert main(["diagnose", *f"{line} {options} --output-dir {tmp_path}/{name}".split()]) == 0
+        found.append(json.loads((tmp_path / name / "diagnosis.json").read_text())["gradient"]["all three"]["norm"])
+    assert found[0] == pytest.approx(found[1], rel=1e-3)
+    assert min(found[0]) > 0
 
 
 def test_bad_input_is_named(capsys):

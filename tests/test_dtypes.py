@@ -8,11 +8,14 @@ import pytest
 import torch
 from conftest import red, tiny_config, tiny_pipeline
 
-from vgrpo import train
+from vgrpo import Prompt, train
 from vgrpo.config import MemoryConfig, RolloutConfig
 from vgrpo.models import load_pipeline
 from vgrpo.models.text_store import text_encoders
-from vgrpo.start import autocast_dtype, frozen_dtype, start_run
+from vgrpo.precision import autocast_dtype, device_of, frozen_dtype
+from vgrpo.rollout import draw_images, named_noise
+from vgrpo.sample import DrawOptions, load_policy
+from vgrpo.start import start_run
 from vgrpo.weights import trainable
 
 KINDS = {
@@ -51,6 +54,32 @@ def test_with_frozen_weights_in_bf16_what_is_trained_is_fp32_and_starts_unrounde
     trained = trainable(train(again, reward=red, prompts=TEXTS, quiet=True).pipeline.components[network])
     assert trained.keys() == start.keys()
     assert any(not torch.equal(value, start[name]) for name, value in trained.items())
+
+
+def test_pictures_are_drawn_in_the_formats_of_training(config):
+    """As on a GPU with bf16: the network in bf16 with the run's fp32 adapter over it, the autoencoder in fp32."""
+    train(config, reward=red, prompts=TEXTS, quiet=True)
+    drawn = []
+    for weights, precision in (("bf16", "bf16"), ("fp32", "fp32")):
+        memory = MemoryConfig(weights=weights)
+        size = {"max_sequence_length": config.max_sequence_length, "resolution": config.resolution}
+        options = DrawOptions(memory=memory, precision=precision, **size)
+        policy = load_policy(config.model, config.output_dir / "lora", options)
+        frozen = {value.dtype for name, value in policy.module.named_parameters() if "lora" not in name}
+        assert (torch.bfloat16 in frozen) == (weights == "bf16")  # Wan keeps a few layers in fp32 all the same
+        assert policy.pipeline.vae.dtype == torch.float32
+        noise = named_noise(policy, "dtypes")[None]
+        with torch.no_grad():
+            _, images = draw_images(policy, [Prompt(text=TEXTS[0])], noise, solver="euler", num_steps=2, guidance=2.0)
+        drawn.append(images)
+    assert torch.allclose(*drawn, atol=0.1)
+
+
+def test_a_gpu_is_taken_where_there_is_one(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert [str(device_of(name)) for name in ("auto", "cuda:1", "cpu")] == ["cuda", "cuda:1", "cpu"]
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert str(device_of("auto")) == "cpu"
 
 
 def test_a_pipeline_in_memory_may_be_half_precision(tmp_path):
@@ -97,6 +126,5 @@ def test_hardware_with_bf16_computes_in_it(monkeypatch):
         ("fp32", "lora", True, torch.float32),
     ],
 )
-def test_how_frozen_weights_are_kept(tmp_path, weights, finetune, on_gpu, dtype):
-    config = tiny_config(tmp_path, memory=MemoryConfig(weights=weights), finetune=finetune)
-    assert frozen_dtype(config, on_gpu) is dtype
+def test_how_frozen_weights_are_kept(weights, finetune, on_gpu, dtype):
+    assert frozen_dtype(weights, on_gpu, full=finetune == "full") is dtype

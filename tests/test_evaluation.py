@@ -16,7 +16,7 @@ from vgrpo.evaluation.scores import ScoreFiles, Shard
 from vgrpo.evaluation.summary import summarise
 from vgrpo.prompts import evaluation_prompts
 from vgrpo.rewards import load_reward
-from vgrpo.sample import load_policy
+from vgrpo.sample import DrawOptions, load_policy
 from vgrpo.types import Prompt
 
 SMALL = "--eval.num-prompts 14 --eval.num-images 2 --eval.num-steps 2 --batch-size 5"  # batches that cut prompts in two
@@ -104,7 +104,7 @@ def test_a_killed_evaluation_goes_on(lora, tmp_path, monkeypatch):
 
 def test_the_command_and_training_score_alike(tmp_path):
     assert main(f"eval --output-dir {tmp_path} --eval.num-prompts 14 --eval.num-images 2 --eval.num-steps 4".split()) == 0
-    settings, policy = EvalConfig(num_images=2, num_steps=4), load_policy("sprites", None, "cpu", None)
+    settings, policy = EvalConfig(num_images=2, num_steps=4), load_policy("sprites", None, DrawOptions())
     scores = evaluate(policy, evaluation_prompts("sprites", 14), [load_reward("sprites")], settings, [1.0])
     content = json.loads((tmp_path / "eval.json").read_text())
     assert content["num_images"] == scores.pop("num_images") == 28

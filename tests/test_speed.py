@@ -1,6 +1,7 @@
 """A compiled network and other attention kernels give what the plain network gives."""
 
 import functools
+import shutil
 
 import pipelines
 import pytest
@@ -33,7 +34,7 @@ def answers(kind, *, compiled, checkpointing, autocast):
     resolution = 32 if kind == "sana" else 16
     policy = make_policy(KINDS[kind](), max_sequence_length=16, resolution=resolution, autocast=autocast)
     policy.module.requires_grad_(False)
-    if compiled:  # the tested part is what is compiled and when; kernels are the business of the back end
+    if compiled:  # what is compiled, and when, is tested; kernels are the business of the back end
         compile_blocks(policy.module, backend="aot_eager")
     add_lora(policy, LoraConfig(rank=2, alpha=4), seed=0)
     if checkpointing:
@@ -71,6 +72,39 @@ def test_compiled_blocks_answer_and_learn_alike(kind, checkpointing, autocast):
     assert torch.allclose(sampled, sampled_c, **tolerance)
     assert all(torch.allclose(a, b, **tolerance) for a, b in zip(gradients, gradients_c, strict=True))
     assert names == names_c
+
+
+def test_a_dozen_shapes_are_all_compiled():
+    policy = make_policy(pipelines.sana(), max_sequence_length=16, resolution=32)
+    compile_blocks(policy.module, backend="eager")
+    counters = torch._dynamo.utils.counters["stats"]
+    before = counters["unique_graphs"]
+    with torch.no_grad():
+        for size in range(1, 13):
+            policy.velocity(
+                torch.zeros(size, *policy.latent_shape), torch.full((size,), 0.5), policy.encode(PROMPTS[:1] * size)
+            )
+    assert counters["unique_graphs"] - before >= 12
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="inductor's kernels for a CPU need g++")
+def test_generated_kernels_answer_and_learn_alike():
+    """Inductor's own, once: what users run, with recomputation in bf16."""
+    policy = make_policy(pipelines.sana(), max_sequence_length=16, resolution=32, autocast=torch.bfloat16)
+    policy.module.requires_grad_(False)
+    add_lora(policy, LoraConfig(rank=2, alpha=4), seed=0)
+    policy.module.enable_gradient_checkpointing()
+    x_t = torch.randn(2, *policy.latent_shape, generator=torch.Generator().manual_seed(1))
+    found = []
+    for compiled in (False, True):
+        if compiled:
+            compile_blocks(policy.module)
+        policy.module.zero_grad()
+        with suitable_attention(policy.device):
+            v = policy.velocity(x_t, torch.tensor([0.5, 0.7]), policy.encode(PROMPTS[:2]))
+            v.float().square().mean().backward()
+        found.append([v.detach(), *(parameter.grad.clone() for parameter in trainable(policy.module).values())])
+    assert all(torch.allclose(a, b, rtol=0.05, atol=0.02) for a, b in zip(*found, strict=True))
 
 
 def test_a_compiled_run_saves_and_resumes_as_any_other(tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ from typing import Literal
 
 from vgrpo.advantage import Advantages
 from vgrpo.objectives import VGRPO, Objective
+from vgrpo.precision import Precision, Weights
 from vgrpo.samplers import Solver
 
 
@@ -124,7 +125,7 @@ class MemoryConfig:
 
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass instead of keeping them: about a third slower, far less memory."""
-    weights: Literal["auto", "bf16", "fp32"] = "auto"
+    weights: Weights = "auto"
     """How frozen weights are kept; auto is bf16 for a LoRA on a GPU that has it. What is trained stays fp32."""
     vae_slicing: bool = False
     """Decode images one at a time."""
@@ -169,7 +170,7 @@ class Config:
     stop_on_alarm: bool = False
     """End the run, as if it were complete, when a monitor sounds the alarm."""
     finetune: Literal["lora", "full"] = "lora"
-    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    precision: Precision = "auto"
     """Arithmetic of the network; auto is bf16 where the hardware has it. Weights and losses stay fp32."""
     device: str = "auto"
     """auto is cuda where there is one."""

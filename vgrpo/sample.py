@@ -1,21 +1,41 @@
 """`vgrpo sample`: pictures from a model, with or without a LoRA."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
-from vgrpo.config import require
+from vgrpo.config import MemoryConfig, require
 from vgrpo.images import to_pil
 from vgrpo.models import Policy, load_pipeline, make_policy, model_folder
+from vgrpo.models.memory import fit
+from vgrpo.outofmemory import out_of_memory_while
+from vgrpo.precision import Precision, autocast_dtype, device_of, frozen_dtype, on_bf16_gpu
 from vgrpo.prompts import read_prompts
 from vgrpo.rollout import draw_images, named_noise
 from vgrpo.samplers import Solver
 
 
 @dataclass(frozen=True, kw_only=True)
-class SampleConfig:
+class DrawOptions:
+    """How a model is loaded to draw with it; the rules are those of training."""
+
+    device: str = "auto"
+    """auto is cuda where there is one."""
+    precision: Precision = "auto"
+    """Arithmetic of the network; auto is bf16 where the hardware has it."""
+    max_sequence_length: int | None = None
+    """T5 tokens; None is 256, and 0 for sprites."""
+    resolution: int | None = None
+    """Pixels per side; None is the model's own."""
+    num_frames: int | None = None
+    """Frames of a video, of which the final one counts; None is the model's own."""
+    memory: MemoryConfig = field(default_factory=MemoryConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleConfig(DrawOptions):
     """Draw images for the prompts of a file."""
 
     prompts: Path
@@ -32,13 +52,6 @@ class SampleConfig:
     solver: Solver = "dpm_solver_2m"
     guidance: float = 1.0
     seed: int = 0
-    device: str = "cpu"
-    max_sequence_length: int | None = None
-    """T5 tokens; None is 256, and 0 for sprites."""
-    resolution: int | None = None
-    """Pixels per side; None is the model's own."""
-    num_frames: int | None = None
-    """Frames of a video, of which the final one is saved; None is the model's own."""
 
 
 def lora_file(lora: Path) -> Path:
@@ -49,24 +62,28 @@ def lora_file(lora: Path) -> Path:
     return weights
 
 
-def load_policy(
-    model: str,
-    lora: Path | None,
-    device: str,
-    max_sequence_length: int | None,
-    resolution: int | None = None,
-    num_frames: int | None = None,
-) -> Policy:
+@out_of_memory_while("loading the model")
+def load_policy(model: str, lora: Path | None, options: DrawOptions) -> Policy:
     """A model for sampling. Raises FileNotFoundError if the LoRA folder holds none, ValueError for a size it cannot draw."""
-    if max_sequence_length is None:
-        max_sequence_length = 0 if model == "sprites" else 256
+    length = options.max_sequence_length
+    if length is None:
+        length = 0 if model == "sprites" else 256
     model_folder(model)
     if lora is not None:
         lora_file(lora)
-    pipeline = load_pipeline(model, device)
+    device = device_of(options.device)
+    pipeline = load_pipeline(model, device, frozen_dtype(options.memory.weights, on_bf16_gpu(device)))
     if lora is not None:
         pipeline.load_lora_weights(lora)
-    return make_policy(pipeline, max_sequence_length=max_sequence_length, resolution=resolution, num_frames=num_frames)
+    policy = make_policy(
+        pipeline,
+        max_sequence_length=length,
+        resolution=options.resolution,
+        num_frames=options.num_frames,
+        autocast=autocast_dtype(options.precision, device),
+    )
+    fit(policy, options.memory)
+    return policy
 
 
 @torch.no_grad()
@@ -77,9 +94,7 @@ def sample(config: SampleConfig) -> None:
     require(config.guidance >= 1, f"--guidance {config.guidance}: must be at least 1, which is no guidance")
     prompts = read_prompts(config.prompts)
     config.output_dir.mkdir(parents=True, exist_ok=True)
-    policy = load_policy(
-        config.model, config.lora, config.device, config.max_sequence_length, config.resolution, config.num_frames
-    )
+    policy = load_policy(config.model, config.lora, config)
     with (config.output_dir / "prompts.jsonl").open("w") as file:
         for index, prompt in enumerate(prompts):
             noise = [named_noise(policy, config.seed, "sample", index, member) for member in range(config.num_images)]

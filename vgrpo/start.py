@@ -2,7 +2,6 @@
 
 import os
 import time
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from vgrpo.models.memory import fit
 from vgrpo.objectives.base import WeightSet
 from vgrpo.optimizers import check_optimizer, make_adamw
 from vgrpo.outofmemory import out_of_memory_while
+from vgrpo.precision import autocast_dtype, device_of, frozen_dtype, on_bf16_gpu
 from vgrpo.prompts import (
     PromptSource,
     evaluation_prompts,
@@ -85,9 +85,9 @@ def start_run(
 def load_policy(config: Config, pipeline: Any = None) -> Policy:
     """The model that `config` names, or a pipeline in memory, as the trainer sees it."""
     if pipeline is None:
-        device = _device(config.device)
-        frozen = frozen_dtype(config, device.startswith("cuda") and _has_bf16(torch.device(device)))
-        trained = torch.float32 if config.finetune == "full" else None  # never rounded, not even where it starts
+        device, full = device_of(config.device), config.finetune == "full"
+        frozen = frozen_dtype(config.memory.weights, on_bf16_gpu(device), full=full)
+        trained = torch.float32 if full else None  # never rounded, not even where it starts
         pipeline = load_pipeline(config.model, device, frozen, trained)
     policy = make_policy(
         pipeline,
@@ -154,34 +154,6 @@ def new_folder(folder: Path | None, model: str) -> Path:
     return folder
 
 
-def _device(name: str) -> str:
-    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
-
-
-def frozen_dtype(config: Config, on_gpu: bool) -> torch.dtype:
-    """Of all that is loaded but the autoencoder and what is trained; `on_gpu` is whether a GPU that has bf16 runs it."""
-    auto = config.memory.weights == "auto" and config.finetune == "lora" and on_gpu
-    return torch.bfloat16 if auto or config.memory.weights == "bf16" else torch.float32
-
-
-def _has_bf16(device: torch.device) -> bool:
-    """Whether the hardware computes in bf16. Other CPUs and GPUs imitate it, more slowly than they compute in fp32."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.cpu._is_avx512_bf16_supported()
-
-
-def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
-    has_bf16 = _has_bf16(device)
-    if precision == "bf16" and not has_bf16:
-        warnings.warn(
-            f"precision=bf16: this {device.type} only imitates bf16, more slowly than it computes in fp32; "
-            "--precision auto takes what it has",
-            stacklevel=2,
-        )
-    return torch.bfloat16 if precision == "bf16" or (precision == "auto" and has_bf16) else None
-
-
 @out_of_memory_while("loading the model")
 def _make_trainable(policy: Policy, config: Config) -> None:
     pipeline = policy.pipeline
@@ -189,11 +161,9 @@ def _make_trainable(policy: Policy, config: Config) -> None:
         if isinstance(part, torch.nn.Module):
             part.requires_grad_(False)
     if config.finetune == "full":
-        policy.module.requires_grad_(True)
+        policy.module.float().requires_grad_(True)
     else:
         add_lora(policy, config.lora, seed_of(config.seed, "lora"))
-    for parameter in trainable(policy.module).values():
-        parameter.data = parameter.data.float()
 
 
 def _copies(policy: Policy, config: Config) -> dict[WeightSet, WeightCopy]:

@@ -18,11 +18,12 @@ from vgrpo.diagnose.measure import (
     ratio_moves,
     variation,
 )
+from vgrpo.models.attention import suitable_attention
 from vgrpo.models.lora import add_lora
 from vgrpo.objectives import VGRPO
 from vgrpo.prompts import training_prompts
 from vgrpo.rollout import draw_groups
-from vgrpo.sample import load_policy
+from vgrpo.sample import DrawOptions, load_policy
 from vgrpo.samplers import Solver
 from vgrpo.seeds import seed_of
 
@@ -30,7 +31,7 @@ NEARLY = 1.25  # a number of pairs is enough if the variation within groups is a
 
 
 @dataclass(frozen=True, kw_only=True)
-class DiagnoseConfig:
+class DiagnoseConfig(DrawOptions):
     """Measure how noisy a model's surrogate likelihood is, before training it."""
 
     output_dir: Path = Path("diagnosis")
@@ -51,9 +52,6 @@ class DiagnoseConfig:
     batch_size: int | None = None
     """Images at once; None is all."""
     seed: int = 0
-    device: str = "cpu"
-    max_sequence_length: int | None = None
-    """T5 tokens; None is 256, and 0 for sprites."""
 
     def __post_init__(self) -> None:
         require(self.num_prompts >= 1, f"num_prompts={self.num_prompts}: at least 1")
@@ -70,21 +68,8 @@ def diagnose(model: str, config: DiagnoseConfig) -> dict[str, Any]:
     from vgrpo.diagnose.plots import plot  # first of all, so that a missing matplotlib is noticed now
 
     subject = _subject(model, config)
-    objectives = {name: VGRPO(num_timesteps=config.num_timesteps, **changes) for name, changes in TECHNIQUES.items()}
-    counts = {n: VGRPO(num_timesteps=config.num_timesteps, num_probes=n) for n in PROBE_COUNTS}
-    moves = ratio_moves(subject, objectives["all three"], config.lr)
-    num_images = min(64, config.num_prompts * config.group_size)
-    found: dict[str, Any] = {
-        "model": model,
-        "num_images": config.num_prompts * config.group_size,
-        "loss_by_time": loss_by_time(subject),
-        "variation": {name: variation(subject, objective, name) for name, objective in objectives.items()},
-        "variation_by_num_probes": {str(n): variation(subject, counts[n], str(n)) for n in PROBE_COUNTS},
-        "gradient": {
-            name: gradient_norms(subject, objectives[name], name, num_images) for name in ("all three", "none, v-prediction")
-        },
-        "ratio_move": {"lr": config.lr, "median": moves.quantile(0.5).item(), "p90": moves.quantile(0.9).item()},
-    }
+    with suitable_attention(subject.policy.device):  # gradient checkpointing computes the forward again in the backward
+        found = {"model": model} | _measure(subject, config)
     found["recommended"] = recommend(found)
     config.output_dir.mkdir(parents=True, exist_ok=True)
     (config.output_dir / "diagnosis.json").write_text(json.dumps(found, indent=2) + "\n")
@@ -93,9 +78,27 @@ def diagnose(model: str, config: DiagnoseConfig) -> dict[str, Any]:
     return found
 
 
+def _measure(subject: Subject, config: DiagnoseConfig) -> dict[str, Any]:
+    objectives = {name: VGRPO(num_timesteps=config.num_timesteps, **changes) for name, changes in TECHNIQUES.items()}
+    counts = {n: VGRPO(num_timesteps=config.num_timesteps, num_probes=n) for n in PROBE_COUNTS}
+    moves = ratio_moves(subject, objectives["all three"], config.lr)
+    num_images = config.num_prompts * config.group_size
+    return {
+        "num_images": num_images,
+        "loss_by_time": loss_by_time(subject),
+        "variation": {name: variation(subject, objective, name) for name, objective in objectives.items()},
+        "variation_by_num_probes": {str(n): variation(subject, counts[n], str(n)) for n in PROBE_COUNTS},
+        "gradient": {
+            name: gradient_norms(subject, objectives[name], name, min(64, num_images))
+            for name in ("all three", "none, v-prediction")
+        },
+        "ratio_move": {"lr": config.lr, "median": moves.quantile(0.5).item(), "p90": moves.quantile(0.9).item()},
+    }
+
+
 def _subject(model: str, config: DiagnoseConfig) -> Subject:
     prompts = training_prompts(config.prompts, config.seed)(0, config.num_prompts)
-    policy = load_policy(model, None, config.device, config.max_sequence_length)
+    policy = load_policy(model, None, config)
     for part in policy.pipeline.components.values():
         if hasattr(part, "requires_grad_"):
             part.requires_grad_(False)

@@ -19,14 +19,14 @@ from vgrpo.evaluation.summary import intervals_table, save, summarise
 from vgrpo.images import to_pil
 from vgrpo.log import results_table
 from vgrpo.rewards import Reward, load_reward
-from vgrpo.sample import load_policy, lora_file
+from vgrpo.sample import DrawOptions, load_policy, lora_file
 from vgrpo.types import Prompt
 
 NOT_OF_SCORES = ("num_prompts", "sample_every", "num_sample_prompts")  # the prompts are named whole, samples are training's
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvalJob:
+class EvalJob(DrawOptions):
     """Score a model on held-out prompts: eval.json, eval.html, images and every score."""
 
     output_dir: Path
@@ -42,12 +42,6 @@ class EvalJob:
     """Do one part of several, e.g. 0/4 to 3/4 on four GPUs; the last to finish merges them."""
     batch_size: int | None = None
     """Images drawn at once; None is 256 for sprites, else 16."""
-    device: str = "cpu"
-    max_sequence_length: int | None = None
-    resolution: int | None = None
-    """Pixels per side; None is the model's own."""
-    num_frames: int | None = None
-    """Frames of a video, of which the final one is scored; None is the model's own."""
     eval: EvalConfig = field(default_factory=EvalConfig)
 
     def __post_init__(self) -> None:
@@ -87,7 +81,7 @@ def _score_part(
 ) -> None:
     """Draw and score a shard's batches of one model. Images are saved first: a score is there only if its image is."""
     lora = job.lora if part == "tuned" else None
-    policy = load_policy(job.model, lora, job.device, job.max_sequence_length, job.resolution, job.num_frames)
+    policy = load_policy(job.model, lora, job)
     (job.output_dir / "images" / part).mkdir(parents=True, exist_ok=True)
     for batch in track(batches, description=f"{part}, batches"):
         for one in batch:
@@ -128,4 +122,6 @@ def _settings(job: EvalJob, prompts: list[Prompt], batch_size: int, lora: Path |
         "max_sequence_length": job.max_sequence_length,
         "resolution": job.resolution,
         "num_frames": job.num_frames,
+        "precision": job.precision,
+        "weights": job.memory.weights,
     } | {name: value for name, value in dataclasses.asdict(job.eval).items() if name not in NOT_OF_SCORES}

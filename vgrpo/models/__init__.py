@@ -94,7 +94,7 @@ def model_folder(name: str) -> Path:
 
 
 def load_pipeline(
-    name: str, device: str = "cpu", dtype: torch.dtype = torch.float32, network_dtype: torch.dtype | None = None
+    name: str, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32, network_dtype: torch.dtype | None = None
 ) -> Any:
     """Load a pipeline by name, folder or hub id onto a device, its network in a type of its own if one is given. The
     autoencoder stays fp32: it is small, and images show rounding. Raises what `model_folder` does."""

@@ -2,8 +2,14 @@
 
 from typing import Any
 
+import torch
+
 BLOCKS = {"SD3Transformer2DModel": ["JointTransformerBlock"], "SanaTransformer2DModel": ["SanaTransformerBlock"]}
 """Of the networks for which diffusers names none."""
+
+MAX_GRAPHS = 64
+"""For one kind of block: rollout, update, evaluation and the rest of each, with and without gradient, adapter and mixed
+precision, make more than the 8 after which torch goes on without compiling, and says so once among its warnings."""
 
 
 def compile_blocks(network: Any, backend: str = "inductor") -> None:
@@ -16,6 +22,7 @@ def compile_blocks(network: Any, backend: str = "inductor") -> None:
     names = network._repeated_blocks or BLOCKS.get(kind)
     if not names:
         raise ValueError(f"compile=True: the repeated blocks of a {kind} are not known; leave it False")
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, MAX_GRAPHS)
     for module in network.modules():
         if type(module).__name__ in names:
             module.compile(backend=backend, dynamic=False)

@@ -19,7 +19,7 @@ WEIGHTS = "pytorch_lora_weights.safetensors"
 
 
 def add_lora(policy: Policy, config: LoraConfig, seed: int) -> None:
-    """Add a fresh adapter (its product is 0 at first) and leave it as all that is trained.
+    """Add a fresh adapter (its product is 0 at first), in fp32 over weights of any type, and leave it as all that is trained.
 
     Raises ValueError if a target matches no linear layer.
     """
@@ -37,6 +37,8 @@ def add_lora(policy: Policy, config: LoraConfig, seed: int) -> None:
         network.add_adapter(
             PeftConfig(r=config.rank, lora_alpha=config.alpha, target_modules=list(targets), init_lora_weights=True)
         )
+    for parameter in trainable(network).values():
+        parameter.data = parameter.data.float()
 
 
 def check_init(config: LoraConfig) -> None:

@@ -15,9 +15,9 @@ from vgrpo.optimizers import STATE_BYTES
 from vgrpo.plan.measure import Cost, cost, decoding
 from vgrpo.plan.presets import HUB_IDS, PUBLISHED
 from vgrpo.plan.skeleton import from_folder, published
+from vgrpo.precision import frozen_dtype
 from vgrpo.rewards.weights import gpu_bytes
 from vgrpo.samplers import num_evaluations
-from vgrpo.start import frozen_dtype
 from vgrpo.types import Batch, Cond
 from vgrpo.weights import adapted, trainable
 
@@ -88,7 +88,7 @@ class Job:
 
     def memory(self, config: Config) -> dict[str, float]:
         """Bytes by part, under a config that differs from the job's in batch sizes and in `memory` at most."""
-        size = float(frozen_dtype(config, on_gpu=True).itemsize)
+        size = float(frozen_dtype(config.memory.weights, True, full=config.finetune == "full").itemsize)
         name, most = max(self.phases(config, size).items(), key=lambda phase: phase[1])
         return {
             "network": (self.num_weights - self.num_trained if config.finetune == "lora" else 0) * size,
@@ -202,17 +202,17 @@ def skeleton(config: Config) -> Policy:
     build = published if name in PUBLISHED else from_folder
     policy = build(
         name,
-        dtype=frozen_dtype(config, on_gpu=True),
+        dtype=frozen_dtype(config.memory.weights, True, full=config.finetune == "full"),
         max_sequence_length=config.max_sequence_length,
         resolution=config.resolution,
         num_frames=config.num_frames,
         autocast=None if config.precision == "fp32" else torch.bfloat16,
     )
-    policy.module.requires_grad_(config.finetune == "full")
-    if config.finetune == "lora":
+    policy.module.requires_grad_(False)
+    if config.finetune == "full":
+        policy.module.float().requires_grad_(True)
+    else:
         add_lora(policy, config.lora, 0)
-    for parameter in trainable(policy.module).values():
-        parameter.data = parameter.data.float()
     return policy
 
 

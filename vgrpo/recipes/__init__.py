@@ -8,7 +8,7 @@ from vgrpo.recipes.sd15 import SD15
 from vgrpo.recipes.sd35m_geneval import SD35M_GENEVAL
 from vgrpo.recipes.sd35m_multi import SD35M_MULTI
 from vgrpo.recipes.sd35m_ocr import SD35M_OCR
-from vgrpo.recipes.sd35m_pickscore import SD35M_PICKSCORE
+from vgrpo.recipes.sd35m_preference import SD35M_SINGLE
 from vgrpo.recipes.sdxl import SDXL
 from vgrpo.recipes.sprites import SPRITES
 from vgrpo.recipes.sprites_curriculum import SPRITES_CURRICULUM
@@ -22,7 +22,7 @@ RECIPES: dict[str, Config | Curriculum] = {
     "sd15": SD15,
     "sdxl": SDXL,
     "sd3": SD3,
-    "sd35m-pickscore": SD35M_PICKSCORE,
+    **SD35M_SINGLE,
     "sd35m-geneval": SD35M_GENEVAL,
     "sd35m-ocr": SD35M_OCR,
     "sd35m-multi": SD35M_MULTI,

@@ -9,10 +9,10 @@ from dataclasses import replace
 
 from vgrpo.recipes.sd35m_geneval import SD35M_GENEVAL
 from vgrpo.recipes.sd35m_ocr import SD35M_OCR
-from vgrpo.recipes.sd35m_pickscore import SD35M_PICKSCORE
+from vgrpo.recipes.sd35m_preference import preference
 from vgrpo.stages import Curriculum, Stage
 
-PREFERENCE = replace(SD35M_PICKSCORE, reward=("hpsv2", "pickscore", "clipscore"))
+PREFERENCE = preference("hpsv2", "pickscore", "clipscore")
 SD35M_MULTI = Curriculum(
     stages=(
         Stage("preference", PREFERENCE),
