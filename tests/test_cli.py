@@ -73,7 +73,7 @@ def test_help_comes_without_loading_torch():
     assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == 0
 
 
-def test_train_then_sample_eval_and_report(tmp_path):
+def test_train_then_sample_eval_and_report(tmp_path, capsys):
     run = tmp_path / "run"
     assert main(f"train sprites --output-dir {run} --seed 1 {QUICK}".split()) == 0
     assert main(f"train {run}/config.yaml --output-dir {tmp_path}/again".split()) == 0
@@ -87,6 +87,10 @@ def test_train_then_sample_eval_and_report(tmp_path):
     assert main([*line.split(), "--output-dir", str(out)]) == 0
     assert sorted(path.name for path in out.glob("*.png")) == ["00000_00.png", "00000_01.png", "00001_00.png", "00001_01.png"]
     assert Image.open(out / "00000_00.png").size == (64, 64)
+    assert main([*line.split(), "--shift", "3", "--output-dir", str(tmp_path / "shifted")]) == 0
+    assert (tmp_path / "shifted/00000_00.png").read_bytes() != (out / "00000_00.png").read_bytes()
+    assert main([*line.split(), "--shift", "0", "--output-dir", str(tmp_path / "never")]) == 1
+    assert "--shift 0" in capsys.readouterr().err
     assert [json.loads(line)["prompt"] for line in (out / "prompts.jsonl").read_text().splitlines()] == [
         "a red heart",
         "two keys",

@@ -51,6 +51,9 @@ class SampleConfig(DrawOptions):
     steps: int = 16
     solver: Solver = "dpm_solver_2m"
     guidance: float = 1.0
+    """1 is none; give a model what its card says."""
+    shift: float = 1.0
+    """Time shift of the solver's schedule, 3 for Stable Diffusion 3; 1 is none."""
     seed: int = 0
 
 
@@ -92,6 +95,7 @@ def sample(config: SampleConfig) -> None:
     require(config.num_images >= 1, f"--num-images {config.num_images}: must be at least 1")
     require(config.steps >= 1, f"--steps {config.steps}: must be at least 1")
     require(config.guidance >= 1, f"--guidance {config.guidance}: must be at least 1, which is no guidance")
+    require(config.shift > 0, f"--shift {config.shift}: must be above 0; 1 is none")
     prompts = read_prompts(config.prompts)
     config.output_dir.mkdir(parents=True, exist_ok=True)
     policy = load_policy(config.model, config.lora, config)
@@ -105,6 +109,7 @@ def sample(config: SampleConfig) -> None:
                 solver=config.solver,
                 num_steps=config.steps,
                 guidance=config.guidance,
+                shift=config.shift,
             )
             for member, image in enumerate(images):
                 to_pil(image).save(config.output_dir / f"{index:05d}_{member:02d}.png")

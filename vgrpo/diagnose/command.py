@@ -43,6 +43,8 @@ class DiagnoseConfig(DrawOptions):
     solver: Solver = "dpm_solver_2m"
     num_steps: int = 16
     guidance: float = 1.0
+    shift: float = 1.0
+    """Time shift of the solver's schedule, 3 for Stable Diffusion 3; 1 is none."""
     num_timesteps: int = 40
     """Points of the schedule that t is drawn from."""
     lr: float = 3e-4
@@ -54,6 +56,7 @@ class DiagnoseConfig(DrawOptions):
     seed: int = 0
 
     def __post_init__(self) -> None:
+        require(self.shift > 0, f"shift={self.shift}: must be above 0; 1 is none")
         require(self.num_prompts >= 1, f"num_prompts={self.num_prompts}: at least 1")
         require(self.group_size >= 2, f"group_size={self.group_size}: at least 2 images to compare within a group")
         require(self.num_prompts * self.group_size >= 8, "num_prompts times group_size must be at least 8 images")
@@ -111,7 +114,7 @@ def _subject(model: str, config: DiagnoseConfig) -> Subject:
         solver=config.solver,
         num_steps=config.num_steps,
         guidance=config.guidance,
-        shift=1.0,
+        shift=config.shift,
         batch_size=config.batch_size,
     )
     add_lora(policy, config.lora, seed_of(config.seed, "lora"))
