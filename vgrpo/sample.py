@@ -10,6 +10,7 @@ from vgrpo.config import MemoryConfig, require
 from vgrpo.images import to_pil
 from vgrpo.models import Policy, load_pipeline, make_policy, model_folder
 from vgrpo.models.memory import fit
+from vgrpo.models.quiet import without_no_news
 from vgrpo.outofmemory import out_of_memory_while
 from vgrpo.precision import Precision, autocast_dtype, device_of, frozen_dtype, on_bf16_gpu
 from vgrpo.prompts import read_prompts
@@ -77,7 +78,8 @@ def load_policy(model: str, lora: Path | None, options: DrawOptions) -> Policy:
     device = device_of(options.device)
     pipeline = load_pipeline(model, device, frozen_dtype(options.memory.weights, on_bf16_gpu(device)))
     if lora is not None:
-        pipeline.load_lora_weights(lora)
+        with without_no_news():
+            pipeline.load_lora_weights(lora)
     policy = make_policy(
         pipeline,
         max_sequence_length=length,

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vgrpo.hub import fetch_index, fetch_pipeline, is_hub_id
+from vgrpo.models.quiet import without_no_news
 from vgrpo.models.text_store import TextStore
 from vgrpo.types import Cond
 
@@ -98,8 +99,6 @@ def load_pipeline(
 ) -> Any:
     """Load a pipeline by name, folder or hub id onto a device, its network in a type of its own if one is given. The
     autoencoder stays fp32: it is small, and images show rounding. Raises what `model_folder` does."""
-    from diffusers import DiffusionPipeline
-
     folder = model_folder(name)
     if is_hub_id(name):
         folder = fetch_pipeline(name)
@@ -109,7 +108,10 @@ def load_pipeline(
         absent += [part for part in ("text_encoder_3", "tokenizer_3") if parts.get(part) in (None, [None, None])]
     network = "unet" if "unet" in parts else "transformer"
     dtypes = {"default": dtype, "vae": torch.float32, network: network_dtype or dtype}
-    return DiffusionPipeline.from_pretrained(folder, torch_dtype=dtypes, **dict.fromkeys(absent)).to(device)
+    with without_no_news(bars=name != "sprites"):
+        from diffusers import DiffusionPipeline
+
+        return DiffusionPipeline.from_pretrained(folder, torch_dtype=dtypes, **dict.fromkeys(absent)).to(device)
 
 
 def make_policy(

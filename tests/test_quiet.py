@@ -1,0 +1,42 @@
+"""A start prints what a user should read, and no more."""
+
+import io
+import logging
+import subprocess
+import sys
+
+import pytest
+
+from vgrpo.models.quiet import NO_NEWS, without_no_news
+
+
+@pytest.fixture
+def said():
+    """What the libraries' handlers write."""
+    stream, logger = io.StringIO(), logging.getLogger("diffusers")
+    handler = logging.StreamHandler(stream)
+    logger.addHandler(handler)
+    yield stream
+    logger.removeHandler(handler)
+
+
+def test_only_what_is_no_news_is_kept_back_and_only_for_a_while(said):
+    logger = logging.getLogger("diffusers.loaders")
+    with without_no_news():
+        for part in NO_NEWS:
+            logger.warning("%s and so on", part)
+        logger.warning("weights are missing")
+    assert said.getvalue() == "weights are missing\n"
+    logger.warning(NO_NEWS[0])
+    assert NO_NEWS[0] in said.getvalue()
+
+
+def test_a_picture_is_drawn_without_a_word_of_the_libraries(tmp_path):
+    (tmp_path / "prompts.txt").write_text("a red heart\n")
+    line = "sample --prompts prompts.txt --num-images 1 --steps 1 --output-dir out"
+    run = subprocess.run(
+        [sys.executable, "-m", "vgrpo", *line.split()], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    lines = [line for line in run.stderr.splitlines() if "kernels-community" not in line]  # bitsandbytes, where installed
+    assert lines == []
+    assert run.stdout == "1 images in out\n"
