@@ -98,3 +98,34 @@ def test_tiles_draw_nearly_the_same_picture():
 def test_what_an_architecture_lacks_is_named():
     with pytest.raises(ValueError, match=r"memory\.vae_tiling=True: a CellAutoencoder has none"):
         fit(policy_of("sd3"), MemoryConfig(vae_tiling=True))
+
+
+def test_a_group_shares_the_row_of_its_text():
+    policy = make_policy(tiny_pipeline(), max_sequence_length=16)
+    a, b = (policy.encode([text]) for text in PROMPTS[:2])
+    cond = policy.encode([PROMPTS[0]] * 3 + [PROMPTS[1]] * 2)
+    assert (len(cond), len(cond.sequence)) == (5, 2)
+    picked = cond[torch.tensor([4, 0])][:1]
+    assert (len(picked), len(picked.sequence)) == (1, 2)
+    assert torch.equal(picked.dense().sequence, b.sequence)
+    dense = cond.dense()
+    assert torch.equal(dense.sequence, torch.cat([a.sequence] * 3 + [b.sequence] * 2))
+    assert torch.equal(dense.pooled, torch.cat([a.pooled] * 3 + [b.pooled] * 2))
+    x_t, t = torch.randn(5, *policy.latent_shape, generator=torch.Generator().manual_seed(0)), torch.full((5,), 0.5)
+    with torch.no_grad():
+        assert torch.equal(policy.velocity(x_t, t, cond, 2.0), policy.velocity(x_t, t, dense, 2.0))
+
+
+def test_the_cache_of_texts_has_a_bound_and_forgets_the_longest_unused(monkeypatch):
+    policy = make_policy(tiny_pipeline(), max_sequence_length=16)
+    size = policy.encode(["once"]).nbytes
+    monkeypatch.setattr("vgrpo.models.base.CACHE_BYTES", 3 * size)
+    for text in ("a", "b", "once", "c"):
+        policy.encode([text])
+    assert list(policy._cache) == ["b", "once", "c"]
+    many = [f"prompt {number}" for number in range(7)]
+    assert len(policy.encode([*many, "once"])) == 8  # more than there is room for, and all are there
+    assert list(policy._cache) == [*many[-2:], "once"]
+    assert torch.equal(policy.encode(many[:1]).sequence, policy.encode_texts(many[:1]).sequence)
+    held = {part.untyped_storage().nbytes() for cond in policy._cache.values() for part in (cond.sequence, cond.pooled)}
+    assert sum(held) <= size  # a row of each, not the storage of all that were encoded with it

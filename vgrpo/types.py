@@ -5,7 +5,7 @@ forward, D the latent dimensions, N solver steps, R rewards, H x W pixels.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -25,31 +25,40 @@ class Prompt:
 
 @dataclass(frozen=True, kw_only=True)
 class Cond:
-    """Encoded text, one row per image. `sequence` [B, L, C] feeds attention; `pooled` [B, P] the modulation and `mask` [B, L]
-    which tokens count, in the models that have them."""
+    """Encoded text of B images. `sequence` [U, L, C] feeds attention; `pooled` [U, P] the modulation and `mask` [U, L] which
+    tokens count, in the models that have them. `index` [B] says which of the U rows is whose, since a group shares its text
+    and a long one takes megabytes; without it there is a row for each image."""
 
     sequence: Tensor
     pooled: Tensor | None = None
     mask: Tensor | None = None
+    index: Tensor | None = None
 
     def __getitem__(self, rows: Tensor | slice) -> "Cond":
-        return Cond(
-            sequence=self.sequence[rows],
-            pooled=None if self.pooled is None else self.pooled[rows],
-            mask=None if self.mask is None else self.mask[rows],
-        )
+        if self.index is not None:
+            return dataclasses.replace(self, index=self.index[rows])
+        return self._map(lambda part: part[rows])
 
     def __len__(self) -> int:
-        return len(self.sequence)
+        return len(self.sequence if self.index is None else self.index)
+
+    def dense(self) -> "Cond":
+        """The same with a row for each image, as a network takes it."""
+        index = self.index
+        return self if index is None else dataclasses.replace(self._map(lambda part: part[index]), index=None)
 
     def to(self, dtype: torch.dtype) -> "Cond":
         """The same in another floating type; a mask keeps its own."""
-        pooled = None if self.pooled is None else self.pooled.to(dtype)
-        return Cond(sequence=self.sequence.to(dtype), pooled=pooled, mask=self.mask)
+        return dataclasses.replace(self._map(lambda part: part.to(dtype)), mask=self.mask)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(part.nbytes for part in (self.sequence, self.pooled, self.mask) if part is not None)
 
     @staticmethod
     def cat(conds: "Sequence[Cond]") -> "Cond":
-        """The rows of several, which must be of one model."""
+        """The images of several, with a row for each; all must be of one model."""
+        conds = [cond.dense() for cond in conds]
         pooled = [cond.pooled for cond in conds if cond.pooled is not None]
         masks = [cond.mask for cond in conds if cond.mask is not None]
         return Cond(
@@ -57,6 +66,10 @@ class Cond:
             pooled=torch.cat(pooled) if pooled else None,
             mask=torch.cat(masks) if masks else None,
         )
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> "Cond":
+        parts = {name: getattr(self, name) for name in ("sequence", "pooled", "mask")}
+        return dataclasses.replace(self, **{name: change(part) for name, part in parts.items() if part is not None})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +79,7 @@ class Rollout:
     prompts: list[Prompt]  # B
     group: Tensor  # [B] integer id of the prompt's group in this iteration
     latents: Tensor  # [B, *D] fp32, final x_0
-    cond: Cond  # B rows
+    cond: Cond  # of B images
     images: Tensor  # [B, 3, H, W] in [0, 1]
     num_groups: int
     nfe: float  # network evaluations per image

@@ -7,7 +7,7 @@ in this library's convention (`vgrpo.flow`): x_t = (1 - t) x_0 + t eps, v = eps 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import torch
@@ -18,6 +18,7 @@ from vgrpo.models.text_store import TextStore, text_encoders
 from vgrpo.types import Cond
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
+CACHE_BYTES = 2**30  # of encoded texts, on the network's device: those of many thousand prompts would fill a GPU
 JOINT_ATTENTION = (*ATTENTION, "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")  # image and text in one
 
 
@@ -81,10 +82,11 @@ class PipelinePolicy(ABC):
 
     @torch.no_grad()
     def encode(self, texts: list[str]) -> Cond:
-        """Encode texts, each distinct one once per process, and once for all where there is a store. The result has the
+        """Encode texts, each distinct one once, while there is room in the cache or once for all in a store. The result has the
         network's type, which is not the encoders' where they are frozen in bf16 and all of the network is trained."""
         network: Any = self.module
-        new = [text for text in dict.fromkeys(texts) if text not in self._cache]
+        distinct = list(dict.fromkeys(texts))
+        new = [text for text in distinct if text not in self._cache]
         if self.store is not None:
             stored = {text: self.store.read(text, self.device) for text in new}
             self._cache |= {text: cond.to(network.dtype) for text, cond in stored.items() if cond is not None}
@@ -92,12 +94,25 @@ class PipelinePolicy(ABC):
         if new:
             with self._encoders_at_hand():
                 encoded = self.encode_texts(new)
-            rows = {text: encoded[index : index + 1] for index, text in enumerate(new)}
+            rows = {text: encoded[torch.tensor([index])] for index, text in enumerate(new)}  # a copy, for a view keeps all
             self._cache |= {text: row.to(network.dtype) for text, row in rows.items()}
             if self.store is not None:
                 for text, row in rows.items():
                     self.store.write(text, row)
-        return Cond.cat([self._cache[text] for text in texts])
+        index = {text: row for row, text in enumerate(distinct)}
+        cond = Cond.cat([self._cache[text] for text in distinct])
+        self._forget(distinct)
+        return replace(cond, index=torch.tensor([index[text] for text in texts], device=self.device))
+
+    def _forget(self, used: list[str]) -> None:
+        """Leave out of the cache what was not used for longest, until it holds at most CACHE_BYTES."""
+        for text in used:
+            self._cache[text] = self._cache.pop(text)  # to the end, as the newest
+        size = sum(cond.nbytes for cond in self._cache.values())
+        for text in list(self._cache):
+            if size <= CACHE_BYTES:
+                return
+            size -= self._cache.pop(text).nbytes
 
     @contextmanager
     def _encoders_at_hand(self) -> Iterator[None]:
@@ -130,7 +145,7 @@ class PipelinePolicy(ABC):
     def _predict(self, x_t: Tensor, t: Tensor, cond: Cond, guidance: float = 1.0) -> Tensor:
         autocast = torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None)
         with autocast, suitable_attention(self.device):
-            return self.predict(x_t, t, cond, guidance)
+            return self.predict(x_t, t, cond.dense(), guidance)
 
     @abstractmethod
     def encode_texts(self, texts: list[str]) -> Cond:

@@ -10,7 +10,9 @@ import torch
 from vgrpo import flow
 from vgrpo.config import Config, EvalConfig, RolloutConfig, require
 from vgrpo.models import Policy
+from vgrpo.models.base import CACHE_BYTES
 from vgrpo.models.lora import add_lora
+from vgrpo.models.quiet import without_no_news
 from vgrpo.optimizers import STATE_BYTES
 from vgrpo.plan.measure import Cost, cost, decoding
 from vgrpo.plan.presets import HUB_IDS, PUBLISHED
@@ -45,7 +47,9 @@ class Job:
     image: tuple[int, ...]
     """[3, H, W]"""
     row_bytes: float
-    """What an iteration keeps of an image: its pixels' latents, noise, text."""
+    """What an iteration keeps of an image: its pixels, latents, noise."""
+    text_bytes: float
+    """Of one encoded text."""
     decode_bytes: float
     plain: Cost
     checkpointed: Cost
@@ -97,10 +101,16 @@ class Job:
             "text encoders": 0.0 if config.memory.offload_encoders else self.encoders * size,
             "autoencoder": self.autoencoder * 4.0,
             "rewards": float(sum(gpu_bytes(reward) for reward in dict.fromkeys((*config.reward, *config.monitor)))),
-            "images, latents and texts of an iteration": self.num_images * self.row_bytes,
+            "images and latents of an iteration": self.num_images * self.row_bytes,
+            "encoded texts": self.encoded_bytes(config),
             f"at most, while {name}": most,
             "overhead": OVERHEAD,
         }
+
+    def encoded_bytes(self, config: Config) -> float:
+        """An iteration's texts, for the rollout and for the update, and the cache of all."""
+        num_texts = config.rollout.num_prompts / self.num_gpus
+        return 2 * num_texts * self.text_bytes + min(CACHE_BYTES, num_texts * config.num_iterations * self.text_bytes)
 
     def phases(self, config: Config, size: float) -> dict[str, float]:
         """What comes and goes. Phases take turns, so the largest counts."""
@@ -164,8 +174,8 @@ def measure_job(config: Config, num_gpus: int = 1) -> Job:
     )
     figures, (image, text, latents) = _measure_model(model)
     points = points_per_image(config)
-    rows = text + 4.0 * (math.prod(image) + latents * (1 + 2 * points))  # what was drawn; noise and an answer for each point
-    return Job(config=config, num_gpus=num_gpus, num_points=points, image=image, row_bytes=rows, **figures)
+    rows = 4.0 * (math.prod(image) + latents * (1 + 2 * points))  # what was drawn; noise and an answer for each point
+    return Job(config=config, num_gpus=num_gpus, num_points=points, image=image, row_bytes=rows, text_bytes=text, **figures)
 
 
 @cache
@@ -191,23 +201,22 @@ def _measure_model(config: Config) -> tuple[dict[str, Any], tuple[tuple[int, ...
         "plain": plain,
         "checkpointed": checkpointed,
     }
-    text = policy.blank_text(1)
-    text_bytes = sum(part.nbytes for part in (text.sequence, text.pooled) if part is not None)
-    return figures, (image, text_bytes, math.prod(policy.latent_shape))
+    return figures, (image, policy.blank_text(1).nbytes, math.prod(policy.latent_shape))
 
 
 def skeleton(config: Config) -> Policy:
     """The config's model on the meta device with what is trained set up, in the types of a run on a GPU."""
     name = HUB_IDS.get(config.model, config.model)
     build = published if name in PUBLISHED else from_folder
-    policy = build(
-        name,
-        dtype=frozen_dtype(config.memory.weights, True, full=config.finetune == "full"),
-        max_sequence_length=config.max_sequence_length,
-        resolution=config.resolution,
-        num_frames=config.num_frames,
-        autocast=None if config.precision == "fp32" else torch.bfloat16,
-    )
+    with without_no_news():
+        policy = build(
+            name,
+            dtype=frozen_dtype(config.memory.weights, True, full=config.finetune == "full"),
+            max_sequence_length=config.max_sequence_length,
+            resolution=config.resolution,
+            num_frames=config.num_frames,
+            autocast=None if config.precision == "fp32" else torch.bfloat16,
+        )
     policy.module.requires_grad_(False)
     if config.finetune == "full":
         policy.module.float().requires_grad_(True)

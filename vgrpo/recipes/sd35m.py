@@ -14,5 +14,5 @@ SD35M = replace(
     SD3,
     resolution=512,
     update=replace(SD3.update, micro_batch_size=4),  # 80 GB then have room for reward models, by `vgrpo plan`
-    memory=MemoryConfig(vae_slicing=True),
+    memory=MemoryConfig(vae_slicing=True, offload_encoders=True),
 )
