@@ -22,6 +22,16 @@ def wide_clip(tmp_path_factory):
     return folder
 
 
+def test_aesthetic_takes_a_clip_kept_in_half_precision(tmp_path, wide_clip):
+    save_file(head_state("", 768), tmp_path / "aesthetic-model.safetensors")
+    shutil.copytree(wide_clip, tmp_path, dirs_exist_ok=True)
+    exact = load_reward(f"aesthetic={tmp_path}")(IMAGES, PROMPTS)
+    CLIPModel.from_pretrained(wide_clip).half().save_pretrained(tmp_path)
+    half = load_reward(f"aesthetic={tmp_path}")
+    assert {weight.dtype for part in (half.vision, half.projection) for weight in part.parameters()} == {torch.float32}
+    assert torch.allclose(half(IMAGES, PROMPTS), exact, atol=0.05)
+
+
 @pytest.mark.parametrize("name", ["sac+logos+ava1-l14-linearMSE.pth", "aesthetic-model.safetensors"])
 def test_aesthetic_is_the_head_on_the_unit_embedding(name, wide_clip):
     state, path = head_state("", 768), wide_clip / name

@@ -6,6 +6,7 @@ import pipelines
 import pytest
 from conftest import red, tiny_config, tiny_pipeline
 
+from vgrpo.cli import main
 from vgrpo.models import make_policy
 from vgrpo.start import start_run
 
@@ -43,6 +44,17 @@ def test_prompts_that_are_cut_off_are_counted(make, tmp_path):
     config = tiny_config(tmp_path / "run", max_sequence_length=16, resolution=16)
     with pytest.warns(UserWarning, match=r"1 of 2 prompts are longer than the \d+ tokens"):
         start_run(config, pipeline=make(), reward=red, prompts=["a red heart", LONG])
+
+
+@pytest.mark.parametrize(
+    "line", ["sample --num-images 1 --steps 1", "eval --reward jpeg_compressibility --eval.num-images 1 --eval.num-steps 1"]
+)
+def test_they_are_counted_also_where_nothing_is_trained(line, tmp_path):
+    pipelines.flux().save_pretrained(tmp_path / "flux")
+    (tmp_path / "prompts.txt").write_text(f"a red heart\n{LONG}\n")
+    line += f" --model {tmp_path}/flux --prompts {tmp_path}/prompts.txt --resolution 16 --max-sequence-length 16"
+    with pytest.warns(UserWarning, match=r"1 of 2 prompts are longer than the \d+ tokens"):
+        assert main([*line.split(), "--output-dir", str(tmp_path / "out")]) == 0
 
 
 def test_an_encoder_that_reads_all_says_nothing(tmp_path):

@@ -1,5 +1,6 @@
 """Every architecture on a tiny random pipeline of the real classes, saved in the real format."""
 
+import inspect
 from dataclasses import replace
 
 import pipelines
@@ -8,11 +9,13 @@ import torch
 from conftest import red, tiny_config, tiny_pipeline
 
 from vgrpo import Prompt, flow, train
-from vgrpo.config import RolloutConfig
+from vgrpo.config import LoraConfig, RolloutConfig
 from vgrpo.models import load_pipeline, make_policy
+from vgrpo.models.lora import add_lora, save_lora
 from vgrpo.models.packed import pack, unpack
 from vgrpo.models.unet import noise_level
 from vgrpo.rollout import draw_latents
+from vgrpo.sample import DrawOptions, load_policy
 from vgrpo.start import start_run
 from vgrpo.weights import trainable
 
@@ -150,6 +153,25 @@ def test_blank_text_is_what_the_encoders_return_without_running_them(name, folde
         ours, theirs = getattr(blank, part), getattr(real, part)
         assert (ours is None) == (theirs is None)
         assert ours is None or (ours.shape, ours.dtype) == (theirs.shape, theirs.dtype)
+
+
+def test_texts_are_as_long_as_the_pipeline_has_them(name, folder):
+    pipeline = load_pipeline(str(folder))
+    theirs = inspect.signature(type(pipeline).__call__).parameters.get("max_sequence_length")
+    assert theirs is None or make_policy(pipeline).max_sequence_length == theirs.default
+    if name == "flux":
+        pipeline.transformer.register_to_config(guidance_embeds=False)
+        assert make_policy(pipeline).max_sequence_length == 256  # FLUX.1-schnell
+
+
+def test_an_adapter_of_another_model_is_refused(name, folder, tmp_path):
+    other = "sdxl" if name != "sdxl" else "sd15"
+    policy = make_policy(KINDS[other](), resolution=RESOLUTIONS.get(other, 16))
+    policy.module.requires_grad_(False)
+    add_lora(policy, LoraConfig(rank=2), 0)
+    save_lora(policy, tmp_path / "lora")
+    with pytest.raises(ValueError, match=r"--lora .*lora (does not fit|has no weights for the .* of)"):
+        load_policy(str(folder), tmp_path / "lora", DrawOptions())
 
 
 def test_wan_draws_the_pipelines_own_size_and_not_its_second_version():

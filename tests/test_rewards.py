@@ -51,6 +51,12 @@ def test_clip_rewards_are_the_published_formula(name, clip_folder):
         assert float(got[index]) == pytest.approx(expected, abs=2e-3)
 
 
+def test_a_reward_computes_where_it_is_told_to(clip_folder):
+    for device in ("cpu", "meta"):
+        reward = load_reward(f"clipscore={clip_folder}", device)
+        assert {reward.device.type, *(weight.device.type for weight in reward.model.parameters())} == {device}
+
+
 def test_missing_weights_are_named_with_their_size_and_a_command(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(FileNotFoundError, match=r"PickScore_v1 \(3.9 GB\).*hf download yuvalkirstain/PickScore_v1"):

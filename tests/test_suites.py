@@ -23,6 +23,7 @@ from vgrpo.prompt_sets import geneval
         ("--suite genevla", "unknown suite 'genevla': did you mean geneval?"),
         ("--shard 4/4", "--shard 4/4: give its number and how many there are, 0/4 to 3/4"),
         ("--eval.num-prompts 0", "--eval.num-prompts 0: must be at least 1"),
+        ("--reward sprites sprites", "--reward sprites sprites: name each once"),
         ("--lora {tmp}", "no pytorch_lora_weights.safetensors in it"),
     ],
 )

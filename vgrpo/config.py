@@ -148,8 +148,9 @@ class Config:
     """Rollout, judge, update: how often."""
     model: str = "sprites"
     """`sprites`, the folder of a diffusers pipeline, or its ORG/NAME on the hub."""
-    max_sequence_length: int = 256
-    """T5 tokens of the text (without a T5, as many zero vectors, as in diffusers)."""
+    max_sequence_length: int | None = None
+    """Tokens of the longest text encoder (zero vectors for a T5 that Stable Diffusion 3 is without); None is the pipeline's own
+    default, such as 256 for Stable Diffusion 3 and 512 for FLUX."""
     resolution: int | None = None
     """Pixels per side; None is the model's own."""
     num_frames: int | None = None
@@ -174,6 +175,8 @@ class Config:
     """Arithmetic of the network; auto is bf16 where the hardware has it. Weights and losses stay fp32."""
     device: str = "auto"
     """auto is cuda where there is one."""
+    reward_device: str | None = None
+    """Where reward models compute, such as cuda:1 or cpu; None is `device`."""
     compile: bool = False
     """Compile the network's repeated blocks (torch.compile): minutes at the start, faster steps on a GPU."""
     attention: str | None = None
@@ -191,6 +194,10 @@ class Config:
     lora: LoraConfig = field(default_factory=LoraConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
     memory: MemoryConfig = field(default_factory=MemoryConfig)
+
+    @property
+    def device_of_rewards(self) -> str:
+        return self.reward_device or self.device
 
     def __post_init__(self) -> None:
         require(self.num_iterations >= 1, f"num_iterations={self.num_iterations}: must be at least 1")

@@ -81,7 +81,7 @@ def _check(curriculum: Curriculum, *, has_pipeline: bool) -> None:
     if not has_pipeline:
         model_folder(configs[0].model)
     for name in dict.fromkeys(name for config in configs for name in (*config.reward, *config.monitor)):
-        load_reward(name)
+        load_reward(name, configs[0].device_of_rewards)
 
 
 def _folder(curriculum: Curriculum, resume: bool) -> Path:
@@ -125,7 +125,8 @@ class Scores:
     def add(self, column: str, pipeline: Any) -> None:
         """Measure the pipeline as it is."""
         for prompts, (config, names) in self.exams.items():
-            rewards = [load_reward(name) for name in names]  # each time anew: they would fill the memory a stage needs
+            where = config.device_of_rewards
+            rewards = [load_reward(name, where) for name in names]  # each time anew: they would fill the memory a stage needs
             held_out = evaluation_prompts(prompts, config.eval.num_prompts)
             policy = load_policy(config, pipeline)
             values, _, jobs = judge_model(policy, held_out, rewards, config.eval, config.rollout.batch_size)

@@ -3,12 +3,14 @@
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from vgrpo.config import MemoryConfig, require
 from vgrpo.images import to_pil
 from vgrpo.models import Policy, load_pipeline, make_policy, model_folder
+from vgrpo.models.lengths import warn_of_cut_off
 from vgrpo.models.memory import fit
 from vgrpo.models.quiet import without_no_news
 from vgrpo.outofmemory import out_of_memory_while
@@ -16,6 +18,7 @@ from vgrpo.precision import Precision, autocast_dtype, device_of, frozen_dtype, 
 from vgrpo.prompts import read_prompts
 from vgrpo.rollout import draw_images, named_noise
 from vgrpo.samplers import Solver
+from vgrpo.weights import adapted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +30,7 @@ class DrawOptions:
     precision: Precision = "auto"
     """Arithmetic of the network; auto is bf16 where the hardware has it."""
     max_sequence_length: int | None = None
-    """T5 tokens; None is 256, and 0 for sprites."""
+    """Tokens of the longest text encoder; None is the pipeline's own default, and 0 for sprites."""
     resolution: int | None = None
     """Pixels per side; None is the model's own."""
     num_frames: int | None = None
@@ -66,20 +69,32 @@ def lora_file(lora: Path) -> Path:
     return weights
 
 
+def _load_lora(pipeline: Any, lora: Path, model: str) -> None:
+    """Raises ValueError for an adapter of another network: diffusers would leave it out, or most of it, and say little."""
+    try:
+        with without_no_news():
+            pipeline.load_lora_weights(lora)
+    except RuntimeError as error:
+        why = " ".join(str(error).split())[:200]
+        raise ValueError(f"--lora {lora} does not fit {model}; was it trained on another? {why}") from error
+    network = getattr(pipeline, "unet", None) or pipeline.transformer
+    if not adapted(network):
+        raise ValueError(f"--lora {lora} has no weights for the {type(network).__name__} of {model}: it is of another model")
+
+
 @out_of_memory_while("loading the model")
 def load_policy(model: str, lora: Path | None, options: DrawOptions) -> Policy:
     """A model for sampling. Raises FileNotFoundError if the LoRA folder holds none, ValueError for a size it cannot draw."""
     length = options.max_sequence_length
-    if length is None:
-        length = 0 if model == "sprites" else 256
+    if length is None and model == "sprites":
+        length = 0
     model_folder(model)
     if lora is not None:
         lora_file(lora)
     device = device_of(options.device)
     pipeline = load_pipeline(model, device, frozen_dtype(options.memory.weights, on_bf16_gpu(device)))
     if lora is not None:
-        with without_no_news():
-            pipeline.load_lora_weights(lora)
+        _load_lora(pipeline, lora, model)
     policy = make_policy(
         pipeline,
         max_sequence_length=length,
@@ -101,6 +116,7 @@ def sample(config: SampleConfig) -> None:
     prompts = read_prompts(config.prompts)
     config.output_dir.mkdir(parents=True, exist_ok=True)
     policy = load_policy(config.model, config.lora, config)
+    warn_of_cut_off(policy, prompts)
     with (config.output_dir / "prompts.jsonl").open("w") as file:
         for index, prompt in enumerate(prompts):
             noise = [named_noise(policy, config.seed, "sample", index, member) for member in range(config.num_images)]

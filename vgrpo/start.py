@@ -49,8 +49,9 @@ def start_run(
 ) -> Run:
     """Check everything, cheapest first, then load the model and, to resume, the last checkpoint."""
     source, held_out, listed = _prompts(config, prompts)
-    rewards = [reward] if reward is not None else [load_reward(name) for name in config.reward]
-    monitors = {name: load_reward(name) for name in config.monitor}
+    where = config.device_of_rewards
+    rewards = [reward] if reward is not None else [load_reward(name, where) for name in config.reward]
+    monitors = {name: load_reward(name, where) for name in config.monitor}
     check_init(config.lora)
     check_optimizer(config.update)
     if pipeline is None:

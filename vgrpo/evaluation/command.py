@@ -18,6 +18,7 @@ from vgrpo.evaluation.suites import SuiteName, find_suite, suite_prompts
 from vgrpo.evaluation.summary import intervals_table, save, summarise
 from vgrpo.images import to_pil
 from vgrpo.log import results_table
+from vgrpo.models.lengths import warn_of_cut_off
 from vgrpo.rewards import Reward, load_reward
 from vgrpo.sample import DrawOptions, load_policy, lora_file
 from vgrpo.types import Prompt
@@ -38,6 +39,8 @@ class EvalJob(DrawOptions):
     prompts: str | None = "sprites"
     """`sprites` (its held-out prompts), `ocr` (the suite's own), or a file."""
     reward: tuple[str, ...] = ("sprites",)
+    reward_device: str | None = None
+    """Where reward models compute, such as cuda:1 or cpu; None is `device`."""
     shard: str = "0/1"
     """Do one part of several, e.g. 0/4 to 3/4 on four GPUs; the last to finish merges them."""
     batch_size: int | None = None
@@ -49,6 +52,7 @@ class EvalJob(DrawOptions):
         require(self.eval.num_images >= 1, f"--eval.num-images {self.eval.num_images}: must be at least 1")
         require(self.batch_size is None or self.batch_size >= 1, f"--batch-size {self.batch_size}: must be at least 1")
         require(len(self.reward) >= 1, "--reward: name at least one")
+        require(len(set(self.reward)) == len(self.reward), f"--reward {' '.join(self.reward)}: name each once")
 
 
 def suite_job(name: str, **options: Any) -> EvalJob:
@@ -69,25 +73,27 @@ def evaluate_model(job: EvalJob) -> None:
         files[part] = ScoreFiles(job.output_dir, part, list(job.reward))
         files[part].claim(_settings(job, prompts, size, lora))
         pending[part] = files[part].pending(jobs, size, shard)
-    rewards = [load_reward(name) for name in job.reward] if any(pending.values()) else []
+    rewards = [load_reward(name, job.reward_device or job.device) for name in job.reward] if any(pending.values()) else []
     for part, batches in pending.items():
         if batches:
-            _score_part(job, part, batches, rewards, knows_sprites(prompts), files[part])
+            _score_part(job, part, batches, rewards, prompts, files[part])
     _finish(job, jobs, files)
 
 
 def _score_part(
-    job: EvalJob, part: str, batches: list[list[Job]], rewards: list[Reward], known: bool, files: ScoreFiles
+    job: EvalJob, part: str, batches: list[list[Job]], rewards: list[Reward], prompts: list[Prompt], files: ScoreFiles
 ) -> None:
     """Draw and score a shard's batches of one model. Images are saved first: a score is there only if its image is."""
     lora = job.lora if part == "tuned" else None
     policy = load_policy(job.model, lora, job)
+    if lora is None:
+        warn_of_cut_off(policy, prompts)
     (job.output_dir / "images" / part).mkdir(parents=True, exist_ok=True)
     for batch in track(batches, description=f"{part}, batches"):
         for one in batch:
             policy.encode([one.prompt.text])  # alone, as the last bits depend on what it is encoded with
         images = draw(policy, batch, job.eval)
-        values, strict = score(images, batch, rewards, known)
+        values, strict = score(images, batch, rewards, knows_sprites(prompts))
         for one, image in zip(batch, images, strict=True):
             to_pil(image).save(image_path(job.output_dir, part, one))
         files.write(Shard.parse(job.shard), batch, values, strict)

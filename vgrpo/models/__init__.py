@@ -117,19 +117,21 @@ def load_pipeline(
 def make_policy(
     pipeline: Any,
     *,
-    max_sequence_length: int = 256,
+    max_sequence_length: int | None = None,
     resolution: int | None = None,
     num_frames: int | None = None,
     autocast: torch.dtype | None = None,
 ) -> Policy:
-    """The adapter for a pipeline in memory. Raises TypeError for an unsupported class, ValueError for a resolution or a number
-    of frames that the architecture cannot draw."""
+    """The adapter for a pipeline in memory; what is None is the pipeline's own. Raises TypeError for an unsupported class,
+    ValueError for a resolution or a number of frames that the architecture cannot draw."""
     kind = type(pipeline).__name__
     if kind not in ADAPTERS:
         raise TypeError(f"a {kind} cannot be trained yet; supported are {', '.join(SUPPORTED)}")
     pipeline.set_progress_bar_config(disable=True)
     module, name = ADAPTERS[kind].split(":")
     adapter = getattr(importlib.import_module(module), name)
+    if max_sequence_length is None:
+        max_sequence_length = adapter.default_length(pipeline)
     policy: Policy = adapter(
         pipeline=pipeline,
         max_sequence_length=max_sequence_length,

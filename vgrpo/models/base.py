@@ -51,6 +51,11 @@ class PipelinePolicy(ABC):
     def device(self) -> torch.device:
         return next(self.module.parameters()).device  # diffusers' own `device` walks the whole module tree
 
+    @classmethod
+    def default_length(cls, pipeline: Any) -> int:
+        """Tokens of the longest text encoder that the pipeline itself would take."""
+        return 256
+
     @property
     def pixel_step(self) -> int:
         """A side is a multiple of so many pixels: those of a token of 2 x 2 latents."""

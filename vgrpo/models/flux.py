@@ -5,7 +5,7 @@ takes none.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -16,9 +16,13 @@ from vgrpo.types import Cond
 
 @dataclass(kw_only=True)
 class FluxPolicy(PackedPolicy):
-    """`max_sequence_length` counts T5 tokens: 512 for FLUX.1-dev, at most 256 for schnell."""
+    """`max_sequence_length` counts T5 tokens, at most 256 for schnell."""
 
     takes_guidance: ClassVar[bool] = True
+
+    @classmethod
+    def default_length(cls, pipeline: Any) -> int:
+        return 512 if pipeline.transformer.config.guidance_embeds else 256  # FLUX.1-schnell
 
     def blank_text(self, rows: int) -> Cond:
         config = self.pipeline.transformer.config

@@ -5,7 +5,7 @@ guidance as an input (4 is usual), so guidance costs one forward and not two.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from vgrpo.types import Cond
 
 @dataclass(kw_only=True)
 class Flux2Policy(PipelinePolicy):
-    """`max_sequence_length` counts tokens, the system message's included; the pipeline's own default is 512."""
+    """`max_sequence_length` counts tokens, the system message's included."""
 
     # A single-stream block has attention's inputs and the perceptron's in one layer; its output is another `to_out`, an ending
     # that in the other blocks is no linear layer.
@@ -30,6 +30,10 @@ class Flux2Policy(PipelinePolicy):
         pixels = self.resolution or pipe.default_sample_size * pipe.vae_scale_factor
         side = pixels // (2 * pipe.vae_scale_factor)
         return pipe.transformer.config.in_channels, side, side
+
+    @classmethod
+    def default_length(cls, pipeline: Any) -> int:
+        return 512
 
     def blank_text(self, rows: int) -> Cond:
         return Cond(sequence=self.blank(rows, self.num_text_tokens, self.pipeline.transformer.config.joint_attention_dim))

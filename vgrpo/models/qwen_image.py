@@ -6,6 +6,7 @@ older ones ignore the mask.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,7 +19,11 @@ from vgrpo.types import Cond
 
 @dataclass(kw_only=True)
 class QwenImagePolicy(PackedPolicy):
-    """`max_sequence_length` counts tokens after the system prompt, which the pipeline cuts off; its own default is 512."""
+    """`max_sequence_length` counts tokens after the system prompt, which the pipeline cuts off."""
+
+    @classmethod
+    def default_length(cls, pipeline: Any) -> int:
+        return 512
 
     def blank_text(self, rows: int) -> Cond:
         sequence = self.blank(rows, self.num_text_tokens, self.pipeline.transformer.config.joint_attention_dim)

@@ -6,6 +6,7 @@ default, and none before the empty text of guidance; so does this file.
 
 import inspect
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from vgrpo.types import Cond
 
 @dataclass(kw_only=True)
 class SanaPolicy(PipelinePolicy):
-    """`max_sequence_length` counts tokens of the prompt without the instruction; the pipeline's own default is 300."""
+    """`max_sequence_length` counts tokens of the prompt without the instruction."""
 
     @property
     def pixel_step(self) -> int:
@@ -28,6 +29,10 @@ class SanaPolicy(PipelinePolicy):
         pipe = self.pipeline
         side = self.resolution // pipe.vae_scale_factor if self.resolution else pipe.transformer.config.sample_size
         return pipe.transformer.config.in_channels, side, side
+
+    @classmethod
+    def default_length(cls, pipeline: Any) -> int:
+        return 300
 
     def blank_text(self, rows: int) -> Cond:
         sequence = self.blank(rows, self.num_text_tokens, self.pipeline.transformer.config.caption_channels)

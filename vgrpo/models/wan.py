@@ -6,6 +6,7 @@ judge where the video arrives; no reward here sees motion.
 
 import inspect
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,7 +20,7 @@ NUM_FRAMES = 17  # one second; the pipeline's own 81 cost four times the tokens
 
 @dataclass(kw_only=True)
 class WanPolicy(PipelinePolicy):
-    """`max_sequence_length` counts UMT5 tokens; the pipeline's own default is 512. Raises ValueError for Wan 2.2."""
+    """`max_sequence_length` counts UMT5 tokens. Raises ValueError for Wan 2.2."""
 
     def __post_init__(self) -> None:
         if self.pipeline.transformer_2 is not None or self.pipeline.config.expand_timesteps:
@@ -43,6 +44,10 @@ class WanPolicy(PipelinePolicy):
         _, *patch = pipe.transformer.config.patch_size
         height, width = (size // (pipe.vae_scale_factor_spatial * step) * step for size, step in zip(sizes, patch, strict=True))
         return pipe.transformer.config.in_channels, frames, height, width
+
+    @classmethod
+    def default_length(cls, pipeline: Any) -> int:
+        return 512
 
     def blank_text(self, rows: int) -> Cond:
         return Cond(sequence=self.blank(rows, self.num_text_tokens, self.pipeline.transformer.config.text_dim))

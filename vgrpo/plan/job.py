@@ -100,7 +100,7 @@ class Job:
             "averages and copies": self.num_trained * 4.0 * (1 + len(config.objective.kept)),
             "text encoders": 0.0 if config.memory.offload_encoders else self.encoders * size,
             "autoencoder": self.autoencoder * 4.0,
-            "rewards": float(sum(gpu_bytes(reward) for reward in dict.fromkeys((*config.reward, *config.monitor)))),
+            "rewards": reward_bytes(config),
             "images and latents of an iteration": self.num_images * self.row_bytes,
             "encoded texts": self.encoded_bytes(config),
             f"at most, while {name}": most,
@@ -129,6 +129,12 @@ class Job:
             "joining the images drawn": own + self.num_images * 4.0 * math.prod(self.image),
             f"training, {rows} rows": casts + rows * row,
         }
+
+
+def reward_bytes(config: Config) -> float:
+    """Of the weights of rewards and monitors, where they are on the GPU that trains."""
+    own = config.reward_device in (None, "auto", config.device)
+    return float(sum(gpu_bytes(reward) for reward in dict.fromkeys((*config.reward, *config.monitor)))) if own else 0.0
 
 
 def points_per_image(config: Config) -> float:

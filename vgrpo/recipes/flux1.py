@@ -10,7 +10,6 @@ from vgrpo.objectives import VGRPO
 
 FLUX1 = Config(
     num_iterations=300,
-    max_sequence_length=512,
     resolution=512,
     rollout=RolloutConfig(num_prompts=8, group_size=12, num_steps=16, shift=3.0, guidance=3.5, batch_size=12),
     objective=VGRPO(shift=3.0, ratio_clip=0.02),

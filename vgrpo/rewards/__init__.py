@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from vgrpo.dotted import load_dotted
+from vgrpo.rewards.weights import loading_on
 from vgrpo.spelling import hint
 from vgrpo.types import Prompt
 
@@ -39,15 +40,16 @@ class RewardError(RuntimeError):
     """A reward failed on a whole batch: the run cannot go on."""
 
 
-def load_reward(name: str) -> Reward:
+def load_reward(name: str, device: str = "auto") -> Reward:
     """A reward by name, a learned one with its weights' folder as `name=FOLDER`, or any function as `module:function`, looked
-    up in the current folder too.
+    up in the current folder too. `device` is where the models of named ones compute.
 
     Raises ValueError, saying what is known or what is missing; FileNotFoundError for weights that are not there.
     """
     known, _, source = name.partition("=")
     if known in MODELS:
-        reward: Reward = load_dotted(MODELS[known], "reward")(source or None)
+        with loading_on(device):
+            reward: Reward = load_dotted(MODELS[known], "reward")(source or None)
         return reward
     if ":" not in name and name not in NAMED:
         raise ValueError(f"unknown reward {name!r}: {hint(known, [*NAMED, *MODELS])} Your own is given as my_file:my_reward.")

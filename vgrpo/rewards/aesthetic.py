@@ -11,7 +11,7 @@ from torch import Tensor
 from vgrpo.images import to_pil
 from vgrpo.rewards.batches import batched
 from vgrpo.rewards.head import score_head
-from vgrpo.rewards.weights import beside, fetch, fetch_file, read_state
+from vgrpo.rewards.weights import beside, fetch, fetch_file, read_state, reward_device
 from vgrpo.types import Prompt
 
 CLIP = "openai/clip-vit-large-patch14"
@@ -32,11 +32,11 @@ class Aesthetic:
     def __init__(self, source: str | None = None) -> None:
         from transformers import CLIPImageProcessor, CLIPModel
 
-        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = reward_device()
         path = fetch_file(source or HEAD, FILES, "aesthetic", "3.7 MB")
         clip = beside(source, "config.json", CLIP)
         self.processor: Any = fetch(CLIPImageProcessor, clip, "aesthetic")
-        model: Any = fetch(CLIPModel, clip, "aesthetic").eval().requires_grad_(False)
+        model: Any = fetch(CLIPModel, clip, "aesthetic").float().eval().requires_grad_(False)
         self.vision, self.projection = model.vision_model.to(self.device), model.visual_projection.to(self.device)
         self.head = score_head(read_state(path), model.config.projection_dim, "aesthetic", path).to(self.device)
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vgrpo.images import to_pil
 from vgrpo.rewards.batches import batched
-from vgrpo.rewards.weights import fetch
+from vgrpo.rewards.weights import fetch, reward_device
 from vgrpo.types import Prompt
 
 
@@ -18,7 +18,7 @@ class ClipCosine:
     def __init__(self, name: str, model: Any, processor: Any, *, use_logit_scale: bool = False, scale: float = 1.0) -> None:
         self.__name__ = name
         self.use_logit_scale, self.scale = use_logit_scale, scale
-        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = reward_device()
         # In fp32 however the weights are kept: half precision has too few digits to rank the images of a group by.
         self.model = model.to(self.device, torch.float32).eval().requires_grad_(False)
         self.processor = processor

@@ -16,7 +16,7 @@ from torch import Tensor
 from vgrpo.images import to_pil
 from vgrpo.prompt_sets.geneval import COLORS
 from vgrpo.rewards.geneval_rules import THRESHOLD, Detection, graded, kept, of_class, strict
-from vgrpo.rewards.weights import fetch
+from vgrpo.rewards.weights import fetch, reward_device
 from vgrpo.types import Prompt
 
 DETECTOR, CLIP = "facebook/mask2former-swin-small-coco-instance", "openai/clip-vit-large-patch14"
@@ -38,14 +38,14 @@ class Geneval:
         from transformers import AutoImageProcessor, CLIPModel, CLIPProcessor, Mask2FormerForUniversalSegmentation
 
         self.__name__, self.rule = name, rule
-        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = reward_device()
         own, clip = source or DETECTOR, Path(source or "") / "clip"
         detector: Any = fetch(Mask2FormerForUniversalSegmentation, own, name)
-        self.detector = detector.to(self.device).eval().requires_grad_(False)
+        self.detector = detector.to(self.device, torch.float32).eval().requires_grad_(False)
         self.prepare: Any = fetch(AutoImageProcessor, own, name)
         self.labels = {index: NAMES.get(label, label) for index, label in detector.config.id2label.items()}
         where = str(clip) if source is not None and clip.is_dir() else CLIP
-        self.clip: Any = fetch(CLIPModel, where, name).to(self.device).eval().requires_grad_(False)
+        self.clip: Any = fetch(CLIPModel, where, name).to(self.device, torch.float32).eval().requires_grad_(False)
         self.processor: Any = fetch(CLIPProcessor, where, name)
         self.classifiers: dict[str, Tensor] = {}
 

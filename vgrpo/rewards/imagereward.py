@@ -9,7 +9,7 @@ from vgrpo.images import to_pil
 from vgrpo.rewards.batches import batched
 from vgrpo.rewards.blip import Blip, convert_blip, text_config, vision_config
 from vgrpo.rewards.head import score_head
-from vgrpo.rewards.weights import beside, fetch, fetch_file, load_state, read_state
+from vgrpo.rewards.weights import beside, fetch, fetch_file, load_state, read_state, reward_device
 from vgrpo.types import Prompt
 
 HUB, FILE = "THUDM/ImageReward", "ImageReward.pt"
@@ -29,7 +29,7 @@ class ImageReward:
     def __init__(self, source: str | None = None) -> None:
         from transformers import BertTokenizer, CLIPImageProcessor
 
-        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = reward_device()
         path = fetch_file(source or HUB, (FILE,), "imagereward")
         state = read_state(path)
         blip = {key.removeprefix("blip."): value for key, value in state.items() if key.startswith("blip.")}

@@ -1,6 +1,9 @@
 """Weights of reward models, from the hub or a folder: whole transformers models, and single published checkpoint files."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,6 +11,24 @@ import torch
 from torch import Tensor, nn
 
 from vgrpo.hub import gated_message, hub_errors, is_gated
+from vgrpo.precision import device_of
+
+_device: ContextVar[str] = ContextVar("reward_device", default="auto")
+
+
+@contextmanager
+def loading_on(device: str) -> Iterator[None]:
+    """Reward models that are loaded inside compute there."""
+    token = _device.set(device)
+    try:
+        yield
+    finally:
+        _device.reset(token)
+
+
+def reward_device() -> torch.device:
+    """Where the reward model that is being loaded is to compute."""
+    return device_of(_device.get())
 
 
 class Size(NamedTuple):
