@@ -60,7 +60,14 @@ def adapted(module: nn.Module) -> list[Tensor]:
 @contextmanager
 def merged(module: nn.Module) -> Iterator[None]:
     """Fold LoRA adapters into the layers they adapt, as sampling needs no gradient and a merged layer is one product instead
-    of three; afterwards restore the layers bit for bit (to subtract the adapter again would leave rounding errors)."""
+    of three; afterwards restore the layers bit for bit (to subtract the adapter again would leave rounding errors).
+
+    Layers kept in bf16 stay as they are: of a young adapter, whose entries are below a weight's last digit, rounding would leave
+    half, and the images would be drawn by another policy than the one that is trained.
+    """
+    if any(weight.dtype != torch.float32 for weight in adapted(module)):
+        yield
+        return
     layers = [layer for layer in module.modules() if isinstance(layer, LoraLayer)]
     own = [weight.detach().clone() for weight in adapted(module)]
     try:

@@ -118,7 +118,7 @@ class Job:
         decoded = 1 if config.memory.vae_slicing else drawn
         rows = round(self.micro_batch_size(config) * self.num_points * self.num_branches)
         row = (self.checkpointed if config.memory.gradient_checkpointing else self.plain).update_bytes
-        merges = config.finetune == "lora" and config.objective.path_sampler(0) is None
+        merges = config.finetune == "lora" and size == 4 and config.objective.path_sampler(0) is None
         own = self.num_adapted * size if merges else 0.0  # of layers into which an adapter is merged, to restore them
         casts = self.num_trained * 2.0 if config.finetune == "full" else 0.0  # autocast's copies
         branches = drawn * self.num_drawn_branches
