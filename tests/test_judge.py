@@ -145,3 +145,12 @@ def test_the_pauses_between_tries_grow_in_seconds(ask, monkeypatch):
 def test_a_pattern_that_is_none_is_refused():
     with pytest.raises(ValueError, match=r"judge pattern='\(': not a regular expression \(missing \)"):
         JudgeSettings(url="http://x", model="m", question="{prompt}", pattern="(")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("url: [", "line 1: not YAML"), ("- url", "holds no settings"), ("", "holds no settings")]
+)
+def test_a_file_that_holds_no_settings_is_refused(tmp_path, text, message):
+    (tmp_path / "judge.yaml").write_text(text)
+    with pytest.raises(ValueError, match=f"judge.yaml.*{message}"):
+        load_reward(f"judge={tmp_path / 'judge.yaml'}")

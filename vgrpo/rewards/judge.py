@@ -17,13 +17,13 @@ from io import BytesIO
 from pathlib import Path
 
 import torch
-import yaml
 from PIL import Image
 from torch import Tensor
 
 from vgrpo.images import to_pil
 from vgrpo.rewards import RewardError
 from vgrpo.rewards.answers import NO_ANSWER, told
+from vgrpo.textfiles import read_yaml
 from vgrpo.types import Prompt
 
 PAUSE = 1.0
@@ -157,8 +157,8 @@ def judge(source: str | None = None) -> Judge:
         raise ValueError("reward judge: name its settings, --reward judge=judge.yaml; docs/rewards.md shows one")
     if not Path(source).is_file():
         raise FileNotFoundError(f"reward judge: no file {source}; docs/rewards.md shows one")
-    values = yaml.safe_load(Path(source).read_text())
-    missing = [name for name in ("url", "model", "question") if name not in (values or {})]
+    values = read_yaml(Path(source))
+    missing = [name for name in ("url", "model", "question") if name not in values]
     if missing:
         raise ValueError(f"reward judge: {source} lacks {', '.join(missing)}")
     return Judge(from_dict(JudgeSettings, values, "judge "))
