@@ -49,6 +49,7 @@ def fails(capsys, line):
         ("sample --prompts {tmp}/empty.txt --output-dir {tmp}/out", ["is empty"]),
         ("sample --prompts {tmp}/p.txt --output-dir {tmp}/out --lora {tmp}", ["pytorch_lora_weights.safetensors"]),
         ("report {tmp}", ["is not a run's folder"]),
+        ("serve-reward sprites --port 99999", ["--port 99999: must lie in 0 to 65535"]),
         ("pretrain dragons", ["nothing called 'dragons'", "preference"]),
     ],
 )

@@ -77,9 +77,21 @@ def test_pictures_are_drawn_in_the_formats_of_training(config):
 
 def test_a_gpu_is_taken_where_there_is_one(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     assert [str(device_of(name)) for name in ("auto", "cuda:1", "cpu")] == ["cuda", "cuda:1", "cpu"]
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert str(device_of("auto")) == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "existing"), [("gpu", 0, "cpu"), ("cuda", 0, "cpu"), ("", 0, "cpu"), ("cuda:2", 2, "cpu, cuda:0, cuda:1")]
+)
+def test_a_device_that_is_not_there_is_refused_before_a_folder_is_made(name, count, existing, tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: count > 0)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: count)
+    with pytest.raises(ValueError, match=f"device={name}: torch finds {existing} here"):
+        start_run(tiny_config(tmp_path / "run", device=name), reward=red, prompts=TEXTS)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_pipeline_in_memory_may_be_half_precision(tmp_path):

@@ -59,3 +59,15 @@ def test_an_adapter_that_is_not_there_is_refused_before_a_folder_is_made(tmp_pat
     assert not (tmp_path / "b").exists()
     with pytest.raises(ValueError, match="trains none"):
         dataclasses.replace(config, finetune="full")
+
+
+def test_a_damaged_adapter_is_refused_before_a_folder_is_made(tmp_path):
+    train(tiny_config(tmp_path / "a", num_iterations=1), pipeline=tiny_pipeline(), reward=red, prompts=PROMPTS, quiet=True)
+    config = tiny_config(tmp_path / "b", lora=LoraConfig(rank=4, alpha=8, init=tmp_path / "a/lora"))
+    path = tmp_path / "a/lora/pytorch_lora_weights.safetensors"
+    whole = path.read_bytes()
+    for content in (whole[:-9], b"no weights", b""):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=rf"lora.init {path}: damaged \(.*\); copy it again"):
+            start_run(config, pipeline=tiny_pipeline(), reward=red, prompts=PROMPTS)
+    assert not (tmp_path / "b").exists()

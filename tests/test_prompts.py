@@ -1,9 +1,13 @@
 """Prompt files."""
 
+import json
+from datetime import date
+
 import pytest
 from datasets import Dataset, DatasetDict
 
 from vgrpo import Prompt
+from vgrpo.cli import main
 from vgrpo.prompts import evaluation_prompts, from_tags, held_out_name, read_prompts, training_prompts
 from vgrpo.worlds.sprites.grammar import TAGS
 
@@ -22,6 +26,9 @@ def test_a_table_of_prompts_keeps_its_other_columns(tmp_path):
         ("a.csv", "caption\na heart\n", r"no column `prompt`.*\['caption'\]"),
         ("a.csv", "prompt\n", "is empty"),
         ("a.jsonl", '{"prompt": "a"}\n{"text": "b"}\n', "line 2: not a JSON object with a `prompt`"),
+        ("a.jsonl", '{"prompt": "a"}\n\n{"prompt": null}\n', "a.jsonl, line 3: `prompt` must be text in quotation marks"),
+        ("a.jsonl", '{"prompt": 5}\n', "a.jsonl, line 1: `prompt` must be text in quotation marks"),
+        ("a.csv", f'prompt\na\n"{"b" * 200000}\n', "a.csv, after line 2: not CSV .* is a quotation mark missing"),
         ("a.txt", "\n\n", "is empty"),
     ],
 )
@@ -29,6 +36,22 @@ def test_a_file_without_prompts_is_refused(tmp_path, name, text, words):
     (tmp_path / name).write_text(text)
     with pytest.raises(ValueError, match=words):
         read_prompts(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("a.txt", "a café\nb\n"), ("a.csv", "prompt\na café\nb\n"), ("a.jsonl", '{"prompt": "a café"}\n{"prompt": "b"}')],
+)
+def test_encodings(tmp_path, name, text):
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8-sig")
+    assert [prompt.text for prompt in read_prompts(path)] == ["a café", "b"]
+    path.write_text(text.replace("\n", "\r\n"), encoding="utf-8-sig", newline="")
+    assert [prompt.text for prompt in read_prompts(path)] == ["a café", "b"]
+    path.write_text(text, encoding="latin-1")
+    line = 2 if name == "a.csv" else 1
+    with pytest.raises(ValueError, match=f"{name}, line {line}: byte .* is not UTF-8; save the file as UTF-8"):
+        read_prompts(path)
 
 
 ROWS = [{"prompt": "a red heart", "tag": "colors"}, {"prompt": "two keys", "tag": "counting"}]
@@ -57,6 +80,26 @@ def test_tables_that_cannot_be_read(tmp_path, monkeypatch):
         read_prompts("hub:nobody/nothing")
     with pytest.raises(FileNotFoundError):
         read_prompts(tmp_path / "missing.parquet")
+    Dataset.from_list([{"prompt": None}, {"prompt": 5}]).to_parquet(tmp_path / "b.parquet")
+    with pytest.raises(ValueError, match=r"b.parquet, row 2: `prompt` is 5; make the column text"):
+        read_prompts(tmp_path / "b.parquet")
+    (tmp_path / "c.parquet").write_bytes((tmp_path / "b.parquet").read_bytes()[:-9])
+    with pytest.raises(ValueError, match=r"c.parquet: cannot be read \(Parquet magic bytes not found.*copy it again"):
+        read_prompts(tmp_path / "c.parquet")
+    DatasetDict(test=Dataset.from_list(ROWS), val=Dataset.from_list(ROWS)).save_to_disk(tmp_path / "splits")
+    with pytest.raises(ValueError, match="splits: no split `train`; of its splits test, val save the one you want by itself"):
+        read_prompts(tmp_path / "splits")
+    (tmp_path / "jsonl").mkdir()
+    (tmp_path / "jsonl/train.jsonl").write_text('{"prompt":')
+    with pytest.raises(ValueError, match=r"jsonl: cannot be read \(JSON parse error"):
+        read_prompts(tmp_path / "jsonl")
+
+
+def test_a_table_with_dates_is_drawn_and_listed(tmp_path):
+    Dataset.from_list([ROWS[0] | {"day": date(2024, 5, 1)}]).to_parquet(tmp_path / "a.parquet")
+    line = f"sample --prompts {tmp_path}/a.parquet --output-dir {tmp_path}/out --num-images 1 --steps 1"
+    assert main(line.split()) == 0
+    assert json.loads((tmp_path / "out/prompts.jsonl").read_text()) == ROWS[0] | {"day": "2024-05-01"}
 
 
 def test_tasks_are_drawn_by_their_shares():

@@ -1,5 +1,6 @@
 """A reward behind a real server: the same scores, and every way in which a server can fail."""
 
+import datetime
 import json
 import os
 import subprocess
@@ -39,27 +40,37 @@ def running():
         server.server_close()
 
 
-def answering(content, *, delay=0.0, status=200):
-    """A server that greets like ours and then answers every batch with `content`."""
+def answering(content, *, delay=0.0, status=200, length=None):
+    """A server that greets like ours and then answers every batch with `content`, text or bytes, said to be of some length."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
-            self._send(200, json.dumps({"reward": "odd"}))
+            self._send(200, json.dumps({"reward": "odd"}).encode())
 
         def do_POST(self):
             self.rfile.read(int(self.headers["Content-Length"]))
             time.sleep(delay)
-            self._send(status, content)
+            self._send(status, content if isinstance(content, bytes) else content.encode(), length)
 
-        def _send(self, status, text):
+        def _send(self, status, content, length=None):
             self.send_response(status)
+            if length:
+                self.send_header("Content-Length", str(length))
             self.end_headers()
-            self.wfile.write(text.encode())
+            self.wfile.write(content)
 
         def log_message(self, *_):
             pass
 
     return Handler
+
+
+class NoHttp(answering("")):
+    """Answers a batch with what is not HTTP."""
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.wfile.write(b"SSH-2.0\r\n")
 
 
 def test_scores_are_those_of_the_reward_itself(running):
@@ -98,8 +109,12 @@ def test_the_server_refuses_what_it_cannot_read(running):
         answering('{"answer": 1}'),
         answering('{"scores": [1, 2]}', status=500),
         answering('{"scores": [1, 2]}', delay=0.6),
+        answering('{"scores": [1, 2]', length=100),
+        answering(b'{"scores": [1, "\xff"]}'),
+        answering('{"scores": [1, %s]}' % ("9" * 400)),
+        NoHttp,
     ],
-    ids=["nonsense", "too few", "no numbers", "no scores", "broken", "slow"],
+    ids=["nonsense", "too few", "no numbers", "no scores", "broken", "slow", "truncated", "bytes", "huge", "not HTTP"],
 )
 def test_without_a_usable_answer_the_images_count_as_failed(running, handler):
     client = Remote(running(handler=handler), timeout=0.3, num_tries=2, pause=0.01)
@@ -114,6 +129,47 @@ def test_a_failed_image_is_null_and_not_zero(running):
     scores = client(torch.rand(2, 3, 8, 8), [Prompt(text="a"), Prompt(text="b")])
     assert scores[0].isnan()
     assert scores[1] == 2.5
+
+
+@pytest.mark.parametrize("source", ["http://127.0.0.1:abc", "http://[::1", "http://a b"])
+def test_an_address_that_is_none_is_one_clear_error(source):
+    with pytest.raises(ConnectionError, match=r"no reward server answers there \(.*correct its address"):
+        load_reward(f"remote={source}")
+
+
+@pytest.mark.parametrize(
+    "greeting", [b"SSH-2.0\r\n", b"HTTP/1.0 200 OK\r\nContent-Length: 90\r\n\r\n{}", b"HTTP/1.0 200 OK\r\n\r\n\xff"]
+)
+def test_a_server_of_another_kind_is_one_clear_error(running, greeting):
+    class Other(BaseHTTPRequestHandler):
+        def handle(self):
+            self.connection.recv(1000)
+            self.wfile.write(greeting)
+
+    with pytest.raises(ConnectionError, match="start one with `vgrpo serve-reward NAME`"):
+        Remote(running(handler=Other))
+
+
+def test_a_request_without_an_answer_costs_no_other_its_scores(running):
+    images, prompts = torch.rand(3, 3, 8, 8), [Prompt(text="a")] * 3
+
+    class Halting(answering('{"scores": [1, 2]}')):
+        def do_POST(self):
+            if self.headers["Content-Length"] == str(len(pack(images[:1], prompts[:1]))):  # the last request
+                self.wfile.write(b"SSH-2.0\r\n")
+            else:
+                super().do_POST()
+
+    client = Remote(running(handler=Halting), batch_size=2, num_tries=2, pause=0.01)
+    scores = client(images, prompts)
+    assert scores[:2].tolist() == [1, 2]
+    assert scores[2].isnan()
+
+
+def test_metadata_that_json_does_not_know_is_sent_as_text():
+    day = datetime.date(2024, 5, 1)
+    _, (prompt,) = unpack(pack(torch.zeros(1, 3, 2, 2), [Prompt(text="a", metadata={"day": day})]))
+    assert prompt.metadata == {"day": "2024-05-01"}
 
 
 def test_no_server_and_no_address(capsys):

@@ -116,7 +116,8 @@ class Answers(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def server():
+def server(monkeypatch):
+    monkeypatch.setattr("vgrpo.rewards.judge.PAUSE", 0.01)
     Answers.failures, Answers.requests = 0, ()
     server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
     threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -194,7 +194,14 @@ def test_config_survives_yaml(tmp_path):
         ("rollout: {group_size: 1}", "group_size=1"),
         ("num_iterations: 0", "num_iterations=0"),
         ("reward_weights: [1.0, 2.0]", "one weight for each"),
-        ("", "holds no settings"),
+        ("", "run.yaml holds no settings; write them as lines of"),
+        ("- seed: 1", "run.yaml holds no settings"),
+        ("seed: 1\nrollout: {group_size: 4\nlora: 2\n", "run.yaml, line 3: not YAML"),
+        ("seed: 1\nprompts: a\n  b: 2\n", "run.yaml, line 3: not YAML .mapping values are not allowed here"),
+        ("seed: \x07", "run.yaml: not YAML .*special characters are not allowed"),
+        ("seed: 2024-13-45", "run.yaml: a value is none .month must be in"),
+        ("5: 2", "unknown setting 5: known are"),
+        ("output_dir: 5", "output_dir=5: must be a path"),
     ],
 )
 def test_bad_yaml_is_refused(tmp_path, text, message):

@@ -16,7 +16,7 @@ from rich.table import Table
 from vgrpo.config import Config
 from vgrpo.evaluation.core import judge_model, mean_over_tags
 from vgrpo.files import write_whole
-from vgrpo.models import model_folder
+from vgrpo.models import check_model
 from vgrpo.models.lora import check_init
 from vgrpo.outofmemory import GpuMemoryError
 from vgrpo.prompts import evaluation_prompts, held_out_name, training_prompts
@@ -79,7 +79,7 @@ def _check(curriculum: Curriculum, *, has_pipeline: bool) -> None:
         evaluation_prompts(held_out_name(config.prompts, config.eval_prompts), config.eval.num_prompts)
     check_init(configs[0].lora)
     if not has_pipeline:
-        model_folder(configs[0].model)
+        check_model(configs[0].model)
     for name in dict.fromkeys(name for config in configs for name in (*config.reward, *config.monitor)):
         load_reward(name, configs[0].device_of_rewards)
 

@@ -73,17 +73,34 @@ def _fetch(name: str, suffices: Callable[[Path], bool], download: Callable[[], A
     return folder
 
 
+def read_index(folder: Path) -> dict[str, Any]:
+    """A pipeline's model_index.json. Raises ValueError if it is none."""
+    return _read_json(folder / INDEX)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path}: not JSON ({error}); delete it and save or download the model again") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: not a JSON object; delete it and save or download the model again")
+    return content
+
+
 def _parts(folder: Path) -> dict[str, bool]:
     """The parts of a pipeline, and whether each is a network, which has weights."""
-    index = json.loads((folder / INDEX).read_text())
-    parts = {name: value for name, value in index.items() if isinstance(value, list) and value[0] and name != "safety_checker"}
-    return {name: _is_network(*value) for name, value in parts.items()}
+    pairs = {name: value for name, value in read_index(folder).items() if isinstance(value, list) and len(value) == 2}
+    return {name: _is_network(*value) for name, value in pairs.items() if value[0] and name != "safety_checker"}
 
 
 def _is_network(library: str, kind: str) -> bool:
     from torch import nn
 
-    return issubclass(getattr(importlib.import_module(library), kind), nn.Module)
+    try:
+        return issubclass(getattr(importlib.import_module(library), kind), nn.Module)
+    except (ImportError, AttributeError):
+        return False  # diffusers, which cannot load it either, will say so
 
 
 def _has_configs(folder: Path) -> bool:
@@ -92,15 +109,27 @@ def _has_configs(folder: Path) -> bool:
 
 def _is_whole(folder: Path) -> bool:
     """Whether nothing is missing, as it would be after a download that was broken off."""
-    others = [folder / part for part, network in _parts(folder).items() if not network]
-    networks = [folder / part for part, network in _parts(folder).items() if network]
-    return _has_configs(folder) and all(map(_has_weights, networks)) and all(any(other.glob("*")) for other in others)
+    return not lacking(folder)
+
+
+def lacking(folder: Path) -> list[str]:
+    """What a pipeline's folder should hold and does not, in words."""
+    found = []
+    for name, network in _parts(folder).items():
+        part = folder / name
+        if not any(part.glob("*")):
+            found.append(f"the folder {name}/")
+        elif network and not (part / "config.json").is_file():
+            found.append(f"{name}/config.json")
+        elif network and not _has_weights(part):
+            found.append(f"the weights of {name}/")
+    return found
 
 
 def _has_weights(part: Path) -> bool:
     for kind in ("safetensors", "bin"):
         for index in part.glob(f"*.{kind}.index.json"):
-            return all((part / shard).is_file() for shard in json.loads(index.read_text())["weight_map"].values())
+            return all((part / shard).is_file() for shard in _read_json(index).get("weight_map", {}).values())
         if any("-of-" not in path.name for path in part.glob(f"*.{kind}")):
             return True
     return False

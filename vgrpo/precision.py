@@ -10,8 +10,16 @@ Weights = Literal["auto", "bf16", "fp32"]
 
 
 def device_of(name: str) -> torch.device:
-    """`auto` is cuda where there is one."""
-    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+    """`auto` is cuda where there is one. Raises ValueError for a device that this machine, or this torch, does not have."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    existing = ["cpu"]
+    for kind in ("cuda", "mps", "xpu"):
+        module = torch.get_device_module(kind)
+        existing += [f"{kind}:{index}" for index in range(module.device_count() if module.is_available() else 0)]
+    if name not in existing and f"{name}:0" not in existing:
+        raise ValueError(f"device={name}: torch finds {', '.join(existing)} here; --device auto takes the best")
+    return torch.device(name)
 
 
 def has_bf16(device: torch.device) -> bool:

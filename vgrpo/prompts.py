@@ -1,6 +1,7 @@
 """Prompts for training and evaluation: the sprites world's own, or a user's file."""
 
 import csv
+import io
 import json
 import random
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from pathlib import Path
 
 from vgrpo.datasets import read_dataset
 from vgrpo.seeds import seed_of
+from vgrpo.textfiles import read_text
 from vgrpo.types import Prompt
 
 PromptSource = Callable[[int, int], list[Prompt]]
@@ -30,19 +32,23 @@ def read_prompts(path: str | Path) -> list[Prompt]:
         raise FileNotFoundError(f"no prompt file {path}; {_remedy(path)}")
     if path.suffix == ".csv":
         return _read_csv(path)
-    lines = [(n, line.strip()) for n, line in enumerate(path.read_text().splitlines(), 1) if line.strip()]
+    lines = [(n, line.strip()) for n, line in enumerate(read_text(path).splitlines(), 1) if line.strip()]
     if not lines:
         raise ValueError(f"the prompt file {path} is empty; write one prompt a line")
     if path.suffix != ".jsonl":
         return [Prompt(text=line) for _, line in lines]
-    prompts = []
-    for number, line in lines:
-        try:
-            values = json.loads(line)
-            prompts.append(Prompt(text=values["prompt"], metadata=values))
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise ValueError(f"{path}, line {number}: not a JSON object with a `prompt`: {line[:80]}") from error
-    return prompts
+    return [_read_json(line, f"{path}, line {number}") for number, line in lines]
+
+
+def _read_json(line: str, where: str) -> Prompt:
+    try:
+        values = json.loads(line)
+        prompt = Prompt(text=values["prompt"], metadata=values)
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{where}: not a JSON object with a `prompt`: {line[:80]}") from error
+    if not isinstance(prompt.text, str):
+        raise ValueError(f"{where}: `prompt` must be text in quotation marks, or leave the line out: {line[:80]}")
+    return prompt
 
 
 def _remedy(path: Path) -> str:
@@ -56,11 +62,13 @@ def _remedy(path: Path) -> str:
 
 
 def _read_csv(path: Path) -> list[Prompt]:
-    with path.open(newline="") as file:
-        reader = csv.DictReader(file)
+    reader = csv.DictReader(io.StringIO(read_text(path), newline=""))
+    try:
         if "prompt" not in (reader.fieldnames or ()):
             raise ValueError(f"{path}: no column `prompt` in its first line; its columns are {reader.fieldnames}")
         prompts = [Prompt(text=row["prompt"], metadata=dict(row)) for row in reader if row["prompt"]]
+    except csv.Error as error:
+        raise ValueError(f"{path}, after line {reader.line_num}: not CSV ({error}); is a quotation mark missing?") from error
     if not prompts:
         raise ValueError(f"the prompt file {path} is empty; write one prompt a line")
     return prompts

@@ -131,5 +131,5 @@ def sample(config: SampleConfig) -> None:
             )
             for member, image in enumerate(images):
                 to_pil(image).save(config.output_dir / f"{index:05d}_{member:02d}.png")
-            file.write(json.dumps(prompt.metadata | {"prompt": prompt.text}) + "\n")
+            file.write(json.dumps(prompt.metadata | {"prompt": prompt.text}, default=str) + "\n")  # str: a date is no JSON
     print(f"{len(prompts) * config.num_images} images in {config.output_dir}")

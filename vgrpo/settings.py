@@ -12,6 +12,7 @@ from vgrpo.config import Config, require
 from vgrpo.objectives import Objective, objective_class, objective_name
 from vgrpo.spelling import hint
 from vgrpo.stages import Curriculum, Stage
+from vgrpo.textfiles import read_yaml
 
 T = TypeVar("T")
 
@@ -40,7 +41,7 @@ def from_dict(cls: type[T], values: dict[str, Any], where: str = "") -> T:
     known = {}
     for key, value in values.items():
         if key not in fields:
-            raise ValueError(f"unknown setting {where}{key}: {hint(key, fields, where + '{}')}")
+            raise ValueError(f"unknown setting {where}{key}: {hint(str(key), fields, where + '{}')}")
         known[key] = _typed(fields[key], value, f"{where}{key}")
     return cls(**known)
 
@@ -65,6 +66,7 @@ def _typed(kind: Any, value: Any, where: str) -> Any:
         require(isinstance(value, list | tuple), f"{where}={value!r}: must be a list")
         return tuple(_typed(args[0], item, where) for item in value)
     if kind is Path:
+        require(isinstance(value, str | Path), f"{where}={value!r}: must be a path")
         return Path(value)
     if kind is float and isinstance(value, int | str) and not isinstance(value, bool):
         try:
@@ -102,8 +104,7 @@ def _curriculum(values: dict[str, Any]) -> Curriculum:
 
 def load_yaml(path: Path) -> Config | Curriculum:
     """The settings of a run, or of several stages if there is a list `stages`."""
-    values = yaml.safe_load(path.read_text())
-    require(isinstance(values, dict), f"{path} holds no settings")
+    values = read_yaml(path)
     return _curriculum(values) if "stages" in values else from_dict(Config, values)
 
 

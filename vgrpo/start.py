@@ -9,7 +9,7 @@ import torch
 
 from vgrpo import checkpoint
 from vgrpo.config import Config
-from vgrpo.models import Policy, load_pipeline, make_policy, model_folder
+from vgrpo.models import Policy, check_model, load_pipeline, make_policy
 from vgrpo.models.attention import choose_attention
 from vgrpo.models.compiled import compile_blocks
 from vgrpo.models.lengths import warn_of_cut_off
@@ -55,7 +55,8 @@ def start_run(
     check_init(config.lora)
     check_optimizer(config.update)
     if pipeline is None:
-        model_folder(config.model)
+        check_model(config.model)
+        device_of(config.device)
     folder = _run_folder(config, resume)
     policy = load_policy(config, pipeline)
     warn_of_cut_off(policy, listed)

@@ -1,14 +1,14 @@
 """Models: one file per architecture, an adapter from a diffusers pipeline to the small interface the trainer needs."""
 
 import importlib
-import json
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from vgrpo.hub import fetch_index, fetch_pipeline, is_hub_id
+from vgrpo.hub import fetch_index, fetch_pipeline, is_hub_id, lacking, read_index
 from vgrpo.models.quiet import without_no_news
 from vgrpo.models.text_store import TextStore
 from vgrpo.types import Cond
@@ -88,9 +88,20 @@ def model_folder(name: str) -> Path:
             f"--model {name}: no {index}, so this is not a diffusers pipeline folder; give `sprites`, a folder that "
             "`pipeline.save_pretrained` wrote, or a model of the hub as ORG/NAME"
         )
-    kind = json.loads(index.read_text()).get("_class_name")
+    kind = read_index(folder).get("_class_name")
     if kind not in SUPPORTED:
         raise ValueError(f"--model {name} is a {kind}; supported are {', '.join(SUPPORTED)}. To add one, see docs/models.md")
+    return folder
+
+
+def check_model(name: str) -> Path:
+    """`model_folder`; of a model on this machine also that nothing is missing, else FileNotFoundError."""
+    folder = model_folder(name)
+    missing = [] if is_hub_id(name) else lacking(folder)
+    if missing:
+        raise FileNotFoundError(
+            f"--model {name}: {folder} lacks {', '.join(missing)}; copy what is missing there, or save the pipeline again"
+        )
     return folder
 
 
@@ -98,11 +109,14 @@ def load_pipeline(
     name: str, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32, network_dtype: torch.dtype | None = None
 ) -> Any:
     """Load a pipeline by name, folder or hub id onto a device, its network in a type of its own if one is given. The
-    autoencoder stays fp32: it is small, and images show rounding. Raises what `model_folder` does."""
-    folder = model_folder(name)
+    autoencoder stays fp32: it is small, and images show rounding.
+
+    Raises what `check_model` does, and ValueError for damaged weights.
+    """
+    folder = check_model(name)
     if is_hub_id(name):
         folder = fetch_pipeline(name)
-    parts = json.loads((folder / "model_index.json").read_text())
+    parts = read_index(folder)
     absent = ["safety_checker"] if "safety_checker" in parts else []  # nobody trains behind one
     if parts["_class_name"] == "StableDiffusion3Pipeline":  # runs without its T5, but must be told that there is none
         absent += [part for part in ("text_encoder_3", "tokenizer_3") if parts.get(part) in (None, [None, None])]
@@ -111,7 +125,10 @@ def load_pipeline(
     with without_no_news(bars=name != "sprites"):
         from diffusers import DiffusionPipeline
 
-        return DiffusionPipeline.from_pretrained(folder, torch_dtype=dtypes, **dict.fromkeys(absent)).to(device)
+        try:
+            return DiffusionPipeline.from_pretrained(folder, torch_dtype=dtypes, **dict.fromkeys(absent)).to(device)
+        except SafetensorError as error:
+            raise ValueError(f"--model {name}: damaged weights in {folder} ({error}); copy or download them again") from error
 
 
 def make_policy(

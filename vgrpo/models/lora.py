@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from peft import LoraConfig as PeftConfig
 from peft import get_peft_model_state_dict
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import nn
 
@@ -42,9 +42,17 @@ def add_lora(policy: Policy, config: LoraConfig, seed: int) -> None:
 
 
 def check_init(config: LoraConfig) -> None:
-    """Raise FileNotFoundError if the adapter to go on from is not there."""
-    if config.init is not None and not (config.init / WEIGHTS).is_file():
+    """Raise FileNotFoundError if the adapter to go on from is not there, ValueError if it is damaged."""
+    if config.init is None:
+        return
+    path = config.init / WEIGHTS
+    if not path.is_file():
         raise FileNotFoundError(f"lora.init {config.init}: no {WEIGHTS} in it; give a run's lora/ folder")
+    try:
+        with safe_open(path, "pt"):  # compares the file's size with what its header says
+            pass
+    except SafetensorError as error:
+        raise ValueError(f"lora.init {path}: damaged ({error}); copy it again, or give another run's lora/ folder") from error
 
 
 @torch.no_grad()

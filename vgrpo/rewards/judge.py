@@ -6,23 +6,29 @@ An answer without a score, or one out of range, is a failed reward and not a 0.
 
 import base64
 import json
+import math
+import os
 import re
 import time
-import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import torch
-import yaml
 from PIL import Image
 from torch import Tensor
 
 from vgrpo.images import to_pil
+from vgrpo.rewards import RewardError
+from vgrpo.rewards.answers import NO_ANSWER, told
+from vgrpo.textfiles import read_yaml
 from vgrpo.types import Prompt
+
+PAUSE = 1.0
+LONGEST_PAUSE = 30.0
+"""Seconds between the first two tries, which double from try to try, and at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +36,7 @@ class JudgeSettings:
     """What judge.yaml may hold."""
 
     url: str
-    """The server, e.g. http://localhost:8000."""
+    """The server, e.g. http://localhost:8000; a /v1 behind it may stay."""
     model: str
     question: str
     """Asked with every image; `{prompt}` stands for its prompt."""
@@ -51,7 +57,11 @@ class JudgeSettings:
             raise ValueError(f"judge url={self.url}: must begin with http:// or https://")
         if "{prompt}" not in self.question:
             raise ValueError("judge question: must hold {prompt}, which stands for the image's prompt")
-        if re.compile(self.pattern).groups < 1:
+        try:
+            groups = re.compile(self.pattern).groups
+        except re.error as error:
+            raise ValueError(f"judge pattern={self.pattern!r}: not a regular expression ({error})") from error
+        if groups < 1:
             raise ValueError(f"judge pattern={self.pattern!r}: needs a group, in parentheses, around the score")
         if not self.lowest < self.highest:
             raise ValueError(f"judge lowest={self.lowest}, highest={self.highest}: lowest must be below highest")
@@ -62,28 +72,51 @@ class Judge:
 
     def __init__(self, settings: JudgeSettings, name: str = "judge") -> None:
         self.settings = settings
+        self.address = settings.url.rstrip("/").removesuffix("/v1").rstrip("/")
         self.__name__ = name
         try:
-            self._get("/v1/models")
-        except (urllib.error.URLError, OSError) as error:
+            models = self._models()
+        except NO_ANSWER as error:
             raise ConnectionError(
-                f"reward {name}: no server answers at {settings.url} ({error}); start one, e.g. "
-                f"`vllm serve {settings.model}`, or correct its address"
+                f"reward {name}: no server answers at {settings.url} ({told(error)}); start one, e.g. "
+                f"`vllm serve {settings.model}`, correct its address, or set OPENAI_API_KEY if it asks for a key"
             ) from error
+        if models and settings.model not in models:
+            raise ValueError(
+                f"reward {name}: {settings.url} does not serve the model {settings.model}; it serves {', '.join(models)}"
+            )
 
     def __call__(self, images: Tensor, prompts: list[Prompt]) -> Tensor:
-        """[B]; NaN where no usable answer came."""
+        """[B]; NaN where no usable answer came. Raises RewardError, which says why, if that is so for every image."""
         with ThreadPoolExecutor(self.settings.num_parallel) as pool:
-            return torch.tensor(list(pool.map(self._score, images, prompts)))
+            scores, reasons = zip(*pool.map(self._score, images, prompts), strict=True)
+        if all(reasons):
+            raise RewardError(
+                f"reward {self.__name__}: not one usable answer for {len(images)} images, the last: {reasons[-1]}"
+            )
+        return torch.tensor(scores)
 
-    def _score(self, image: Tensor, prompt: Prompt) -> float:
-        body = self._body(image, prompt.text)
+    def _models(self) -> list[str]:
+        """What the server says it serves, if it says so."""
+        content = json.loads(self._ask("/v1/models"))
+        listed = content.get("data") if isinstance(content, dict) else None
+        return [str(model["id"]) for model in listed or ()]
+
+    def _score(self, image: Tensor, prompt: Prompt) -> tuple[float, str | None]:
+        """The score and None, or NaN and why there is none."""
+        body, reason = self._body(image, prompt.text), None
         for attempt in range(self.settings.num_tries):
             try:
-                return self._parse(self._post(body))
-            except (urllib.error.URLError, OSError, KeyError, IndexError, TypeError, json.JSONDecodeError):
-                time.sleep(min(2.0**attempt, 10.0) / 10)
-        return float("nan")
+                content = json.loads(self._ask("/v1/chat/completions", body))
+                answer = str(content["choices"][0]["message"]["content"])
+            except NO_ANSWER as error:
+                reason = told(error)
+                if attempt + 1 < self.settings.num_tries:
+                    time.sleep(min(PAUSE * 2**attempt, LONGEST_PAUSE))
+                continue
+            score = self._parse(answer)
+            return score, f"an answer without a score in range: {answer[:300]!r}" if math.isnan(score) else None
+        return float("nan"), reason
 
     def _body(self, image: Tensor, text: str) -> bytes:
         side = (self.settings.pixels, self.settings.pixels)
@@ -101,20 +134,19 @@ class Judge:
 
     def _parse(self, answer: str) -> float:
         found = re.search(self.settings.pattern, answer)
-        value = float(found.group(1)) if found else float("nan")
+        try:
+            value = float(found.group(1)) if found else float("nan")
+        except (ValueError, TypeError):  # a pattern of the user's may find what is no number, or nothing
+            value = float("nan")
         return value if self.settings.lowest <= value <= self.settings.highest else float("nan")
 
-    def _get(self, path: str) -> bytes:
-        with urllib.request.urlopen(self.settings.url.rstrip("/") + path, timeout=self.settings.timeout) as response:
-            return bytes(response.read())
-
-    def _post(self, body: bytes) -> str:
-        request = urllib.request.Request(
-            self.settings.url.rstrip("/") + "/v1/chat/completions", body, {"Content-Type": "application/json"}
-        )
+    def _ask(self, path: str, body: bytes | None = None) -> bytes:
+        headers = {"Content-Type": "application/json"}
+        if key := os.environ.get("OPENAI_API_KEY", "").strip():
+            headers["Authorization"] = f"Bearer {key}"
+        request = urllib.request.Request(self.address + path, body, headers)
         with urllib.request.urlopen(request, timeout=self.settings.timeout) as response:
-            answer: Any = json.loads(response.read())
-        return str(answer["choices"][0]["message"]["content"])
+            return bytes(response.read())
 
 
 def judge(source: str | None = None) -> Judge:
@@ -125,8 +157,8 @@ def judge(source: str | None = None) -> Judge:
         raise ValueError("reward judge: name its settings, --reward judge=judge.yaml; docs/rewards.md shows one")
     if not Path(source).is_file():
         raise FileNotFoundError(f"reward judge: no file {source}; docs/rewards.md shows one")
-    values = yaml.safe_load(Path(source).read_text())
-    missing = [name for name in ("url", "model", "question") if name not in (values or {})]
+    values = read_yaml(Path(source))
+    missing = [name for name in ("url", "model", "question") if name not in values]
     if missing:
         raise ValueError(f"reward judge: {source} lacks {', '.join(missing)}")
     return Judge(from_dict(JudgeSettings, values, "judge "))

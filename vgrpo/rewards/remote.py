@@ -18,6 +18,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from vgrpo.rewards import Reward, RewardError, load_reward, score_images
+from vgrpo.rewards.answers import NO_ANSWER, told
 from vgrpo.types import Prompt
 
 MOST_BYTES = 2**31
@@ -25,7 +26,7 @@ MOST_BYTES = 2**31
 
 def pack(images: Tensor, prompts: list[Prompt]) -> bytes:
     pixels = (images.detach().float().cpu().clamp(0, 1) * 255).round().byte().contiguous()
-    texts = json.dumps([{"text": prompt.text, "metadata": prompt.metadata} for prompt in prompts])
+    texts = json.dumps([{"text": prompt.text, "metadata": prompt.metadata} for prompt in prompts], default=str)  # e.g. dates
     return save({"images": pixels}, {"prompts": texts})
 
 
@@ -46,6 +47,10 @@ class ServeConfig:
     host: str = "127.0.0.1"
     """0.0.0.0 lets other machines in: anyone who reaches the port may ask."""
     port: int = 8100
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port < 2**16:
+            raise ValueError(f"--port {self.port}: must lie in 0 to 65535; 0 takes any that is free")
 
 
 def make_server(name: str, config: ServeConfig) -> ThreadingHTTPServer:
@@ -110,9 +115,10 @@ class Remote:
         self.num_tries, self.pause = num_tries, pause
         try:
             self.__name__ = str(self._ask(None)["reward"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except NO_ANSWER as error:
             raise ConnectionError(
-                f"reward remote={url}: no reward server answers there ({error}); start one with `vgrpo serve-reward NAME`"
+                f"reward remote={url}: no reward server answers there ({told(error)}); start one with "
+                "`vgrpo serve-reward NAME`, or correct its address"
             ) from error
 
     def __call__(self, images: Tensor, prompts: list[Prompt]) -> Tensor:
@@ -131,7 +137,7 @@ class Remote:
                 if len(scores) != len(images):
                     raise ValueError(f"{len(scores)} scores for {len(images)} images")
                 return torch.tensor([float("nan") if score is None else float(score) for score in scores])
-            except (OSError, ValueError, KeyError, TypeError):  # no server, too slow, or an answer that is none
+            except NO_ANSWER:
                 if attempt + 1 < self.num_tries:
                     time.sleep(self.pause * 2**attempt)
         return torch.full((len(images),), torch.nan)
