@@ -62,8 +62,8 @@ def merged(module: nn.Module) -> Iterator[None]:
     """Fold LoRA adapters into the layers they adapt, as sampling needs no gradient and a merged layer is one product instead
     of three; afterwards restore the layers bit for bit (to subtract the adapter again would leave rounding errors).
 
-    Layers kept in bf16 stay as they are: of a young adapter, whose entries are below a weight's last digit, rounding would leave
-    half, and the images would be drawn by another policy than the one that is trained.
+    Layers kept in bf16 stay as they are: rounding would leave half of a young adapter, whose entries are below a weight's last
+    digit, and the images would be drawn by another policy than the one that is trained.
     """
     if any(weight.dtype != torch.float32 for weight in adapted(module)):
         yield
