@@ -83,7 +83,8 @@ class Judge:
             ) from error
         if models and settings.model not in models:
             raise ValueError(
-                f"reward {name}: {settings.url} does not serve the model {settings.model}; it serves {', '.join(models)}"
+                f"reward {name}: {settings.url} does not serve the model {settings.model}; it serves {', '.join(models)}. "
+                "Name one of these, or start the server with --served-model-name"
             )
 
     def __call__(self, images: Tensor, prompts: list[Prompt]) -> Tensor:
