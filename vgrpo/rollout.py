@@ -105,19 +105,20 @@ def _draw_paths(
     shift: float,
     batch_size: int | None,
 ) -> tuple[Tensor, Tensor, Path]:
-    """Latents, images and stochastic steps. Adapters are not merged: a step's likelihood is compared with one under the
-    training forward, so both must round alike."""
+    """Latents, images and stochastic steps. The update takes the likelihood of a step under the old weights from a forward of
+    its own, which rounds as training does, so here adapters may be merged."""
     cond = policy.encode([prompt.text for prompt in prompts])
     size = batch_size or len(prompts)
     parts = []
-    for start in range(0, len(prompts), size):
-        part = cond[start : start + size]
+    with merged(policy.module):
+        for start in range(0, len(prompts), size):
+            part = cond[start : start + size]
 
-        def velocity(x: Tensor, t: float, rows: slice = slice(None), part: Cond = part) -> Tensor:
-            return policy.velocity(x, x.new_full((len(x),), t), part[rows], guidance)
+            def velocity(x: Tensor, t: float, rows: slice = slice(None), part: Cond = part) -> Tensor:
+                return policy.velocity(x, x.new_full((len(x),), t), part[rows], guidance)
 
-        chunk = slice(start, start + size)
-        parts.append(sampler(velocity, noise[chunk], flow.schedule(num_steps, shift), step_noise[chunk]))
+            chunk = slice(start, start + size)
+            parts.append(sampler(velocity, noise[chunk], flow.schedule(num_steps, shift), step_noise[chunk]))
     latents = torch.cat([x_0 for x_0, _ in parts])
     images = torch.cat([policy.decode(x_0) for x_0, _ in parts])
     paths = [path for _, path in parts]

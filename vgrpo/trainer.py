@@ -148,11 +148,12 @@ def update(run: Run, batch: Batch, num_groups: int) -> list[dict[str, Tensor]]:
     """The optimiser steps of one rollout; returns the per-image metrics of each, and its gradient norm."""
     config, size, guidance = run.config.update, run.config.update.micro_batch_size, run.config.rollout.guidance
     parts = minibatches(batch, num_groups, config.num_minibatches)
-    needed = run.config.objective.frozen(config.num_steps)
+    needed = run.config.objective.frozen(config.num_minibatches, config.num_epochs)
     bases: list[dict[WeightSet, Tensor]] = [{} for _ in parts]
-    for name in needed:
+    for name, share in needed.items():
+        first = 0 if share == 1 else 1
         with run.weights(name):
-            for part, base in zip(parts, bases, strict=True):
+            for part, base in zip(parts[first:], bases[first:], strict=True):
                 base[name] = frozen_velocities(run.policy, part, guidance, size)
     steps = []
     for _ in range(config.num_epochs):
@@ -181,7 +182,7 @@ def _nfe(run: Run, rollout: Rollout, batch: Batch) -> dict[str, float]:
     forwards = branches * batch.probes.times().shape[1] * len(batch) / len(rollout.prompts)
     return {
         "nfe/rollout": rollout.nfe,
-        "nfe/old": forwards * len(config.objective.frozen(config.update.num_steps)),
+        "nfe/old": forwards * sum(config.objective.frozen(config.update.num_minibatches, config.update.num_epochs).values()),
         "nfe/train": forwards * config.update.num_epochs,
     }
 

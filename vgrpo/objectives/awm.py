@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from vgrpo import flow
 from vgrpo.objectives.base import Baselines, Objective, WeightSet, check, distance, velocity_error
 from vgrpo.probes import draw_probes, stratified
 from vgrpo.types import Batch, Metrics, Path, Probes
@@ -24,6 +25,8 @@ class AWM(Objective):
     num_probes: int = 6
     num_timesteps: int = 14
     """Steps of the rollout's schedule."""
+    shift: float = 1.0
+    """Time shift of the rollout's schedule."""
     power: float = 0.25
     """p in the likelihood."""
     advantage_scale: float = 5.0
@@ -34,6 +37,7 @@ class AWM(Objective):
     """Weight of the squared distance to the averaged weights."""
 
     def __post_init__(self) -> None:
+        flow.schedule(self.num_timesteps, self.shift)
         usable = int(0.9 * self.num_timesteps)
         check(
             1 <= self.num_probes <= usable,
@@ -50,7 +54,8 @@ class AWM(Objective):
 
     def probes(self, x_0: Tensor, group: Tensor, *seed: int | str, path: Path | None = None) -> Probes:
         usable = int(0.9 * self.num_timesteps)
-        times = stratified(self.num_probes, self.num_timesteps, last=1 - (usable - 0.5) / self.num_timesteps)
+        last = float(flow.schedule(self.num_timesteps, self.shift)[usable - 1 : usable + 1].mean())
+        times = stratified(self.num_probes, self.num_timesteps, self.shift, last)
         return draw_probes(x_0, group, *seed, draw_times=times, num_probes=self.num_probes, times="batch", noise="none")
 
     def _log_likelihood(self, v: Tensor, probes: Probes) -> Tensor:

@@ -36,10 +36,12 @@ class Objective(ABC):
         lags: tuple[WeightSet, ...] = () if self.old_decay(0) is None else ("old",)
         return (*(name for name in self.baselines if name == "ref"), *lags)
 
-    def frozen(self, num_steps: int) -> list[WeightSet]:
-        """Which baselines cost a forward in an update of `num_steps` optimiser steps: in a single step "old" weights that do
-        not lag are the current ones."""
-        return [name for name in self.baselines if not (name == "old" and num_steps == 1 and "old" not in self.kept)]
+    def frozen(self, num_minibatches: int, num_epochs: int) -> dict[WeightSet, float]:
+        """Which baselines cost a forward in an update, and for which share of the images: until the first optimiser step "old"
+        weights that do not lag are the current ones, so a first minibatch that does not come again needs none."""
+        share = 1.0 if num_epochs > 1 else (num_minibatches - 1) / num_minibatches
+        shares = {name: share if name == "old" and "old" not in self.kept else 1.0 for name in self.baselines}
+        return {name: share for name, share in shares.items() if share > 0}
 
     def initial_noise(self, member: int) -> int:
         """From which of its group's noises an image starts; by default every one has its own."""

@@ -2,8 +2,9 @@
 
 The implicit reward of an image is `r = -[l(v) - l(v_old)]`, with the flow-matching error l divided by its own mean absolute
 value; the external reward is the advantage mapped to [0, 1]. Both are centred over the batch, uniformly or with a softmax
-weight, and the loss is `5 / beta (beta r_c - R_c)^2 + kl mean((v - v_ref)^2)`. Deviation: the reference is the untrained
-model at the run's own guidance, not at a fixed guidance of 4.5, which few-step students do not support.
+weight, and the loss is `5 / beta (beta r_c - R_c)^2 + kl mean((v - v_ref)^2)`. Deviations: the reference is the untrained
+model at the run's own guidance, not at a fixed guidance of 4.5, which few-step students do not support; its weight does not
+grow with the reward; and the old weights of the implicit reward draw the rollouts too, instead of others that lag further.
 """
 
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from vgrpo import flow
 from vgrpo.objectives.base import Baselines, Objective, WeightSet, check, distance, velocity_error
 from vgrpo.probes import draw_probes, stratified
 from vgrpo.types import Batch, Metrics, Path, Probes
@@ -25,6 +27,8 @@ class CRD(Objective):
 
     num_probes: int = 4
     num_timesteps: int = 40
+    shift: float = 1.0
+    """Time shift of the schedule that t is drawn from."""
     beta: float = 1.0
     kl_weight: float = 0.1
     centering: Literal["uniform", "softmax"] = "uniform"
@@ -33,6 +37,7 @@ class CRD(Objective):
     """Of the softmax weights."""
 
     def __post_init__(self) -> None:
+        flow.schedule(self.num_timesteps, self.shift)
         check(self.beta > 0, f"objective.beta={self.beta}: must be above 0; the paper's is 1")
         check(self.temperature > 0, f"objective.temperature={self.temperature}: must be above 0")
         check(
@@ -48,7 +53,7 @@ class CRD(Objective):
         return min(0.25 + 0.005 * iteration, 0.999)
 
     def probes(self, x_0: Tensor, group: Tensor, *seed: int | str, path: Path | None = None) -> Probes:
-        times = stratified(self.num_probes, self.num_timesteps)
+        times = stratified(self.num_probes, self.num_timesteps, self.shift)
         return draw_probes(x_0, group, *seed, draw_times=times, num_probes=self.num_probes, times="batch", noise="none")
 
     def loss(self, v: Tensor, base: Baselines, batch: Batch) -> tuple[Tensor, Metrics]:

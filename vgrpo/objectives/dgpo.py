@@ -10,6 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from vgrpo import flow
 from vgrpo.objectives.base import Baselines, Objective, WeightSet, check, distance, velocity_error
 from vgrpo.probes import draw_probes, independent
 from vgrpo.types import Batch, Metrics, Path, Probes
@@ -23,10 +24,13 @@ class DGPO(Objective):
 
     num_probes: int = 4
     num_timesteps: int = 40
+    shift: float = 1.0
+    """Time shift of the schedule that t is drawn from."""
     beta: float = 100.0
     """How fast a group that is ranked right loses weight: 10 to 100."""
 
     def __post_init__(self) -> None:
+        flow.schedule(self.num_timesteps, self.shift)
         check(self.num_probes >= 1, f"objective.num_probes={self.num_probes}: at least 1 pair per image")
         check(self.beta > 0, f"objective.beta={self.beta}: must be above 0, usually 10 to 100")
 
@@ -35,7 +39,7 @@ class DGPO(Objective):
         return ("old", "ref")
 
     def probes(self, x_0: Tensor, group: Tensor, *seed: int | str, path: Path | None = None) -> Probes:
-        times = independent(self.num_probes, self.num_timesteps)
+        times = independent(self.num_probes, self.num_timesteps, self.shift)
         return draw_probes(x_0, group, *seed, draw_times=times, num_probes=self.num_probes, times="group", noise="group")
 
     def loss(self, v: Tensor, base: Baselines, batch: Batch) -> tuple[Tensor, Metrics]:

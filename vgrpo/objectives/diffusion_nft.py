@@ -25,6 +25,8 @@ class DiffusionNFT(Objective):
     """The first so many of the schedule's times, each with fresh noise."""
     num_timesteps: int = 10
     """Steps of the rollout's schedule."""
+    shift: float = 1.0
+    """Time shift of the rollout's schedule."""
     beta: float = 1.0
     """How far the positive and negative velocities lie from the old one."""
     kl_weight: float = 1e-4
@@ -32,6 +34,7 @@ class DiffusionNFT(Objective):
     """The old weights' lag: min(0.001 n, 0.5), or none until n = 75 and then min(0.0075 (n - 75), 0.999)."""
 
     def __post_init__(self) -> None:
+        flow.schedule(self.num_timesteps, self.shift)
         check(
             1 <= self.num_probes <= self.num_timesteps,
             f"objective.num_probes={self.num_probes}: must lie between 1 and objective.num_timesteps={self.num_timesteps}",
@@ -49,7 +52,7 @@ class DiffusionNFT(Objective):
         return min(max(0.0075 * (iteration - 75), 0.0), 0.999)
 
     def probes(self, x_0: Tensor, group: Tensor, *seed: int | str, path: Path | None = None) -> Probes:
-        times = first_steps(self.num_probes, self.num_timesteps)
+        times = first_steps(self.num_probes, self.num_timesteps, self.shift)
         return draw_probes(x_0, group, *seed, draw_times=times, num_probes=self.num_probes, times="batch", noise="none")
 
     def loss(self, v: Tensor, base: Baselines, batch: Batch) -> tuple[Tensor, Metrics]:

@@ -30,7 +30,7 @@ class FlowGRPO(PathObjective):
     num_window_steps: int | None = None
     """Stochastic steps (Flow-GRPO-Fast: 3); None makes all but the last stochastic."""
     window_range: tuple[int, int] = (0, 5)
-    """First and last step where the window may begin; it is drawn every iteration."""
+    """The window lies between these steps, the second excluded; where, is drawn every iteration."""
     guard: bool = False
     """GRPO-Guard's normalised log-ratios; its clip is 2e-6 to 4e-6."""
 
@@ -41,6 +41,10 @@ class FlowGRPO(PathObjective):
         check(self.kl_weight >= 0, f"objective.kl_weight={self.kl_weight}: must not be negative")
         steps = self.num_window_steps
         check(steps is None or steps >= 1, f"objective.num_window_steps={steps}: at least 1 stochastic step")
+        check(
+            not (self.guard and self.kernel == "cps"),
+            "objective.guard=True: it recentres a Gaussian's log-ratio, which kernel cps does not have; take kernel flow",
+        )
 
     @property
     def kernel_step(self) -> Kernel:
@@ -48,7 +52,8 @@ class FlowGRPO(PathObjective):
 
     def path_sampler(self, *seed: int | str) -> PathSampler:
         low, high = self.window_range
-        start = int(torch.randint(low, high + 1, (1,), generator=generator(*seed, "window")))
+        last = max(low, high - (self.num_window_steps or 0))
+        start = int(torch.randint(low, last + 1, (1,), generator=generator(*seed, "window")))
 
         def window(num_steps: int) -> range:
             if self.num_window_steps is None:

@@ -23,16 +23,19 @@ class FPO(Objective):
     num_probes: int = 4
     """Pairs (t, eps) per image."""
     num_timesteps: int = 40
+    shift: float = 1.0
+    """Time shift of the schedule that t is drawn from."""
     prediction: Literal["v", "eps"] = "eps"
     """Whose squared error stands for the likelihood."""
     ratio_clip: float = 0.05
 
     def __post_init__(self) -> None:
+        flow.schedule(self.num_timesteps, self.shift)
         check(self.num_probes >= 1, f"objective.num_probes={self.num_probes}: at least 1 pair per image")
         check(0 < self.ratio_clip < 1, f"objective.ratio_clip={self.ratio_clip}: must lie in (0, 1); the paper's is 0.05")
 
     def probes(self, x_0: Tensor, group: Tensor, *seed: int | str, path: Path | None = None) -> Probes:
-        times = independent(self.num_probes, self.num_timesteps)
+        times = independent(self.num_probes, self.num_timesteps, self.shift)
         return draw_probes(x_0, group, *seed, draw_times=times, num_probes=self.num_probes, times="none", noise="none")
 
     def _log_likelihood(self, v: Tensor, probes: Probes) -> Tensor:

@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from vgrpo import flow
 from vgrpo.objectives.base import Baselines, Objective, WeightSet, check, distance, velocity_error
 from vgrpo.probes import draw_probes, stratified
 from vgrpo.types import Batch, Metrics, Path, Probes
@@ -21,10 +22,13 @@ class WeightedRegression(Objective):
 
     num_probes: int = 4
     num_timesteps: int = 40
+    shift: float = 1.0
+    """Time shift of the schedule that t is drawn from."""
     kl_weight: float = 0.0
     """Weight of the squared distance to the reference."""
 
     def __post_init__(self) -> None:
+        flow.schedule(self.num_timesteps, self.shift)
         check(
             1 <= self.num_probes <= self.num_timesteps,
             f"objective.num_probes={self.num_probes}: must lie between 1 and objective.num_timesteps={self.num_timesteps}",
@@ -35,7 +39,7 @@ class WeightedRegression(Objective):
         return ("old", "ref") if self.kl_weight else ("old",)
 
     def probes(self, x_0: Tensor, group: Tensor, *seed: int | str, path: Path | None = None) -> Probes:
-        times = stratified(self.num_probes, self.num_timesteps)
+        times = stratified(self.num_probes, self.num_timesteps, self.shift)
         return draw_probes(x_0, group, *seed, draw_times=times, num_probes=self.num_probes, times="none", noise="none")
 
     @abstractmethod

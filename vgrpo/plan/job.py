@@ -73,9 +73,10 @@ class Job:
         steps = config.rollout.num_steps
         rollout = sampler.num_evaluations(steps) if sampler else num_evaluations(config.rollout.solver, steps)
         trained = self.num_images * self.num_branches * self.num_points * config.update.keep_share
+        frozen = config.objective.frozen(config.update.num_minibatches, config.update.num_epochs)
         return {
             "rollout": self.num_images * self.num_branches * rollout,
-            "other weights": trained * len(config.objective.frozen(config.update.num_steps)),
+            "other weights": trained * sum(frozen.values()),
             "training": trained * config.update.num_epochs,
         }
 
@@ -118,7 +119,7 @@ class Job:
         decoded = 1 if config.memory.vae_slicing else drawn
         rows = round(self.micro_batch_size(config) * self.num_points * self.num_branches)
         row = (self.checkpointed if config.memory.gradient_checkpointing else self.plain).update_bytes
-        merges = config.finetune == "lora" and size == 4 and config.objective.path_sampler(0) is None
+        merges = config.finetune == "lora" and size == 4
         own = self.num_adapted * size if merges else 0.0  # of layers into which an adapter is merged, to restore them
         casts = self.num_trained * 2.0 if config.finetune == "full" else 0.0  # autocast's copies
         branches = drawn * self.num_drawn_branches
