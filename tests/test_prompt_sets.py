@@ -6,8 +6,10 @@ from collections import Counter
 
 import pytest
 
+from vgrpo import Prompt
 from vgrpo.cli import main
 from vgrpo.prompt_sets import geneval, ocr
+from vgrpo.prompt_sets.split import benchmark_keys, key
 from vgrpo.prompts import read_prompts
 from vgrpo.rewards.ocr import quoted
 
@@ -34,9 +36,9 @@ def test_text_and_metadata_agree(tag):
 
 
 def test_tasks_come_in_their_shares_and_no_prompt_from_the_benchmark():
-    known = frozenset(prompt.text for prompt in geneval.training_set(200, seed=1))
+    known = frozenset(key(prompt) for prompt in geneval.training_set(50, seed=1))
     prompts = geneval.training_set(5000, seed=2, known=known)
-    assert not {prompt.text for prompt in prompts} & known
+    assert not {key(prompt) for prompt in prompts} & (known | benchmark_keys())
     counts = Counter(prompt.metadata["tag"] for prompt in prompts)
     for tag, share in geneval.SHARES.items():
         assert counts[tag] / 5000 == pytest.approx(share / 17, abs=0.03)
@@ -45,9 +47,58 @@ def test_tasks_come_in_their_shares_and_no_prompt_from_the_benchmark():
 
 def test_a_task_that_is_all_excluded_is_named():
     rng = random.Random(0)
-    known = frozenset(geneval.sample_prompt(rng, "counting").text for _ in range(20000))
+    known = frozenset(key(geneval.sample_prompt(rng, "counting")) for _ in range(20000))
     with pytest.raises(ValueError, match="every prompt of the task counting is excluded"):
         geneval.training_set(100, seed=0, known=known)
+
+
+def entry(name, count=1, **more):
+    return {"class": name, "count": count} | more
+
+
+def asked(tag, *include, text=""):
+    return key(Prompt(text=text, metadata={"tag": tag, "include": list(include)}))
+
+
+@pytest.mark.parametrize(
+    ("tag", "include"),
+    [  # test prompts that papers and repositories show
+        ("single_object", [entry("bench")]),
+        ("two_object", [entry("horse"), entry("train")]),
+        ("counting", [entry("hot dog", 4)]),
+        ("colors", [entry("computer keyboard", color="brown")]),
+        ("position", [entry("bear"), entry("bench", position=["left of", 0])]),
+        ("position", [entry("horse"), entry("elephant", position=("below", 0))]),
+        ("color_attr", [entry("stop sign", color="yellow"), entry("potted plant", color="blue")]),
+    ],
+)
+def test_the_benchmarks_prompts_are_known_in_any_order(tag, include):
+    assert asked(tag, *include) in benchmark_keys()
+    if tag in ("two_object", "color_attr"):
+        assert asked(tag, *include[::-1], text="other words") == asked(tag, *include)
+    if tag == "position":  # a bench left of a bear is a bear right of a bench
+        relation = {"left of": "right of", "below": "above"}[include[1]["position"][0]]
+        turned = asked(tag, entry(include[1]["class"]), entry(include[0]["class"], position=[relation, 0]))
+        opposite = asked(tag, include[0], {**include[1], "position": [relation, 0]})
+        assert turned == asked(tag, *include) != opposite
+
+
+def test_all_of_the_benchmark_is_known():
+    assert len(benchmark_keys()) == 552  # of 553: one pair is asked for twice, in either order
+    assert all(asked("single_object", entry(name)) in benchmark_keys() for name in geneval.CLASSES)
+
+
+@pytest.mark.parametrize("kind", [geneval, ocr])
+def test_held_out_prompts_come_in_no_training_file(kind):
+    train, held_out = kind.training_set(10_000, seed=0), kind.training_set(500, seed=0, held_out=True)
+    assert not {key(prompt) for prompt in train} & {key(prompt) for prompt in held_out}
+    assert {prompt.metadata["tag"] for prompt in train} == {prompt.metadata["tag"] for prompt in held_out}
+
+
+def test_the_fixed_words_of_the_evaluation_are_never_trained_on():
+    fixed = {prompt.text for prompt in ocr.held_out_set(1000)}
+    assert len(fixed) == 1000
+    assert not fixed & {prompt.text for prompt in ocr.training_set(20_000, seed=0)}
 
 
 def test_articles_and_plurals():

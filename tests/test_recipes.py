@@ -77,7 +77,7 @@ def test_the_error_for_a_missing_prompt_file_names_the_command_that_makes_it(tmp
         said = capsys.readouterr().err
         assert f"no prompt file {name}; make it with: vgrpo prompts --kind {kind}" in said
         command = said.split("vgrpo prompts ")[1].split()
-        assert main(["prompts", *command, *([] if "--num" in command else ["--num", "100"])]) == 0
+        assert main(["prompts", *command]) == 0
     train, held_out = ({prompt.text for prompt in read_prompts(f"{kind}{end}.jsonl")} for end in ("", "-held-out"))
     assert train
     assert held_out

@@ -8,10 +8,14 @@ from typing import Literal
 
 from vgrpo.config import require
 from vgrpo.prompt_sets import geneval, ocr
+from vgrpo.prompt_sets.split import key
 from vgrpo.prompts import read_prompts
 from vgrpo.types import Prompt
 
-SETS: dict[str, Callable[[int, int, frozenset[str]], list[Prompt]]] = {"geneval": geneval.training_set, "ocr": ocr.training_set}
+SETS: dict[str, Callable[[int, int, frozenset[str], bool], list[Prompt]]] = {
+    "geneval": geneval.training_set,
+    "ocr": ocr.training_set,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,15 +29,17 @@ class PromptsConfig:
     num: int = 10_000
     """Prompts to write."""
     seed: int = 0
+    held_out: bool = False
+    """Draw from the eighth of all prompts that is kept for evaluation and comes in no training file."""
     exclude: Path | None = None
-    """A file of prompts that must not be among them, such as the benchmark's."""
+    """A file of prompts that must not be among them either; those of GenEval's benchmark never are."""
 
 
 def write_prompts(config: PromptsConfig) -> Path:
     """Raises ValueError for a number out of range, OSError for a file that is missing or cannot be written."""
     require(config.num >= 1, f"--num {config.num}: must be at least 1")
-    known = frozenset(prompt.text for prompt in read_prompts(config.exclude)) if config.exclude else frozenset()
-    prompts = SETS[config.kind](config.num, config.seed, known)
+    known = frozenset(map(key, read_prompts(config.exclude))) if config.exclude else frozenset()
+    prompts = SETS[config.kind](config.num, config.seed, known, config.held_out)
     config.output.parent.mkdir(parents=True, exist_ok=True)
     config.output.write_text("".join(json.dumps(prompt.metadata) + "\n" for prompt in prompts))
     print(f"{len(prompts)} prompts in {config.output}")

@@ -1,7 +1,9 @@
 """Prompts that ask for words in a picture, the words in double quotes, as the `ocr` rewards expect them."""
 
 import random
+from functools import partial
 
+from vgrpo.prompt_sets.split import draw_fresh
 from vgrpo.types import Prompt
 
 SCENES = (
@@ -57,18 +59,16 @@ def sample_prompt(rng: random.Random) -> Prompt:
     return Prompt(text=text, metadata={"prompt": text, "tag": "ocr", "target": target})
 
 
-def training_set(count: int, seed: int, known: frozenset[str] = frozenset()) -> list[Prompt]:
-    """`count` prompts, none of them among the `known` texts."""
+def training_set(count: int, seed: int, known: frozenset[str] = frozenset(), held_out: bool = False) -> list[Prompt]:
+    """`count` prompts, none of them among the `known` keys. Raises ValueError if there seem to be no others."""
     rng = random.Random(seed)
-    chosen: list[Prompt] = []
-    while len(chosen) < count:
-        prompt = sample_prompt(rng)
-        if prompt.text not in known:
-            chosen.append(prompt)
-    return chosen
+    chosen = [draw_fresh(partial(sample_prompt, rng), known, held_out) for _ in range(count)]
+    if None in chosen:
+        raise ValueError("every prompt of kind ocr is excluded; exclude fewer")
+    return [prompt for prompt in chosen if prompt is not None]
 
 
 def held_out_set(count: int) -> list[Prompt]:
-    """The fixed evaluation set: distinct prompts, from a seed of their own."""
-    chosen = {prompt.text: prompt for prompt in training_set(2 * count, HELD_OUT_SEED)}
+    """The fixed evaluation set: distinct prompts that are never trained on."""
+    chosen = {prompt.text: prompt for prompt in training_set(2 * count, HELD_OUT_SEED, held_out=True)}
     return list(chosen.values())[:count]
