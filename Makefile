@@ -7,7 +7,7 @@ demo: $(VENV)/ready
 	$(VENV)/bin/vgrpo train sprites --output-dir $(RUN)
 
 test: $(VENV)/ready-dev
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 check: $(VENV)/ready-dev
 	$(VENV)/bin/ruff format --check .

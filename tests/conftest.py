@@ -7,7 +7,10 @@ from vgrpo.config import Config, EvalConfig, LoraConfig, RolloutConfig, UpdateCo
 from vgrpo.worlds.sprites.autoencoder import CellAutoencoder
 from vgrpo.worlds.sprites.build import build_pipeline
 
-torch.set_num_threads(min(2, len(os.sched_getaffinity(0))))
+# Workers of pytest-xdist share the cores, and so do the processes that they start.
+threads = max(1, min(2, len(os.sched_getaffinity(0)) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))))
+torch.set_num_threads(threads)
+os.environ.setdefault("OMP_NUM_THREADS", str(threads))
 
 
 def tiny_pipeline():

@@ -2,12 +2,14 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
 from vgrpo import checkpoint
 from vgrpo.bench.command import choose
-from vgrpo.bench.race import BenchConfig
+from vgrpo.bench.config import BenchConfig, Budget
+from vgrpo.bench.suites import METHODS
 from vgrpo.bench.summary import first_reach, markdown, summarise_all
 from vgrpo.cli import main
 
@@ -38,16 +40,27 @@ def test_summary_of_two_methods(tmp_path):
     assert (first.method, first.num_seeds) == ("fast", 3)
     assert first.final == pytest.approx(0.52)
     assert first.interval == pytest.approx(4.3027 * 0.02 / math.sqrt(3), rel=1e-3)  # Student's t, two degrees of freedom
-    assert first.reach[0.1]["seconds"] == pytest.approx(10 * 0.1 / 0.22)
-    assert second.reach[0.2]["seconds"] == math.inf
+    assert first.reach[0.1]["seconds"] == pytest.approx([10 * 0.1 / 0.24, 10 * 0.1 / 0.22, 10 * 0.1 / 0.2])
+    assert second.reach[0.2]["seconds"] == [math.inf] * 3
     assert second.seconds_per_iteration["update"] == pytest.approx(0.5)
-    assert "never" in markdown(path)
+    text = markdown(path)
+    assert "| fast | 3 | 0.520 ± 0.050 | 0.520 | 0.520 | 2 (2 to 2) | 5 (4 to 5) | 7 (6 to 8) | 9 (8 to 10) |" in text
+    assert "| slow | 3 | 0.420 ± 0.000 | 0.420 | 0.420 | 8 | 17 | never | never |" in text
+    assert text.endswith("between evaluations\n15 s apart.\n")
+
+
+def test_a_target_that_some_seeds_miss(tmp_path):
+    path = tmp_path / "results.jsonl"
+    ends = [(0, 0.4), (1, 0.5), (2, 0.34)]
+    lines = [at | {"method": "m", "seed": seed} for seed, end in ends for at in (point(0, 0.3), point(10, end))]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert "| 10 (5 to never) |" in markdown(path)
 
 
 def test_smoke_suite_races_and_resumes(tmp_path):
-    line = (
-        f"bench --suite smoke --seeds 0 --seconds 2 --eval-seconds 1000 --num-prompts 14 --num-images 2 --output-dir {tmp_path}"
-    )
+    line = f"bench --suite smoke --seconds 2 --eval-seconds 1000 --num-prompts 14 --num-images 2 --output-dir {tmp_path}"
+    (tmp_path / "lanes/vgrpo-0/checkpoints").mkdir(parents=True)  # as a run leaves it that was stopped before its first line
+    (tmp_path / "lanes/vgrpo-0/config.yaml").write_text("seed: 0")
     assert main(line.split()) == 0
     records = [json.loads(entry) for entry in (tmp_path / "results.jsonl").read_text().splitlines()]
     assert {record["method"] for record in records} == {"vgrpo", "mixgrpo", "diffusionnft"}
@@ -66,6 +79,20 @@ def test_a_grid_of_learning_rates_makes_entries():
     assert entries["vgrpo lr 0.0001"].update.lr == 1e-4
     with pytest.raises(ValueError, match="--suite smok: did you mean 'smoke'"):
         choose(BenchConfig(suite="smok"))
+
+
+def test_knobs_change_one_setting_each():
+    entries = choose(BenchConfig(only=("awm",), knobs=True))
+    chosen, clipped = METHODS["awm"], entries["awm max_grad_norm 0.0015"]
+    assert entries["awm"] == chosen
+    assert clipped == replace(chosen, update=replace(chosen.update, max_grad_norm=0.0015))
+    shifted = entries["awm shift 3.0"]
+    assert shifted == replace(chosen, objective=replace(chosen.objective, shift=3.0))
+
+
+def test_a_suite_has_its_own_length():
+    assert BenchConfig(suite="smoke").budget == Budget(seeds=(0,), seconds=20.0, eval_seconds=10.0, num_prompts=42)
+    assert BenchConfig(suite="ablation", seconds=5.0).budget == Budget(seconds=5.0, eval_seconds=30.0, num_prompts=140)
 
 
 def test_the_checkpoint_of_the_last_line_is_found_beside_a_newer_one(tmp_path):

@@ -84,22 +84,22 @@ def dgpo(o, a, x_t, t, eps, x_0, v, old, ref):
 
 def crd(o, a, x_t, t, eps, x_0, v, old, ref):
     implicit, external = [], [min(max(x / 10 + 0.5, 0), 1) for x in a]
-    for i in range(6):
+    for i in range(len(a)):
         gain = 0.0
         for k in range(t.shape[1]):
             u = eps[i, k] - x_0[i, k]
             new, before = (np.mean((w - u) ** 2) / max(np.mean(abs(w - u)), 1e-5) for w in (v[i, k], old[i, k]))
             gain -= (new - before) / t.shape[1]
         implicit.append(gain)
-    losses = np.zeros(6)
+    losses = np.zeros(len(a))
     signs = [0] if o.centering == "uniform" else [1, -1]
     for sign in signs:
         weight = np.exp([sign * r / o.temperature for r in external])
         weight /= weight.sum()
-        for i in range(6):
+        for i in range(len(a)):
             d = o.beta * (implicit[i] - weight @ implicit) - (external[i] - weight @ external)
             losses[i] += 5 / o.beta * d**2 / len(signs)
-    return [losses[i] + o.kl_weight * np.mean((v[i] - ref[i]) ** 2) for i in range(6)]
+    return [losses[i] + o.kl_weight * np.mean((v[i] - ref[i]) ** 2) for i in range(len(a))]
 
 
 def fpo(o, a, x_t, t, eps, x_0, v, old, ref):
@@ -203,6 +203,7 @@ def test_old_weights_lag_as_published():
     late = DiffusionNFT(old_schedule="late")
     assert [round(late.old_decay(n), 4) for n in (0, 75, 85, 1000)] == [0, 0, 0.075, 0.999]
     assert [AWM().old_decay(n) for n in (0, 100, 900)] == [0, 0.1, 0.3]
+    assert [CRD().old_decay(n) for n in (0, 100, 900)] == [0.25, 0.75, 0.999]
 
 
 def test_a_wrong_name_is_corrected():

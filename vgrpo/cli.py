@@ -125,7 +125,7 @@ def _pretrain(args: list[str]) -> None:
 
 def _bench(args: list[str]) -> None:
     from vgrpo.bench.command import bench
-    from vgrpo.bench.race import BenchConfig
+    from vgrpo.bench.config import BenchConfig
 
     description = "Race algorithms on the sprites world, taking turns in one process. Goes on where it was stopped."
     bench(parse(BenchConfig, args, prog="vgrpo bench", description=description))

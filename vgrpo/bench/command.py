@@ -4,7 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from vgrpo.bench.race import BenchConfig, race
+from vgrpo.bench.config import BenchConfig
+from vgrpo.bench.race import race
 from vgrpo.bench.suites import KNOBS, SUITES
 from vgrpo.config import Config
 from vgrpo.spelling import hint
@@ -31,7 +32,7 @@ def choose(config: BenchConfig) -> dict[str, Config]:
     entries = {name: _known(name, suite, "--only") for name in config.only or suite}
     if config.knobs:
         return {
-            " ".join([name, *(f"{key} {value}" for key, value in change.items())]): _changed(entry, change)
+            " ".join([name, *(f"{key.split('.')[-1]} {value}" for key, value in change.items())]): _changed(entry, change)
             for name, entry in entries.items()
             for change in ({}, *_known(name, KNOBS, "--knobs, for --only"))
         }
@@ -45,8 +46,11 @@ def choose(config: BenchConfig) -> dict[str, Config]:
 
 
 def _changed(entry: Config, change: dict[str, Any]) -> Config:
-    objective: Any = entry.objective
-    return replace(entry, objective=replace(objective, **change))
+    for name, value in change.items():
+        part, _, field = name.rpartition(".")
+        part = part or "objective"
+        entry = replace(entry, **{part: replace(getattr(entry, part), **{field: value})})
+    return entry
 
 
 def _known(name: str, table: dict[str, T], option: str) -> T:

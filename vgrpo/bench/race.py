@@ -3,51 +3,23 @@ machine hits all alike; the evaluations in between cost a method nothing."""
 
 import json
 import math
+import shutil
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
-from torch import Tensor
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from vgrpo import checkpoint
+from vgrpo.bench.config import BenchConfig, Budget
+from vgrpo.bench.judge import Judge
 from vgrpo.config import Config
-from vgrpo.prompts import evaluation_prompts, training_prompts
-from vgrpo.rollout import draw_images, named_noise
 from vgrpo.run import Run
 from vgrpo.start import start_run
 from vgrpo.trainer import iterate
-from vgrpo.types import Prompt
-from vgrpo.worlds.sprites.verifier import score
 
 FOREVER = 1_000_000  # iterations; a budget of seconds ends a run
-
-
-@dataclass(frozen=True, kw_only=True)
-class BenchConfig:
-    """A comparison of algorithms on the sprites world."""
-
-    suite: str = "methods"
-    """`methods` (the algorithms), `ablation` (V-GRPO's parts) or `smoke` (three methods, for a check)."""
-    only: tuple[str, ...] = ()
-    """Names within the suite; all by default."""
-    seeds: tuple[int, ...] = (0, 1, 2)
-    seconds: float = 150.0
-    """Training time of each run, without evaluations."""
-    eval_seconds: float = 15.0
-    """Training time between evaluations."""
-    num_prompts: int = 210
-    """Held-out prompts of an evaluation."""
-    num_images: int = 2
-    """Images per prompt."""
-    lr: tuple[float, ...] = ()
-    """Try these learning rates instead of the suite's; every method becomes one entry per rate."""
-    knobs: bool = False
-    """Try alternatives to each method's own settings as well, as tuning does; every method becomes four entries."""
-    held_out: bool = True
-    """Evaluate on held-out prompts; False takes training prompts, as tuning must."""
-    output_dir: Path = Path("runs/bench")
 
 
 @dataclass(kw_only=True)
@@ -68,24 +40,38 @@ def race(config: BenchConfig, entries: dict[str, Config]) -> Path:
     config.output_dir.mkdir(parents=True, exist_ok=True)
     path = config.output_dir / "results.jsonl"
     done = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    console = Console(highlight=False)
-    judge = _Judge(config)
-    for seed in config.seeds:
-        lanes = [_open_lane(config, name, entry, seed, done) for name, entry in entries.items()]
-        while any(lane.seconds < config.seconds for lane in lanes):
-            for lane in (lane for lane in lanes if lane.seconds < config.seconds):
-                if lane.seconds >= lane.last_eval + config.eval_seconds:
-                    _evaluate(lane, judge, config, path, console)
-                _step(lane)
-        for lane in lanes:
-            if lane.seconds > lane.last_eval:
-                _evaluate(lane, judge, config, path, console)
+    budget = config.budget
+    judge = Judge(budget.num_prompts, config.num_images, config.held_out)
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:.0f} of {task.total:.0f} s"))
+    with Progress(*columns, TimeElapsedColumn(), console=Console(highlight=False)) as progress:
+        for seed in budget.seeds:
+            lanes = [_open_lane(config.output_dir, name, entry, seed, done) for name, entry in entries.items()]
+            _race_seed(lanes, budget, judge, path, progress)
     return path
 
 
-def _open_lane(config: BenchConfig, name: str, entry: Config, seed: int, done: list[dict[str, Any]]) -> Lane:
-    folder = config.output_dir / "lanes" / f"{name.replace(' ', '-')}-{seed}"
+def _race_seed(lanes: list[Lane], budget: Budget, judge: Judge, path: Path, progress: Progress) -> None:
+    def trained() -> float:
+        return sum(min(lane.seconds, budget.seconds) for lane in lanes)
+
+    task = progress.add_task(f"seed {lanes[0].seed}", total=len(lanes) * budget.seconds)
+    progress.update(task, completed=trained())
+    while any(lane.seconds < budget.seconds for lane in lanes):
+        for lane in (lane for lane in lanes if lane.seconds < budget.seconds):
+            if lane.seconds >= lane.last_eval + budget.eval_seconds:
+                _evaluate(lane, judge, path, progress.console)
+            _step(lane)
+            progress.update(task, completed=trained())
+    for lane in lanes:
+        if lane.seconds > lane.last_eval:
+            _evaluate(lane, judge, path, progress.console)
+
+
+def _open_lane(parent: Path, name: str, entry: Config, seed: int, done: list[dict[str, Any]]) -> Lane:
+    folder = parent / "lanes" / f"{name.replace(' ', '-')}-{seed}"
     past = [line for line in done if (line["method"], line["seed"]) == (name, seed)]
+    if not past:  # stopped before the first line: nothing to go on with
+        shutil.rmtree(folder, ignore_errors=True)
     entry = replace(entry, output_dir=folder, seed=seed, num_iterations=FOREVER)
     lane = Lane(name=name, seed=seed, run=start_run(entry, resume=bool(past)))
     if past:
@@ -107,7 +93,7 @@ def _step(lane: Lane) -> None:
         lane.phases[phase] = lane.phases.get(phase, 0.0) + line[f"seconds/{phase}"]
 
 
-def _evaluate(lane: Lane, judge: "_Judge", config: BenchConfig, path: Path, console: Console) -> None:
+def _evaluate(lane: Lane, judge: Judge, path: Path, console: Console) -> None:
     scores = judge(lane.run)
     record = {
         "method": lane.name,
@@ -126,48 +112,3 @@ def _evaluate(lane: Lane, judge: "_Judge", config: BenchConfig, path: Path, cons
     console.print(
         f"seed {lane.seed}  {lane.seconds:5.0f}s  {lane.name:22} strict {scores['strict']:.3f}  {scores['reward']:.3f}"
     )
-
-
-class _Judge:
-    """The same prompts and noise for every evaluation: scores, how varied a prompt's images are, how far from the base's."""
-
-    def __init__(self, config: BenchConfig) -> None:
-        if config.held_out:
-            self.prompts = evaluation_prompts("sprites", config.num_prompts)
-        else:
-            self.prompts = training_prompts("sprites", seed=12345)(0, config.num_prompts)
-        self.num_images = config.num_images
-        self.base: Tensor | None = None
-
-    def _draw(self, run: Run) -> tuple[list[Prompt], Tensor, Tensor]:
-        jobs: list[tuple[Prompt, int, int]] = [(p, i, m) for i, p in enumerate(self.prompts) for m in range(self.num_images)]
-        noise = torch.stack([named_noise(run.policy, "bench", index, member) for _, index, member in jobs])
-        prompts = [prompt for prompt, _, _ in jobs]
-        settings = run.config.eval
-        latents, images = draw_images(
-            run.policy, prompts, noise, solver=settings.solver, num_steps=settings.num_steps, guidance=settings.guidance
-        )
-        return prompts, latents, images
-
-    def __call__(self, run: Run) -> dict[str, float]:
-        if self.base is None:
-            network: Any = run.policy.module
-            network.disable_adapters()
-            self.base = self._draw(run)[1]
-            network.enable_adapters()
-        with run.average.active():
-            prompts, latents, images = self._draw(run)
-        scores = score(images, prompts)
-        tags = [str(prompt.metadata["tag"]) for prompt in prompts]
-        spread = latents.unflatten(0, (-1, self.num_images)).flatten(2).std(1).mean().item() if self.num_images > 1 else 0.0
-        return {
-            "strict": _mean_over_tags(scores.strict, tags),
-            "reward": _mean_over_tags(scores.reward, tags),
-            "diversity": spread,
-            "drift": (latents - self.base).square().mean().sqrt().item(),
-        }
-
-
-def _mean_over_tags(values: Tensor, tags: list[str]) -> float:
-    means = [values[[t == tag for t in tags]].mean().item() for tag in dict.fromkeys(tags)]
-    return sum(means) / len(means)

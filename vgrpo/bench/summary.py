@@ -43,7 +43,8 @@ class Summary:
     final: float
     interval: float  # half width of the 95% confidence interval of `final`; nan with one seed
     best: float
-    reach: dict[float, dict[str, float]]  # target gain -> median seconds, nfe, steps
+    reward: float  # final, mean over seeds
+    reach: dict[float, dict[str, list[float]]]  # target gain -> seconds, nfe, steps of every seed, sorted
     seconds_per_iteration: dict[str, float]
     diversity: float  # final, relative to the start
     drift: float
@@ -54,7 +55,7 @@ def summarise_method(method: str, seeds: dict[int, Curve], base: float) -> Summa
     last = [curve[-1] for curve in seeds.values()]
     reach = {
         gain: {
-            axis: statistics.median(first_reach(curve, base + gain, axis) for curve in seeds.values())
+            axis: sorted(first_reach(curve, base + gain, axis) for curve in seeds.values())
             for axis in ("seconds", "nfe", "steps")
         }
         for gain in TARGET_GAINS
@@ -65,6 +66,7 @@ def summarise_method(method: str, seeds: dict[int, Curve], base: float) -> Summa
         final=statistics.mean(finals),
         interval=_half_width(finals),
         best=statistics.mean(max(point["strict"] for point in curve) for curve in seeds.values()),
+        reward=statistics.mean(end["reward"] for end in last),
         reach=reach,
         seconds_per_iteration={
             phase: statistics.mean(end["phases"].get(phase, 0.0) / max(1, end["iteration"]) for end in last)
@@ -94,13 +96,13 @@ def markdown(path: Path) -> str:
     summaries = summarise_all(path)
     fields = " | ".join(f"+{gain:.2f}" for gain in TARGET_GAINS)
     lines = [
-        f"| method | seeds | final strict (95% CI) | best | seconds to {fields} | diversity | drift |",
-        "|---" * (6 + len(TARGET_GAINS)) + "|",
+        f"| method | seeds | final strict (95% CI) | best | final reward | seconds to {fields} | diversity | drift |",
+        "|---" * (7 + len(TARGET_GAINS)) + "|",
     ]
     for s in summaries:
-        times = " | ".join(_number(s.reach[gain]["seconds"], 0) for gain in TARGET_GAINS)
+        times = " | ".join(_reached(s.reach[gain]["seconds"]) for gain in TARGET_GAINS)
         interval = "" if math.isnan(s.interval) else f" ± {s.interval:.3f}"
-        final = f"{s.final:.3f}{interval} | {s.best:.3f}"
+        final = f"{s.final:.3f}{interval} | {s.best:.3f} | {s.reward:.3f}"
         lines.append(f"| {s.method} | {s.num_seeds} | {final} | {times} | {s.diversity:.2f} | {s.drift:.2f} |")
     lines += [
         "",
@@ -109,9 +111,26 @@ def markdown(path: Path) -> str:
     ]
     for s in summaries:
         phases = " | ".join(f"{s.seconds_per_iteration[phase]:.2f}" for phase in ("rollout", "reward", "update"))
-        lines.append(f"| {s.method} | {phases} | {_number(s.reach[0.10]['nfe'], 0)} | {_number(s.reach[0.10]['steps'], 0)} |")
+        lines.append(f"| {s.method} | {phases} | {_reached(s.reach[0.10]['nfe'])} | {_reached(s.reach[0.10]['steps'])} |")
+    lines += [
+        "",
+        f"Time, NFE and steps to a gain in strict score: median over seeds (range), by straight lines between evaluations\n"
+        f"{_spacing(path)}.",
+    ]
     return "\n".join(lines) + "\n"
 
 
-def _number(value: float, digits: int) -> str:
-    return "never" if math.isinf(value) else f"{value:,.{digits}f}"
+def _reached(values: list[float]) -> str:
+    median, low, high = (_number(value) for value in (statistics.median(values), values[0], values[-1]))
+    return median if low == high else f"{median} ({low} to {high})"
+
+
+def _number(value: float) -> str:
+    return "never" if math.isinf(value) else f"{value:,.0f}"
+
+
+def _spacing(path: Path) -> str:
+    """How far apart evaluations lay in the median, in words."""
+    seeds = [curve for method in read_curves(path).values() for curve in method.values()]
+    gaps = [after["seconds"] - before["seconds"] for curve in seeds for before, after in pairwise(curve)]
+    return f"{statistics.median(gaps):.0f} s apart" if gaps else "that there are not"

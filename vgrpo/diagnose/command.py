@@ -27,6 +27,7 @@ from vgrpo.sample import DrawOptions, load_policy
 from vgrpo.samplers import Solver
 from vgrpo.seeds import seed_of
 
+GRADIENTS = ("all three", "not normalised", "v-prediction", "eps-prediction", "none, v-prediction")
 NEARLY = 1.25  # a number of pairs is enough if the variation within groups is at most so many times that of 16
 
 
@@ -91,10 +92,7 @@ def _measure(subject: Subject, config: DiagnoseConfig) -> dict[str, Any]:
         "loss_by_time": loss_by_time(subject),
         "variation": {name: variation(subject, objective, name) for name, objective in objectives.items()},
         "variation_by_num_probes": {str(n): variation(subject, counts[n], str(n)) for n in PROBE_COUNTS},
-        "gradient": {
-            name: gradient_norms(subject, objectives[name], name, min(64, num_images))
-            for name in ("all three", "none, v-prediction")
-        },
+        "gradient": {name: gradient_norms(subject, objectives[name], name, min(64, num_images)) for name in GRADIENTS},
         "ratio_move": {"lr": config.lr, "median": moves.quantile(0.5).item(), "p90": moves.quantile(0.9).item()},
     }
 

@@ -25,6 +25,8 @@ TECHNIQUES: dict[str, dict[str, Any]] = {
     "pairs not shared": {"share_pairs": "none"},
     "t not stratified": {"stratified": False},
     "not normalised": {"self_normalize": False},
+    "v-prediction": {"prediction": "v"},
+    "eps-prediction": {"prediction": "eps"},
     "none, x-prediction": {"share_pairs": "none", "stratified": False, "self_normalize": False},
     "none, v-prediction": {"share_pairs": "none", "stratified": False, "self_normalize": False, "prediction": "v"},
 }

@@ -25,7 +25,8 @@ def plot(found: dict[str, Any], path: Path) -> None:
     bars.set_xlabel("coefficient of variation of the surrogate")
     bars.legend(frameon=False)
 
-    for (name, value), color in zip(found["gradient"].items(), (BLUE, ORANGE), strict=True):
+    for name, color in (("all three", BLUE), ("none, v-prediction", ORANGE)):
+        value = found["gradient"][name]
         mean = [sum(value[key]) / len(value[key]) for key in ("surrogate", "norm")]
         x, y = ([item / m for item in value[key]] for key, m in zip(("surrogate", "norm"), mean, strict=True))
         scatter.scatter(x, y, s=14, alpha=0.7, color=color, label=f"{name}, R² {value['r2']:.2f}")
