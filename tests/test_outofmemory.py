@@ -62,3 +62,21 @@ def test_the_plan_that_is_named_is_one(monkeypatch, capsys, tmp_path):
     command = capsys.readouterr().err.splitlines()[-1].split()
     assert main(command[1:]) == 0
     assert "fits into 23.64GB" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("command", "phase"),
+    [
+        ("sample --prompts {0}/p.txt --output-dir {0}/out --steps 2", "drawing images"),
+        ("eval --prompts {0}/p.txt --output-dir {0}/out --eval.num-steps 2", "drawing and judging images"),
+        ("diagnose --prompts {0}/p.txt --output-dir {0}/out --num-steps 2", "measuring"),
+    ],
+)
+def test_what_helps_without_training_is_named(monkeypatch, capsys, tmp_path, command, phase):
+    (tmp_path / "p.txt").write_text("a red heart\n")
+    monkeypatch.setattr(SD3Policy, "predict", full)
+    assert main(command.format(tmp_path).split()) == 1
+    said = capsys.readouterr().err
+    assert f"vgrpo {command.split()[0]}: the GPU's memory of 23.64GB ran out while {phase}" in said
+    assert "--memory.offload-encoders" in said
+    assert "vgrpo plan" in said

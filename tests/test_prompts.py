@@ -132,3 +132,12 @@ def test_kinds_of_the_sprites_world(name, tags):
 def test_an_unknown_kind_is_refused():
     with pytest.raises(ValueError, match="no kind 'words'; its kinds are single_object"):
         training_prompts("sprites:words", seed=0)
+
+
+def test_only_line_ends_end_a_line(tmp_path):
+    """JSON may hold U+2028 as it is, and Macs once ended lines with a carriage return."""
+    text = "a sign\u2028with two lines"
+    (tmp_path / "p.jsonl").write_text(json.dumps({"prompt": text}, ensure_ascii=False) + "\r\n", encoding="utf-8")
+    (tmp_path / "p.txt").write_bytes(b"a red heart\rtwo keys\r")
+    assert [prompt.text for prompt in read_prompts(tmp_path / "p.jsonl")] == [text]
+    assert [prompt.text for prompt in read_prompts(tmp_path / "p.txt")] == ["a red heart", "two keys"]

@@ -19,7 +19,7 @@ from vgrpo import Prompt, train
 from vgrpo.cli import main
 from vgrpo.config import RolloutConfig
 from vgrpo.prompts import training_prompts
-from vgrpo.rewards import RewardError, load_reward, score_images
+from vgrpo.rewards import NAMED, RewardError, load_reward, score_images
 from vgrpo.rewards.remote import Remote, ServeConfig, make_server, pack, unpack
 
 
@@ -101,27 +101,44 @@ def test_the_server_refuses_what_it_cannot_read(running):
 
 
 @pytest.mark.parametrize(
-    "handler",
+    ("handler", "reason"),
     [
-        answering("no json"),
-        answering('{"scores": [1]}'),
-        answering('{"scores": "many"}'),
-        answering('{"answer": 1}'),
-        answering('{"scores": [1, 2]}', status=500),
-        answering('{"scores": [1, 2]}', delay=0.6),
-        answering('{"scores": [1, 2]', length=100),
-        answering(b'{"scores": [1, "\xff"]}'),
-        answering('{"scores": [1, %s]}' % ("9" * 400)),
-        NoHttp,
+        (answering("no json"), "JSONDecodeError"),
+        (answering('{"scores": [1]}'), "1 scores for 2 images"),
+        (answering('{"scores": "many"}'), "4 scores for 2 images"),
+        (answering('{"answer": 1}'), "KeyError: 'scores'"),
+        (answering('{"scores": [1, 2]}', status=500), "HTTP 500"),
+        (answering('{"scores": [1, 2]}', delay=0.6), "timed out"),
+        (answering('{"scores": [1, 2]', length=100), "IncompleteRead"),
+        (answering(b'{"scores": [1, "\xff"]}'), "UnicodeDecodeError"),
+        (answering('{"scores": [1, %s]}' % ("9" * 400)), "OverflowError"),
+        (NoHttp, "BadStatusLine"),
     ],
     ids=["nonsense", "too few", "no numbers", "no scores", "broken", "slow", "truncated", "bytes", "huge", "not HTTP"],
 )
-def test_without_a_usable_answer_the_images_count_as_failed(running, handler):
+def test_without_a_usable_answer_the_rollout_fails_and_the_reason_is_told(running, handler, reason):
     client = Remote(running(handler=handler), timeout=0.3, num_tries=2, pause=0.01)
     images, prompts = torch.rand(2, 3, 8, 8), [Prompt(text="a"), Prompt(text="b")]
-    assert client(images, prompts).isnan().all()
-    with pytest.raises(RewardError):
+    with pytest.raises(RewardError, match=f"not one score for 2 images, the last: .*{reason}"):
         score_images(client, images, prompts)
+
+
+def angry(images, prompts):
+    raise OSError("the disk is full")
+
+
+def test_why_a_reward_failed_on_the_server_is_told(running, monkeypatch):
+    monkeypatch.setitem(NAMED, "angry", "test_remote:angry")
+    client = Remote(running("angry"))
+    with pytest.raises(RewardError, match="the last: the reward failed on every image, last with OSError: the disk is full"):
+        score_images(client, torch.rand(2, 3, 8, 8), [Prompt(text="a"), Prompt(text="b")])
+
+
+def test_a_served_reward_computes_where_it_is_told_to(monkeypatch):
+    asked = []
+    monkeypatch.setattr("vgrpo.rewards.remote.load_reward", lambda name, device: asked.append((name, device)) or angry)
+    make_server("clipscore", ServeConfig(port=0, device="cuda:1")).server_close()
+    assert asked == [("clipscore", "cuda:1")]
 
 
 def test_a_failed_image_is_null_and_not_zero(running):

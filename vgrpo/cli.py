@@ -46,10 +46,21 @@ def main(args: list[str] | None = None) -> int:
         if isinstance(error, RuntimeError | TypeError) and not isinstance(error, RewardError | GpuMemoryError):
             raise  # a bug of ours: show where
         print(f"vgrpo {args[0]}: {error}", file=sys.stderr)
-        if args[0] == "train" and isinstance(error, GpuMemoryError):
-            print(f"What takes it, and what to switch on:\n  {_plan_of(args[1:], error.memory)}", file=sys.stderr)
+        if isinstance(error, GpuMemoryError):
+            remedy = (
+                f"What takes it, and what to switch on:\n  {_plan_of(args[1:], error.memory)}" if args[0] == "train" else LESS
+            )
+            print(remedy, file=sys.stderr)
         return 1
     return 0
+
+
+LESS = (
+    "Draw fewer images at once (--num-images of sample, --batch-size of eval and diagnose), or switch on\n"
+    "  --memory.offload-encoders True --memory.vae-slicing True --memory.vae-tiling True\n"
+    "and for diagnose --memory.gradient-checkpointing True.\n"
+    "`vgrpo plan --model MODEL` says what the model's parts take."
+)
 
 
 def _plan_of(args: list[str], memory: str | None) -> str:

@@ -32,7 +32,8 @@ def read_prompts(path: str | Path) -> list[Prompt]:
         raise FileNotFoundError(f"no prompt file {path}; {_remedy(path)}")
     if path.suffix == ".csv":
         return _read_csv(path)
-    lines = [(n, line.strip()) for n, line in enumerate(read_text(path).splitlines(), 1) if line.strip()]
+    text = read_text(path).replace("\r\n", "\n").replace("\r", "\n")  # splitlines would also split at U+2028 within a text
+    lines = [(n, line.strip()) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
     if not lines:
         raise ValueError(f"the prompt file {path} is empty; write one prompt a line")
     if path.suffix != ".jsonl":

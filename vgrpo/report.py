@@ -114,7 +114,7 @@ def _pictures(folder: Path) -> str:
     sets = sorted(path for path in (folder / "samples").glob("*") if path.is_dir())
     if not sets:
         return ""
-    prompts = (sets[0] / "prompts.txt").read_text().splitlines()
+    prompts = (sets[0] / "prompts.txt").read_text().removesuffix("\n").split("\n")
     lead = "Left the base model, right the tuned one, from the same noise."
     rows = [f"<h2>Before and after</h2><p class=lead>{lead}</p><div class=pairs>"]
     for index, prompt in enumerate(prompts):

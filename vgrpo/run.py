@@ -119,4 +119,4 @@ def save_samples(run: Run) -> None:
     for index, row in enumerate(images.unflatten(0, (len(prompts), num_images))):
         strip: Image.Image = to_pil(torch.cat(list(row), 2))
         strip.save(folder / f"{index:02d}.png")
-    (folder / "prompts.txt").write_text("\n".join(prompt.text for prompt in prompts) + "\n")
+    (folder / "prompts.txt").write_text("".join(prompt.text.replace("\n", " ") + "\n" for prompt in prompts))

@@ -106,6 +106,7 @@ def load_policy(model: str, lora: Path | None, options: DrawOptions) -> Policy:
     return policy
 
 
+@out_of_memory_while("drawing images")
 @torch.no_grad()
 def sample(config: SampleConfig) -> None:
     """Write the images; the noise of each is named by the seed, its prompt's index and its own."""

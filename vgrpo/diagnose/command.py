@@ -21,6 +21,7 @@ from vgrpo.diagnose.measure import (
 from vgrpo.models.attention import suitable_attention
 from vgrpo.models.lora import add_lora
 from vgrpo.objectives import VGRPO
+from vgrpo.outofmemory import out_of_memory_while
 from vgrpo.prompts import training_prompts
 from vgrpo.rollout import draw_groups
 from vgrpo.sample import DrawOptions, load_policy
@@ -67,6 +68,7 @@ class DiagnoseConfig(DrawOptions):
         )
 
 
+@out_of_memory_while("measuring")
 def diagnose(model: str, config: DiagnoseConfig) -> dict[str, Any]:
     """Measure, write diagnosis.json and diagnosis.png, print a table; returns what diagnosis.json holds."""
     from vgrpo.diagnose.plots import plot  # first of all, so that a missing matplotlib is noticed now

@@ -19,6 +19,7 @@ from vgrpo.evaluation.summary import intervals_table, save, summarise
 from vgrpo.images import to_pil
 from vgrpo.log import results_table
 from vgrpo.models.lengths import warn_of_cut_off
+from vgrpo.outofmemory import out_of_memory_while
 from vgrpo.rewards import Reward, load_reward
 from vgrpo.sample import DrawOptions, load_policy, lora_file
 from vgrpo.types import Prompt
@@ -62,6 +63,7 @@ def suite_job(name: str, **options: Any) -> EvalJob:
     return EvalJob(**(settings | {"eval": EvalConfig(num_prompts=suite.num_prompts)} | options))
 
 
+@out_of_memory_while("drawing and judging images")
 @torch.no_grad()
 def evaluate_model(job: EvalJob) -> None:
     """Evaluate the base model and, with a LoRA, the tuned one on the same noise; merge if all is there."""

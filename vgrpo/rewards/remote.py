@@ -47,6 +47,8 @@ class ServeConfig:
     host: str = "127.0.0.1"
     """0.0.0.0 lets other machines in: anyone who reaches the port may ask."""
     port: int = 8100
+    device: str = "auto"
+    """Where the reward's models compute: cuda:1, cpu; auto is cuda where there is one."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.port < 2**16:
@@ -56,7 +58,7 @@ class ServeConfig:
 def make_server(name: str, config: ServeConfig) -> ThreadingHTTPServer:
     """A server that has loaded the reward and waits. Raises ValueError or FileNotFoundError as `load_reward`, OSError if the
     port is taken."""
-    reward, lock = load_reward(name), Lock()
+    reward, lock = load_reward(name, config.device), Lock()
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -73,8 +75,8 @@ def make_server(name: str, config: ServeConfig) -> ThreadingHTTPServer:
                 self._answer(400, {"error": f"{type(error).__name__}: {error}"})
                 return
             with lock:  # one batch at a time on the reward's device
-                scores = _scores(reward, images, prompts)
-            self._answer(200, {"scores": scores})
+                answer = _score(reward, images, prompts)
+            self._answer(200, answer)
 
         def _answer(self, status: int, content: dict[str, Any]) -> None:
             body = json.dumps(content).encode()
@@ -90,12 +92,13 @@ def make_server(name: str, config: ServeConfig) -> ThreadingHTTPServer:
     return ThreadingHTTPServer((config.host, config.port), Handler)
 
 
-def _scores(reward: Reward, images: Tensor, prompts: list[Prompt]) -> list[float | None]:
+def _score(reward: Reward, images: Tensor, prompts: list[Prompt]) -> dict[str, Any]:
+    """What a request is answered with; if the reward failed on all its images, also why."""
     try:
         values = score_images(reward, images, prompts).tolist()
-    except RewardError:
-        return [None] * len(images)
-    return [None if value != value else value for value in values]
+    except RewardError as error:
+        return {"scores": [None] * len(images), "error": str(error)}
+    return {"scores": [None if value != value else value for value in values]}
 
 
 def serve(name: str, config: ServeConfig) -> None:
@@ -122,25 +125,34 @@ class Remote:
             ) from error
 
     def __call__(self, images: Tensor, prompts: list[Prompt]) -> Tensor:
-        """[B]; NaN where the reward failed or no answer came."""
-        parts = []
+        """[B]; NaN where the reward failed or no answer came. Raises RewardError, with the reason, if that is so everywhere."""
+        parts, reason = [], None
         for start in range(0, len(images), self.batch_size):
             rows = slice(start, start + self.batch_size)
-            parts.append(self._score(images[rows], prompts[rows]))
-        return torch.cat(parts)
+            scores, failed = self._score(images[rows], prompts[rows])
+            parts.append(scores)
+            reason = failed or reason
+        scores = torch.cat(parts)
+        if reason and scores.isnan().all():
+            raise RewardError(f"reward remote={self.url}: not one score for {len(images)} images, the last: {reason}")
+        return scores
 
-    def _score(self, images: Tensor, prompts: list[Prompt]) -> Tensor:
-        body = pack(images, prompts)
+    def _score(self, images: Tensor, prompts: list[Prompt]) -> tuple[Tensor, str | None]:
+        """Scores, and why there are none if there are none."""
+        body, reason = pack(images, prompts), None
         for attempt in range(self.num_tries):
             try:
-                scores = self._ask(body)["scores"]
+                answer = self._ask(body)
+                scores = answer["scores"]
                 if len(scores) != len(images):
                     raise ValueError(f"{len(scores)} scores for {len(images)} images")
-                return torch.tensor([float("nan") if score is None else float(score) for score in scores])
-            except NO_ANSWER:
+                values = torch.tensor([float("nan") if score is None else float(score) for score in scores])
+                return values, answer.get("error")
+            except NO_ANSWER as error:
+                reason = told(error)
                 if attempt + 1 < self.num_tries:
                     time.sleep(self.pause * 2**attempt)
-        return torch.full((len(images),), torch.nan)
+        return torch.full((len(images),), torch.nan), reason
 
     def _ask(self, body: bytes | None) -> Any:
         request = urllib.request.Request(self.url, body, {"Content-Type": "application/octet-stream"})
