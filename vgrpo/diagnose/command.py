@@ -140,7 +140,9 @@ def _print(found: dict[str, Any], config: DiagnoseConfig) -> None:
         table.add_row(name, f"{value['overall']:.3f}", f"{value['within']:.3f}")
     table.add_section()
     for number, value in found["variation_by_num_probes"].items():
-        table.add_row(f"all three, {number} pairs", f"{value['overall']:.3f}", f"{value['within']:.3f}")
+        table.add_row(
+            f"all three, {number} pair{'' if number == '1' else 's'}", f"{value['overall']:.3f}", f"{value['within']:.3f}"
+        )
     console.print(table)
     for name, value in found["gradient"].items():
         console.print(f"gradient norm against surrogate, {name}: R^2 {value['r2']:.3f}")

@@ -12,7 +12,8 @@ def plot(found: dict[str, Any], path: Path) -> None:
     figure, (times, bars, scatter) = plt.subplots(1, 3, figsize=(15, 4.4), constrained_layout=True)
     lines = found["loss_by_time"]
     for name, color in (("x", BLUE), ("v", ORANGE), ("eps", GREY), ("normalised", "#4d9a5b")):
-        times.plot([line["t"] for line in lines], [line[name] for line in lines], color=color, label=name)
+        shown = [line for line in lines if line[name] > 0]  # at t = 1 the state is the noise: nothing to predict, no logarithm
+        times.plot([line["t"] for line in shown], [line[name] for line in shown], color=color, label=name)
     times.set(yscale="log", xlabel="t (1 is noise)", ylabel="denoising loss")
     times.legend(frameon=False)
 
