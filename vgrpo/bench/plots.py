@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
-from vgrpo.bench.summary import Curve, Summary, read_curves, summarise_all
+from vgrpo.bench.summary import Curve, read_curves, summarise_all
 
 AXES = {"seconds": "training time, s", "nfe": "network evaluations", "steps": "optimiser steps"}
 SCORES = {"strict": "held-out strict score", "reward": "held-out reward"}
@@ -19,10 +19,10 @@ Colors = dict[str, Any]  # by method
 
 def plot(results: Path, folder: Path) -> list[Path]:
     """Write curves.png and end.png; returns their paths."""
-    summaries = summarise_all(results)
+    summaries, curves = summarise_all(results), read_curves(results)
     palette = plt.get_cmap("tab10" if len(summaries) <= 10 else "tab20")
     colors = {summary.method: palette(index % palette.N) for index, summary in enumerate(summaries)}
-    figures = {"curves.png": _curves(read_curves(results), colors), "end.png": _end(summaries, colors)}
+    figures = {"curves.png": _curves(curves, colors), "end.png": _end(curves, colors)}
     for name, figure in figures.items():
         figure.savefig(folder / name, dpi=110)
         plt.close(figure)
@@ -53,19 +53,25 @@ def _band(axis: Axes, seeds: list[Curve], name: str, score: str, method: str, co
     axis.fill_between(x, [min(values) for values in y], [max(values) for values in y], color=color, alpha=0.15, linewidth=0)
 
 
-def _end(summaries: list[Summary], colors: Colors) -> Figure:
-    figure, axes = plt.subplots(1, 2, figsize=(11, 4.4), sharey=True, constrained_layout=True)
+def _end(curves: dict[str, dict[int, Curve]], colors: Colors) -> Figure:
+    """Every seed's last evaluation, small, and their mean, large."""
+    figure, axes = plt.subplots(1, 2, figsize=(12, 4.6), sharey=True, constrained_layout=True)
     for axis, (name, label) in zip(axes, ENDS.items(), strict=True):
-        for summary in summaries:
-            at = (getattr(summary, name), summary.final)
-            axis.errorbar(*at, yerr=summary.interval, fmt="o", color=colors[summary.method])
-            axis.annotate(summary.method, at, fontsize=8, xytext=(4, 4), textcoords="offset points")
+        for method, color in colors.items():
+            seeds = curves[method].values()
+            x, y = [_at_end(curve, name) for curve in seeds], [curve[-1]["strict"] for curve in seeds]
+            axis.scatter(x, y, s=16, alpha=0.6, linewidth=0, color=color)
+            axis.scatter(statistics.mean(x), statistics.mean(y), s=70, color=color, edgecolor="white", label=method)
         axis.set_xlabel(label)
         _tidy(axis)
     axes[0].set_ylabel("final strict score")
-    low, high = axes[0].get_ylim()
-    axes[0].set_ylim(max(0.0, low), min(1.0, high))  # an interval may leave what scores can be
+    axes[-1].legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
+
+
+def _at_end(curve: Curve, name: str) -> float:
+    """Drift, or diversity relative to the untrained model's."""
+    return float(curve[-1][name] / (max(curve[0][name], 1e-9) if name == "diversity" else 1.0))
 
 
 def _tidy(axis: Axes) -> None:
