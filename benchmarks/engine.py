@@ -15,11 +15,11 @@ from pathlib import Path
 
 import torch
 
+from vgrpo.models.weight_sets import merged, trainable
 from vgrpo.recipes import RECIPES
-from vgrpo.run import Run
-from vgrpo.start import start_run
-from vgrpo.trainer import iterate
-from vgrpo.weights import merged, trainable
+from vgrpo.training.loop import iterate
+from vgrpo.training.run import Run
+from vgrpo.training.start import start_run
 
 
 def bare(run: Run) -> float:

@@ -9,11 +9,11 @@ import matplotlib.pyplot as plt
 import torch
 from PIL import Image, ImageDraw
 
-from vgrpo.images import to_pil
-from vgrpo.models import load_pipeline, make_policy
-from vgrpo.monitor import Watch
-from vgrpo.prompts import evaluation_prompts
-from vgrpo.rollout import draw_images, named_noise
+from vgrpo.core.images import to_pil
+from vgrpo.models.loading import load_pipeline, make_policy
+from vgrpo.prompts.sources import evaluation_prompts
+from vgrpo.sampling.draw import draw_images, named_noise
+from vgrpo.training.alarm import Watch
 from vgrpo.worlds.sprites.grammar import TAGS, prompt_stream
 from vgrpo.worlds.sprites.render import render
 from vgrpo.worlds.sprites.scenes import sample_scene

@@ -2,49 +2,12 @@ import os
 
 import pytest
 import torch
-
-from vgrpo.config import Config, EvalConfig, LoraConfig, RolloutConfig, UpdateConfig
-from vgrpo.worlds.sprites.autoencoder import CellAutoencoder
-from vgrpo.worlds.sprites.build import build_pipeline
+from helpers.tiny import tiny_pipeline
 
 # Workers of pytest-xdist share the cores, and so do the processes that they start.
 threads = max(1, min(2, len(os.sched_getaffinity(0)) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))))
 torch.set_num_threads(threads)
 os.environ.setdefault("OMP_NUM_THREADS", str(threads))
-
-
-def tiny_pipeline():
-    """A random Stable Diffusion 3 pipeline of the bundled architecture; the same weights every time."""
-    torch.manual_seed(0)
-    pipeline = build_pipeline(CellAutoencoder(latent_channels=24, hidden_channels=32))
-    # Fresh weights hardly depend on the text; noise on all of them makes it matter.
-    for parameter in pipeline.transformer.parameters():
-        parameter.data += 0.02 * torch.randn_like(parameter)
-    return pipeline
-
-
-def red(images, prompts):
-    """A toy reward: how much redder than blue an image is."""
-    return (images[:, 0] - images[:, 2]).mean((1, 2))
-
-
-def tiny_config(folder, **changes):
-    settings = {
-        "output_dir": folder,
-        "num_iterations": 2,
-        "max_sequence_length": 0,
-        "precision": "fp32",
-        "device": "cpu",
-        "checkpoint_every": 100,
-        "rollout": RolloutConfig(num_prompts=2, group_size=4, num_steps=3),
-        "update": UpdateConfig(lr=1e-3),
-        "lora": LoraConfig(rank=4, alpha=8),
-        "eval": EvalConfig(num_prompts=0, num_sample_prompts=2, num_steps=2, sample_every=100),
-    }
-    return Config(**(settings | changes))
-
-
-PROMPTS = ["a red heart", "two blue stars", "a key", "a moon above a mug"]
 
 
 @pytest.fixture

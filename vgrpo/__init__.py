@@ -7,23 +7,23 @@ from typing import TYPE_CHECKING, Any
 import vgrpo.worlds.sprites as _sprites  # noqa: F401
 
 if TYPE_CHECKING:
-    from vgrpo.config import Config as Config
-    from vgrpo.curriculum import train_curriculum as train_curriculum
+    from vgrpo.core.types import Prompt as Prompt
     from vgrpo.objectives import VGRPO as VGRPO
-    from vgrpo.stages import Curriculum as Curriculum
-    from vgrpo.stages import Stage as Stage
-    from vgrpo.trainer import train as train
-    from vgrpo.types import Prompt as Prompt
+    from vgrpo.training.config import Config as Config
+    from vgrpo.training.curriculum import train_curriculum as train_curriculum
+    from vgrpo.training.loop import train as train
+    from vgrpo.training.stages import Curriculum as Curriculum
+    from vgrpo.training.stages import Stage as Stage
 
 __version__ = "0.1.0"
 _HOMES = {
-    "train": "vgrpo.trainer",
-    "train_curriculum": "vgrpo.curriculum",
-    "Config": "vgrpo.config",
-    "Curriculum": "vgrpo.stages",
-    "Stage": "vgrpo.stages",
+    "train": "vgrpo.training.loop",
+    "train_curriculum": "vgrpo.training.curriculum",
+    "Config": "vgrpo.training.config",
+    "Curriculum": "vgrpo.training.stages",
+    "Stage": "vgrpo.training.stages",
     "VGRPO": "vgrpo.objectives",
-    "Prompt": "vgrpo.types",
+    "Prompt": "vgrpo.core.types",
 }
 
 

@@ -1,3 +1,3 @@
-from vgrpo.cli import main
+from vgrpo.commands.main import main
 
 raise SystemExit(main())

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from vgrpo.core.seeds import generator
 from vgrpo.evaluation.core import Job
-from vgrpo.seeds import generator
 
 NUM_RESAMPLES = 1000
 LEVEL = 0.95

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vgrpo.config import EvalConfig
-from vgrpo.files import write_whole
-from vgrpo.models import Policy
-from vgrpo.outofmemory import out_of_memory_while
-from vgrpo.rewards import Reward, score_images
-from vgrpo.rollout import draw_images, named_noise
-from vgrpo.types import Prompt
+from vgrpo.core.types import Prompt
+from vgrpo.models.loading import Policy
+from vgrpo.rewards.registry import Reward, score_images
+from vgrpo.sampling.draw import draw_images, named_noise
+from vgrpo.support.files import write_whole
+from vgrpo.support.memory_errors import out_of_memory_while
+from vgrpo.training.config import EvalConfig
 from vgrpo.worlds.sprites import verifier
 from vgrpo.worlds.sprites.grammar import TAGS
 from vgrpo.worlds.sprites.render import SHAPES

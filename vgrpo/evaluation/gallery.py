@@ -10,7 +10,7 @@ from PIL import Image
 from vgrpo.evaluation.bootstrap import LEVEL, NUM_RESAMPLES
 from vgrpo.evaluation.core import Job
 from vgrpo.evaluation.summary import Scores, spelled
-from vgrpo.page import picture, write_page
+from vgrpo.pages.page import picture, write_page
 
 NUM_PROMPTS = 40  # with pictures
 NUM_IMAGES = 4  # of a prompt

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from vgrpo.evaluation.core import Job
-from vgrpo.files import write_whole
+from vgrpo.support.files import write_whole
 
 
 @dataclass(frozen=True)

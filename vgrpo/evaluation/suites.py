@@ -4,11 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from vgrpo.prompt_sets import ocr
-from vgrpo.prompts import evaluation_prompts, read_prompts, sprites_tags
-from vgrpo.rewards.ocr import quoted
-from vgrpo.spelling import hint
-from vgrpo.types import Prompt
+from vgrpo.core.types import Prompt
+from vgrpo.prompts.generators import ocr
+from vgrpo.prompts.sources import evaluation_prompts, read_prompts, sprites_tags
+from vgrpo.rewards.text.ocr import quoted
+from vgrpo.support.spelling import hint
 
 SuiteName = Literal["sprites", "geneval", "ocr", "drawbench", "preference"]
 PREFERENCE = ("pickscore", "hpsv2", "imagereward", "aesthetic", "clipscore")

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vgrpo.evaluation.bootstrap import LEVEL, Estimate, estimates, over_categories
 from vgrpo.evaluation.core import Job, averages, combined
-from vgrpo.files import write_whole
+from vgrpo.support.files import write_whole
 
 Scores = dict[str, tuple[Tensor, Tensor]]
 """Rewards [B, R] and strict scores [B] of `base` and perhaps `tuned`."""

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from vgrpo.spelling import hint
+from vgrpo.support.spelling import hint
 
 
 @contextmanager

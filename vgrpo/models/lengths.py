@@ -3,8 +3,8 @@
 import warnings
 from typing import Any
 
-from vgrpo.models import Policy
-from vgrpo.types import Prompt
+from vgrpo.core.types import Prompt
+from vgrpo.models.loading import Policy
 
 TOKENIZERS = ("tokenizer", "tokenizer_2", "tokenizer_3")
 

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from vgrpo.files import whole
-from vgrpo.types import Cond
+from vgrpo.core.types import Cond
+from vgrpo.support.files import whole
 
 ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3")
 

@@ -1,23 +1,23 @@
 """Algorithms: one file each, a frozen dataclass of hyper-parameters with two pure functions."""
 
-from vgrpo.dotted import load_dotted
-from vgrpo.objectives.awm import AWM
 from vgrpo.objectives.base import Objective
-from vgrpo.objectives.branch_grpo import BranchGRPO
-from vgrpo.objectives.crd import CRD
-from vgrpo.objectives.dance_grpo import DanceGRPO
-from vgrpo.objectives.ddpo import DDPO
-from vgrpo.objectives.dgpo import DGPO
-from vgrpo.objectives.diffusion_nft import DiffusionNFT
-from vgrpo.objectives.fdfo import FDFO
-from vgrpo.objectives.flow_grpo import FlowGRPO
-from vgrpo.objectives.fpo import FPO
-from vgrpo.objectives.mix_grpo import MixGRPO
-from vgrpo.objectives.rwr import RWR
-from vgrpo.objectives.sft import SFT
-from vgrpo.objectives.stepwise_grpo import StepwiseGRPO
-from vgrpo.objectives.vgrpo import VGRPO
-from vgrpo.spelling import hint
+from vgrpo.objectives.forward.awm import AWM
+from vgrpo.objectives.forward.crd import CRD
+from vgrpo.objectives.forward.dgpo import DGPO
+from vgrpo.objectives.forward.diffusion_nft import DiffusionNFT
+from vgrpo.objectives.forward.fpo import FPO
+from vgrpo.objectives.forward.rwr import RWR
+from vgrpo.objectives.forward.sft import SFT
+from vgrpo.objectives.forward.vgrpo import VGRPO
+from vgrpo.objectives.path.branch_grpo import BranchGRPO
+from vgrpo.objectives.path.dance_grpo import DanceGRPO
+from vgrpo.objectives.path.ddpo import DDPO
+from vgrpo.objectives.path.fdfo import FDFO
+from vgrpo.objectives.path.flow_grpo import FlowGRPO
+from vgrpo.objectives.path.mix_grpo import MixGRPO
+from vgrpo.objectives.path.stepwise_grpo import StepwiseGRPO
+from vgrpo.support.dotted import load_dotted
+from vgrpo.support.spelling import hint
 
 __all__ = [
     "AWM",

@@ -6,9 +6,9 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from vgrpo import flow
-from vgrpo.sde import StepSampler
-from vgrpo.types import Batch, Metrics, Path, Probes
+from vgrpo.core import flow
+from vgrpo.core.sde import StepSampler
+from vgrpo.core.types import Batch, Metrics, Path, Probes
 
 WeightSet = Literal["old", "ref"]
 Baselines = Mapping[WeightSet, Tensor]  # velocities [B, K, *D] under other weights, without gradient

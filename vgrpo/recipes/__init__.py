@@ -1,6 +1,5 @@
 """Recipes: complete settings for one experiment each, to start from by name."""
 
-from vgrpo.config import Config
 from vgrpo.recipes.flux1 import FLUX1
 from vgrpo.recipes.flux1_preference import FLUX1_PREFERENCE
 from vgrpo.recipes.sd3 import SD3
@@ -13,7 +12,8 @@ from vgrpo.recipes.sdxl import SDXL
 from vgrpo.recipes.sprites import SPRITES
 from vgrpo.recipes.sprites_curriculum import SPRITES_CURRICULUM
 from vgrpo.recipes.vgrpo_fast import VGRPO_FAST
-from vgrpo.stages import Curriculum
+from vgrpo.training.config import Config
+from vgrpo.training.stages import Curriculum
 
 RECIPES: dict[str, Config | Curriculum] = {
     "sprites": SPRITES,

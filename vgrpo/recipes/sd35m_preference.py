@@ -8,8 +8,8 @@ monitors, PickScore for the others and CLIPScore for PickScore, which show when 
 
 from dataclasses import replace
 
-from vgrpo.config import Config
 from vgrpo.recipes.sd35m import SD35M
+from vgrpo.training.config import Config
 
 NAMES = {
     "pickscore": "pickscore",

@@ -6,9 +6,9 @@ goes where, and a distance to the untrained model, without which the learning ra
 off its own images.
 """
 
-from vgrpo.config import Config, LoraConfig, RolloutConfig, UpdateConfig
-from vgrpo.models.sd3 import SD3Policy
+from vgrpo.models.adapters.sd3 import SD3Policy
 from vgrpo.objectives import VGRPO
+from vgrpo.training.config import Config, LoraConfig, RolloutConfig, UpdateConfig
 
 SPRITES = Config(
     max_sequence_length=0,  # the model was trained without padding, which would dwarf its 16 image tokens

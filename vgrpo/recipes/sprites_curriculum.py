@@ -7,9 +7,9 @@ read by PP-OCR's recogniser, and Tesseract, which no stage trains on, watches.
 
 from dataclasses import replace
 
-from vgrpo.config import Config, EvalConfig
 from vgrpo.recipes.sprites import SPRITES
-from vgrpo.stages import Curriculum, Stage
+from vgrpo.training.config import Config, EvalConfig
+from vgrpo.training.stages import Curriculum, Stage
 
 SHARED = replace(SPRITES, eval=EvalConfig(num_prompts=140, num_images=2))
 PREFERENCE = replace(SHARED, reward=("sprites_preference",), monitor=("sprites",))

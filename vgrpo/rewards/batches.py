@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vgrpo.types import Prompt
+from vgrpo.core.types import Prompt
 
 BATCH = 64  # images; a thousand at once would take more memory than the model
 Score = Callable[[Any, Tensor, list[Prompt]], Tensor]

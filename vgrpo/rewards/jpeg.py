@@ -5,8 +5,8 @@ from io import BytesIO
 import torch
 from torch import Tensor
 
-from vgrpo.images import to_pil
-from vgrpo.types import Prompt
+from vgrpo.core.images import to_pil
+from vgrpo.core.types import Prompt
 
 
 def jpeg_incompressibility(images: Tensor, prompts: list[Prompt]) -> Tensor:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from vgrpo.rewards.clip import ClipCosine, clip_and_processor
-from vgrpo.types import Prompt
+from vgrpo.core.types import Prompt
+from vgrpo.rewards.preference.clip import ClipCosine, clip_and_processor
 from vgrpo.worlds.sprites import verifier
 
 PREFERENCE = Path(__file__).parents[1] / "worlds/sprites/preference_model"

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from vgrpo.types import Prompt
+from vgrpo.core.types import Prompt
 from vgrpo.worlds.sprites.art import SPRITES
 from vgrpo.worlds.sprites.render import COLORS
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPTokenizer
 
-from vgrpo.types import Prompt
+from vgrpo.core.types import Prompt
 from vgrpo.worlds.sprites.build import MAX_TOKENS, build_tokenizer
 from vgrpo.worlds.sprites.grammar import TAGS, held_out_prompts, prompt_stream
 from vgrpo.worlds.sprites.render import CELL, SIZE, render

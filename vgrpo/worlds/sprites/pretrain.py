@@ -15,11 +15,11 @@ import torch
 from diffusers import StableDiffusion3Pipeline
 from torch import Tensor, nn
 
-from vgrpo import flow
+from vgrpo.core import flow
+from vgrpo.core.types import Prompt
+from vgrpo.models.adapters.sd3 import SD3Policy
 from vgrpo.models.attention import suitable_attention
-from vgrpo.models.sd3 import SD3Policy
-from vgrpo.rollout import draw_latents
-from vgrpo.types import Prompt
+from vgrpo.sampling.draw import draw_latents
 from vgrpo.worlds.sprites.autoencoder import CellAutoencoder
 from vgrpo.worlds.sprites.build import LATENT_CHANNELS, build_pipeline
 from vgrpo.worlds.sprites.grammar import TAGS, held_out_prompts, prompt_stream

@@ -3,7 +3,7 @@
 import random
 from typing import Any
 
-from vgrpo.types import Prompt
+from vgrpo.core.types import Prompt
 from vgrpo.worlds.sprites.art import SPRITES
 from vgrpo.worlds.sprites.render import COLORS, EMPTY, GRID, NUM_CELLS, SHAPES, Scene
 

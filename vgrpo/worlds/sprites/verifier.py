@@ -10,8 +10,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from vgrpo.spelling import similarity
-from vgrpo.types import Prompt
+from vgrpo.core.types import Prompt
+from vgrpo.support.spelling import similarity
 from vgrpo.worlds.sprites.render import (
     CELL,
     COLORS,

@@ -1,0 +1,122 @@
+"""The command line as a user types it."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+
+from vgrpo.commands.main import main
+
+QUICK = "--num-iterations 1 --rollout.num-prompts 2 --rollout.group-size 4 --rollout.num-steps 3 --eval.num-prompts 7"
+QUICK += " --eval.num-images 1 --eval.num-steps 2 --eval.num-sample-prompts 2"
+
+
+def fails(capsys, line):
+    """Run a command that must fail; returns what it said."""
+    try:
+        status = main(line.split())
+    except SystemExit as error:  # tyro leaves this way
+        status = error.code
+    assert status not in (0, None)
+    captured = capsys.readouterr()
+    return " ".join((captured.out + captured.err).replace("│", " ").split())
+
+
+@pytest.mark.parametrize(
+    ("line", "messages"),
+    [
+        ("trian", ["no command 'trian'; did you mean train"]),
+        ("train sprits", ["no recipe 'sprits': did you mean sprites"]),
+        ("train zzz", ["no recipe 'zzz': known are sprites, vgrpo-fast,", "given by its path"]),
+        ("train --num-iteration 3", ["num-iteration", "--num-iterations"]),
+        ("train --seed zero", ["seed", "zero"]),
+        ("train --reward sprite", ["unknown reward 'sprite': did you mean sprites"]),
+        ("train --reward zzz", ["unknown reward 'zzz': known are sprites, sprites_strict,", "Your own is given as"]),
+        ("train --reward nowhere:judge", ["'nowhere:judge'", "nowhere.py in this folder"]),
+        ("train --prompts missing.txt", ["no prompt file missing.txt"]),
+        ("train --rollout.group-size 1", ["group_size=1", "at least 2"]),
+        ("train --objective.num-probes 50", ["num_probes=50", "num_timesteps=40"]),
+        ("train --objective.ratio-clip 2", ["ratio_clip=2", "(0, 1)"]),
+        ("train --objective.soft-clip -1", ["soft_clip=-1", "above 0"]),
+        ("train --objective mixgrop", ["unknown objective 'mixgrop': did you mean mixgrpo"]),
+        ("train --model {tmp}", ["not a diffusers pipeline"]),
+        ("train --lora.targets to_z --output-dir {tmp}/run", ["'to_z' matches no linear layer"]),
+        ("train --resume", ["--resume: name the run"]),
+        ("train --num-frames 17 --output-dir {tmp}/run", ["num_frames=17: a StableDiffusion3Pipeline draws single images"]),
+        ("sample --prompts {tmp}/none.txt --output-dir {tmp}/out", ["no prompt file"]),
+        ("sample --prompts {tmp}/empty.txt --output-dir {tmp}/out", ["is empty"]),
+        ("sample --prompts {tmp}/p.txt --output-dir {tmp}/out --lora {tmp}", ["pytorch_lora_weights.safetensors"]),
+        ("report {tmp}", ["is not a run's folder"]),
+        ("serve-reward sprites --port 99999", ["--port 99999: must lie in 0 to 65535"]),
+        ("pretrain dragons", ["nothing called 'dragons'", "preference"]),
+    ],
+)
+def test_mistakes_are_named(capsys, tmp_path, line, messages):
+    (tmp_path / "empty.txt").write_text("\n")
+    (tmp_path / "p.txt").write_text("a heart\n")
+    said = fails(capsys, line.format(tmp=tmp_path))
+    for message in messages:
+        assert message in said
+
+
+@pytest.mark.parametrize("command", ["train", "sample", "eval", "pretrain"])
+def test_help_teaches(capsys, command):
+    with pytest.raises(SystemExit) as leaving:
+        main([command, "--help"])
+    assert leaving.value.code == 0
+    assert "--output-dir" in capsys.readouterr().out
+
+
+def test_help_comes_without_loading_torch():
+    code = "import sys, vgrpo.commands.main; vgrpo.commands.main.main(['--help']); assert 'torch' not in sys.modules"
+    assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == 0
+
+
+def test_train_then_sample_eval_and_report(tmp_path, capsys):
+    run = tmp_path / "run"
+    assert main(f"train sprites --output-dir {run} --seed 1 {QUICK}".split()) == 0
+    assert main(f"train {run}/config.yaml --output-dir {tmp_path}/again".split()) == 0
+    first, again = ((folder / "metrics.jsonl").read_text() for folder in (run, tmp_path / "again"))
+    same = ("reward/mean", "grad_norm", "surrogate/mean")
+    assert [json.loads(first)[name] for name in same] == [json.loads(again)[name] for name in same]
+
+    (tmp_path / "prompts.txt").write_text("a red heart\ntwo keys\n")
+    out = tmp_path / "out"
+    line = f"sample --model sprites --lora {run}/lora --prompts {tmp_path}/prompts.txt --num-images 2 --steps 3 --seed 0"
+    assert main([*line.split(), "--output-dir", str(out)]) == 0
+    assert sorted(path.name for path in out.glob("*.png")) == ["00000_00.png", "00000_01.png", "00001_00.png", "00001_01.png"]
+    assert Image.open(out / "00000_00.png").size == (64, 64)
+    assert main([*line.split(), "--shift", "3", "--output-dir", str(tmp_path / "shifted")]) == 0
+    assert (tmp_path / "shifted/00000_00.png").read_bytes() != (out / "00000_00.png").read_bytes()
+    assert main([*line.split(), "--shift", "0", "--output-dir", str(tmp_path / "never")]) == 1
+    assert "--shift 0" in capsys.readouterr().err
+    assert [json.loads(line)["prompt"] for line in (out / "prompts.jsonl").read_text().splitlines()] == [
+        "a red heart",
+        "two keys",
+    ]
+
+    scores = (
+        f"eval --lora {run}/lora --output-dir {tmp_path}/scores --eval.num-prompts 7 --eval.num-images 1 --eval.num-steps 2"
+    )
+    assert main(scores.split()) == 0
+    assert set(json.loads((tmp_path / "scores/eval.json").read_text())) >= {"base", "tuned", "num_prompts", "num_images"}
+
+    (run / "report.html").unlink()
+    assert main(["report", str(run)]) == 0
+    page = (run / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 4
+    assert "http" not in page.replace("http-equiv", "")
+
+
+def test_any_algorithm_runs_and_its_config_repeats_it(tmp_path):
+    line = f"train sprites --objective mixgrpo --objective.num-window-steps 2 --output-dir {tmp_path}/run {QUICK}"
+    assert main(line.split()) == 0
+    saved = (tmp_path / "run/config.yaml").read_text()
+    assert "name: mixgrpo" in saved
+    assert "num_window_steps: 2" in saved
+    assert main(f"train {tmp_path}/run/config.yaml --output-dir {tmp_path}/again".split()) == 0
+    first, again = (json.loads((tmp_path / name / "metrics.jsonl").read_text()) for name in ("run", "again"))
+    assert first["grad_norm"] == again["grad_norm"]
+    assert first["nfe/train"] == 1  # two steps of half the images

@@ -1,0 +1,193 @@
+"""`vgrpo eval`: shards, a kill and a resume, the page."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from vgrpo.commands.main import main
+from vgrpo.commands.sample import DrawOptions, load_policy
+from vgrpo.core.types import Prompt
+from vgrpo.evaluation.core import evaluate, image_jobs
+from vgrpo.evaluation.gallery import write_gallery
+from vgrpo.evaluation.scores import ScoreFiles, Shard
+from vgrpo.evaluation.summary import summarise
+from vgrpo.prompts.sources import evaluation_prompts
+from vgrpo.rewards.registry import load_reward
+from vgrpo.training.config import EvalConfig
+
+SMALL = "--eval.num-prompts 14 --eval.num-images 2 --eval.num-steps 2 --batch-size 5"  # batches that cut prompts in two
+SUITE = "--suite sprites --eval.guidance 1.5 --reward sprites jpeg_compressibility"
+
+
+@pytest.fixture(scope="module")
+def lora(tmp_path_factory):
+    run = tmp_path_factory.mktemp("lora") / "run"
+    line = (
+        f"train sprites --output-dir {run} --num-iterations 1 --rollout.num-prompts 2 --rollout.group-size 4 --update.lr 0.01"
+    )
+    assert main(f"{line} --rollout.num-steps 3 --eval.num-prompts 0 --eval.num-sample-prompts 1".split()) == 0
+    return run / "lora"
+
+
+@pytest.fixture(scope="module")
+def whole(lora, tmp_path_factory):
+    """An evaluation in one go."""
+    folder = tmp_path_factory.mktemp("whole")
+    assert main(f"eval {SUITE} {SMALL} --lora {lora} --output-dir {folder}".split()) == 0
+    return folder
+
+
+def scored(folder):
+    lines = []
+    for path in sorted((folder / "scores").glob("*.jsonl")):
+        part = path.name.partition("-")[0]
+        lines += [(part, line) for line in path.read_text().splitlines()]
+    return sorted(lines)
+
+
+def same(a, b):
+    """Bit for bit: eval.json, every score, every picture."""
+    assert (a / "eval.json").read_bytes() == (b / "eval.json").read_bytes()
+    assert scored(a) == scored(b)
+    names = sorted(path.relative_to(a) for path in a.glob("images/*/*.png"))
+    assert names == sorted(path.relative_to(b) for path in b.glob("images/*/*.png"))
+    assert len(names) == 56
+    assert all((a / name).read_bytes() == (b / name).read_bytes() for name in names)
+
+
+def test_merged_shards_equal_an_unsharded_evaluation(lora, whole, tmp_path, capsys):
+    for index in (2, 0, 1):
+        assert not (tmp_path / "eval.json").exists()
+        assert main(f"eval {SUITE} {SMALL} --lora {lora} --output-dir {tmp_path} --shard {index}/3".split()) == 0
+        said = " ".join(capsys.readouterr().out.split())
+        assert ("base 8 of 28, tuned 8 of 28" in said) == (index == 2)
+    same(whole, tmp_path)
+    page, one = ((folder / "eval.html").read_text().partition("</h1>")[2] for folder in (tmp_path, whole))
+    assert page == one
+
+
+STOPPING = """
+from pathlib import Path
+from vgrpo.rewards.jpeg import jpeg_compressibility
+
+def watched(images, prompts):
+    with Path("calls").open("a") as file:
+        file.write("".join(prompt.text + chr(10) for prompt in prompts))
+    if len(Path("calls").read_text().splitlines()) == 15:
+        raise KeyboardInterrupt
+    return jpeg_compressibility(images, prompts)
+"""
+
+
+def test_a_killed_evaluation_goes_on(lora, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "watched.py").write_text(STOPPING)
+    line = f"eval --suite sprites --reward watched:watched {SMALL} --lora {lora}".split()
+    assert main([*line, "--output-dir", "killed"]) == 130  # in the third batch of base
+    path = Path("killed/scores/base-0-of-1.jsonl")
+    before = path.read_text()
+    assert len(before.splitlines()) == 10
+    path.write_text(before + before[:40])  # what a kill in the middle of a line leaves
+    assert not Path("killed/eval.json").exists()
+    assert main([*line, "--output-dir", "killed"]) == 0
+    assert path.read_text().startswith(before)
+    assert len(Path("calls").read_text().splitlines()) == 56 + 5  # only the third batch was drawn twice
+    assert main([*line, "--output-dir", "killed"]) == 0
+    assert len(Path("calls").read_text().splitlines()) == 56 + 5  # and now nothing is
+    assert main([*line, "--output-dir", "straight"]) == 0
+    same(Path("straight"), Path("killed"))
+
+
+def test_the_command_and_training_score_alike(tmp_path):
+    assert main(f"eval --output-dir {tmp_path} --eval.num-prompts 14 --eval.num-images 2 --eval.num-steps 4".split()) == 0
+    settings, policy = EvalConfig(num_images=2, num_steps=4), load_policy("sprites", None, DrawOptions())
+    scores = evaluate(policy, evaluation_prompts("sprites", 14), [load_reward("sprites")], settings, [1.0])
+    content = json.loads((tmp_path / "eval.json").read_text())
+    assert content["num_images"] == scores.pop("num_images") == 28
+    assert content["num_prompts"] == scores.pop("num_prompts") == 14
+    assert content["base"] == scores
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("solver", "euler"), ("num_steps", 3), ("shift", 3.0), ("guidance", 2.0), ("num_images", 3)]
+)
+def test_every_setting_of_drawing_has_a_folder_of_its_own(whole, tmp_path, capsys, name, value):
+    shutil.copytree(whole, tmp_path / "scores")
+    option = f"--eval.{name.replace('_', '-')} {value}"
+    assert main(f"eval {SUITE} {SMALL} {option} --output-dir {tmp_path}/scores".split()) == 1
+    assert f"another {name}; name another --output-dir" in " ".join(capsys.readouterr().err.split())
+
+
+def test_scores_of_something_else_are_not_mixed_in(whole, lora, tmp_path, capsys):
+    shutil.copytree(whole, tmp_path / "scores")
+    assert main(f"eval {SUITE} {SMALL} --eval.num-steps 3 --output-dir {tmp_path}/scores".split()) == 1
+    assert "another num_steps; name another --output-dir" in " ".join(capsys.readouterr().err.split())
+    shutil.copytree(lora, tmp_path / "lora")
+    weights = tmp_path / "lora/pytorch_lora_weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    assert main(f"eval {SUITE} {SMALL} --lora {tmp_path}/lora --output-dir {tmp_path}/scores".split()) == 1
+    assert "another lora" in capsys.readouterr().err
+
+
+def test_shards_that_start_at_once_with_other_settings_do_not_mix(tmp_path):
+    jobs = image_jobs([Prompt(text="a heart")], 2)
+    first, second = ScoreFiles(tmp_path, "base", ["mine"]), ScoreFiles(tmp_path, "base", ["mine"])
+    first.claim({"num_steps": 16})
+    second.claim({"num_steps": 20})  # nothing is scored yet, so the folder is free
+    second.write(Shard(1, 2), jobs[1:], torch.tensor([[0.5]]), torch.tensor([0.0]))
+    with pytest.raises(ValueError, match="another num_steps"):
+        first.write(Shard(0, 2), jobs[:1], torch.tensor([[0.5]]), torch.tensor([0.0]))
+    assert set(second.read()) == {(0, 1)}
+
+
+def test_the_page_shows_scores_and_pairs(whole):
+    page = (whole / "eval.html").read_text()
+    content = json.loads((whole / "eval.json").read_text())
+    prompts = evaluation_prompts("sprites", 14)
+    assert page.count("data:image/png;base64,") == 2 * len(prompts)
+    assert all(f"<p>{prompt.text} " in page for prompt in prompts if '"' not in prompt.text)
+    assert "http" not in page
+    lines = [json.loads(text) for part, text in scored(whole) if part == "base"]
+    first = [line["rewards"]["jpeg_compressibility"] for line in lines if line["prompt_index"] == 0]
+    assert f", jpeg_compressibility {sum(first) / 2:.3f} → " in page.partition(f"<p>{prompts[0].text} ")[2].partition("<p>")[0]
+    for metric in ("sprites", "jpeg_compressibility", "strict"):
+        assert f"<h2>{metric}</h2>" in page
+        for part in ("base", "tuned", "change"):
+            entry = content["intervals"][metric][part]["overall"]
+            form = "+.3f" if part == "change" else ".3f"
+            assert f"{entry['mean']:{form}} ({entry['low']:{form}} to {entry['high']:{form}})" in page
+    for name in ("guidance<td>1.5", "num_steps<td>2", "jpeg_compressibility"):
+        assert name in page
+
+
+def test_the_page_samples_many_prompts_shrinks_large_pictures_and_escapes(tmp_path):
+    jobs = image_jobs([Prompt(text=f"<b>{index}</b>") for index in range(100)], 1)
+    (tmp_path / "images/base").mkdir(parents=True)
+    for index in range(100):
+        Image.new("RGB", (640, 320), (index, 0, 0)).save(tmp_path / f"images/base/{index:05d}_00.png")
+    values = torch.arange(100.0)[:, None]
+    values[3] = torch.nan
+    scores = {"base": (values, torch.full((100,), torch.nan))}
+    content = summarise(scores, jobs, ["mine"])
+    assert content["failed"] == {"mine": {"base": 1}}
+    page = write_gallery(tmp_path, content, scores, jobs, {"model": "x"}).read_text()
+    assert page.count("data:image/jpeg;base64,") == 40
+    assert "<b>" not in page.partition("<h2>Pictures")[2]
+    assert "&lt;b&gt;97&lt;/b&gt;" in page
+    assert "Images without a score: 1 of base" in page
+    assert len(page) < 200_000
+
+
+def test_the_base_scores_stay_when_a_lora_or_other_shards_come_later(lora, whole, tmp_path):
+    assert main(f"eval {SUITE} {SMALL} --output-dir {tmp_path} --shard 1/3".split()) == 0
+    assert main(f"eval {SUITE} {SMALL} --output-dir {tmp_path}".split()) == 0
+    assert set(json.loads((tmp_path / "eval.json").read_text())["intervals"]["sprites"]) == {"base"}
+    assert (tmp_path / "eval.html").read_text().count("data:image/png;base64,") == 14
+    before = scored(tmp_path)
+    assert main(f"eval {SUITE} {SMALL} --lora {lora} --output-dir {tmp_path}".split()) == 0
+    assert [line for line in scored(tmp_path) if line[0] == "base"] == before
+    same(whole, tmp_path)

@@ -1,0 +1,87 @@
+"""How many frames a video has, from every command that draws one."""
+
+import json
+
+import pytest
+import torch
+from helpers import pipelines
+from helpers.tiny import red, tiny_config
+from PIL import Image
+
+from vgrpo import Prompt, train
+from vgrpo.analysis.plan.job import measure_job
+from vgrpo.commands.main import main
+from vgrpo.core.images import to_pil
+from vgrpo.models.loading import load_pipeline, make_policy
+from vgrpo.sampling.draw import draw_images, named_noise
+from vgrpo.training.config import RolloutConfig
+
+SIDE, LENGTH = 32, 24
+OPTIONS = f"--resolution {SIDE} --max-sequence-length {LENGTH}"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models") / "wan"
+    pipelines.wan().save_pretrained(folder)
+    (folder.parent / "prompts.txt").write_text("a red heart\n")
+    return folder
+
+
+def config_of(folder, path, num_frames):
+    rollout = RolloutConfig(num_prompts=1, group_size=2, num_steps=2)
+    settings = {"resolution": SIDE, "max_sequence_length": LENGTH, "num_frames": num_frames, "rollout": rollout}
+    return tiny_config(path, model=str(folder), num_iterations=1, **settings)
+
+
+def test_a_run_trains_on_so_many_frames(folder, tmp_path):
+    shapes = []
+
+    def reward(images, prompts):
+        shapes.append(tuple(images.shape[1:]))
+        return red(images, prompts)
+
+    pipeline, drawn = load_pipeline(str(folder)), []
+    decode = pipeline.vae.decode
+
+    def decoded(latents, **options):
+        drawn.append(latents.shape[2])
+        return decode(latents, **options)
+
+    pipeline.vae.decode = decoded
+    train(config_of(folder, tmp_path / "run", 9), pipeline=pipeline, reward=reward, prompts=["a red heart"], quiet=True)
+    assert set(drawn) == {3}
+    assert set(shapes) == {(3, SIDE, SIDE)}
+    assert "num_frames: 9" in (tmp_path / "run/config.yaml").read_text()
+
+
+@pytest.mark.parametrize("num_frames", [1, 5])
+def test_sampled_pictures_are_the_final_of_so_many_frames(folder, tmp_path, num_frames):
+    line = f"sample --model {folder} --prompts {folder.parent}/prompts.txt --num-images 1 --steps 2 --solver euler {OPTIONS}"
+    line += " --precision fp32"
+    assert main([*line.split(), "--num-frames", str(num_frames), "--output-dir", str(tmp_path / "out")]) == 0
+    policy = make_policy(load_pipeline(str(folder)), max_sequence_length=LENGTH, resolution=SIDE, num_frames=num_frames)
+    assert policy.latent_shape[1] == (num_frames + 3) // 4
+    noise = named_noise(policy, 0, "sample", 0, 0)[None]
+    with torch.no_grad():
+        _, images = draw_images(policy, [Prompt(text="a red heart")], noise, solver="euler", num_steps=2, guidance=1.0)
+    assert Image.open(tmp_path / "out/00000_00.png").tobytes() == to_pil(images[0]).tobytes()
+
+
+def test_an_evaluation_is_of_one_number_of_frames(folder, tmp_path, capsys):
+    line = f"eval --model {folder} --prompts {folder.parent}/prompts.txt --reward jpeg_compressibility {OPTIONS}"
+    line += f" --output-dir {tmp_path} --eval.num-prompts 1 --eval.num-images 1 --eval.num-steps 2"
+    assert main([*line.split(), "--num-frames", "5"]) == 0
+    assert [Image.open(path).size for path in tmp_path.glob("images/base/*.png")] == [(SIDE, SIDE)]
+    assert json.loads((tmp_path / "scores/base.json").read_text())["num_frames"] == 5
+    assert main([*line.split(), "--num-frames", "9"]) == 1
+    assert "num_frames" in capsys.readouterr().err
+
+
+def test_a_plan_counts_the_frames(folder, tmp_path):
+    jobs = [measure_job(config_of(folder, tmp_path, num_frames)) for num_frames in (5, 9, 17)]  # 2, 3 and 5 latent frames
+    assert {job.image for job in jobs} == {(3, SIDE, SIDE)}
+    assert jobs[0].decode_bytes < jobs[1].decode_bytes < jobs[2].decode_bytes
+    two, three, five = (job.plain.forward_flops for job in jobs)
+    assert five - three > 2 * (three - two) > 0  # attention grows faster than the frames
+    assert measure_job(config_of(folder, tmp_path, None)).plain == jobs[2].plain

@@ -1,0 +1,73 @@
+"""Going on from any saved adapter."""
+
+import dataclasses
+
+import pytest
+import torch
+from helpers.curricula import same, velocity, weights_of
+from helpers.tiny import PROMPTS, red, tiny_config, tiny_pipeline
+
+from vgrpo import VGRPO, train
+from vgrpo.objectives import DiffusionNFT
+from vgrpo.training.config import LoraConfig
+from vgrpo.training.start import start_run
+
+
+def test_a_run_goes_on_from_a_saved_adapter_exactly(tmp_path):
+    first = train(tiny_config(tmp_path / "a"), pipeline=tiny_pipeline(), reward=red, prompts=PROMPTS, quiet=True)
+    going_on = tiny_config(
+        tmp_path / "b", lora=LoraConfig(rank=4, alpha=8, init=tmp_path / "a/lora"), objective=VGRPO(ref_weight=1.0)
+    )
+    run = start_run(going_on, pipeline=tiny_pipeline(), reward=red, prompts=PROMPTS)
+    assert same(weights_of(first.pipeline), weights_of(run.policy.pipeline))
+    assert same(weights_of(first.pipeline), run.average.values)
+    assert torch.equal(velocity(first.pipeline), velocity(run.policy.pipeline))
+    with run.weights("ref"):  # the untrained model, not the run's start
+        assert torch.equal(velocity(tiny_pipeline()), velocity(run.policy.pipeline))
+    assert not torch.equal(velocity(first.pipeline), velocity(tiny_pipeline()))
+    assert not run.optimizer.inner.state
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rank": 8}, "has rank 4, not 8: give --lora.rank 4"),
+        ({"alpha": 4}, "has alpha 8, not 4: give --lora.alpha 8"),
+        ({"targets": ("to_q",)}, "other layers"),
+    ],
+)
+def test_an_adapter_of_another_form_is_refused(tmp_path, changes, message):
+    train(tiny_config(tmp_path / "a", num_iterations=1), pipeline=tiny_pipeline(), reward=red, prompts=PROMPTS, quiet=True)
+    lora = LoraConfig(**({"rank": 4, "alpha": 8, "init": tmp_path / "a/lora"} | changes))
+    with pytest.raises(ValueError, match=message):
+        start_run(tiny_config(tmp_path / "b", lora=lora), pipeline=tiny_pipeline(), reward=red, prompts=PROMPTS)
+
+
+def test_old_weights_that_lag_begin_at_the_adapter(tmp_path):
+    train(tiny_config(tmp_path / "a", num_iterations=1), pipeline=tiny_pipeline(), reward=red, prompts=PROMPTS, quiet=True)
+    lora = LoraConfig(rank=4, alpha=8, init=tmp_path / "a/lora")
+    going_on = tiny_config(tmp_path / "b", lora=lora, objective=DiffusionNFT())
+    run = start_run(going_on, pipeline=tiny_pipeline(), reward=red, prompts=PROMPTS)
+    assert same(weights_of(run.policy.pipeline), run.copies["old"].values)
+    assert not same(weights_of(run.policy.pipeline), run.copies["ref"].values)
+
+
+def test_an_adapter_that_is_not_there_is_refused_before_a_folder_is_made(tmp_path):
+    config = tiny_config(tmp_path / "b", lora=LoraConfig(init=tmp_path / "nowhere"))
+    with pytest.raises(FileNotFoundError, match="give a run's lora/ folder"):
+        start_run(config, pipeline=tiny_pipeline(), reward=red, prompts=PROMPTS)
+    assert not (tmp_path / "b").exists()
+    with pytest.raises(ValueError, match="trains none"):
+        dataclasses.replace(config, finetune="full")
+
+
+def test_a_damaged_adapter_is_refused_before_a_folder_is_made(tmp_path):
+    train(tiny_config(tmp_path / "a", num_iterations=1), pipeline=tiny_pipeline(), reward=red, prompts=PROMPTS, quiet=True)
+    config = tiny_config(tmp_path / "b", lora=LoraConfig(rank=4, alpha=8, init=tmp_path / "a/lora"))
+    path = tmp_path / "a/lora/pytorch_lora_weights.safetensors"
+    whole = path.read_bytes()
+    for content in (whole[:-9], b"no weights", b""):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=rf"lora.init {path}: damaged \(.*\); copy it again"):
+            start_run(config, pipeline=tiny_pipeline(), reward=red, prompts=PROMPTS)
+    assert not (tmp_path / "b").exists()

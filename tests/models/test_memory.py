@@ -1,0 +1,131 @@
+"""What lets a large model fit changes neither the images nor the gradient."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from helpers import pipelines
+from helpers.tiny import PROMPTS, red, tiny_config, tiny_pipeline
+from safetensors.torch import load_file
+
+from vgrpo import train
+from vgrpo.models.loading import make_policy
+from vgrpo.models.memory import fit
+from vgrpo.models.text_store import text_encoders
+from vgrpo.training.config import MemoryConfig, RolloutConfig
+
+KINDS = {"sd3": tiny_pipeline, "sdxl": pipelines.sdxl, "flux": pipelines.flux}
+
+
+def policy_of(name, **settings):
+    return make_policy(KINDS[name](), max_sequence_length=16, resolution=64 if name == "sd3" else 16, **settings)
+
+
+def forbid_encoding(policy):
+    for encoder in text_encoders(policy.pipeline):
+        encoder.forward = None
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_prompts_are_encoded_once_for_all_runs(name, tmp_path):
+    first, second = policy_of(name), policy_of(name)
+    for policy in (first, second):
+        fit(policy, MemoryConfig(prompt_cache=tmp_path))
+    forbid_encoding(second)
+    encoded, read = first.encode(PROMPTS), second.encode(PROMPTS)
+    assert torch.equal(encoded.sequence, read.sequence)
+    assert encoded.pooled is None or torch.equal(encoded.pooled, read.pooled)
+    assert len(list(tmp_path.iterdir())) == len(PROMPTS)
+    with pytest.raises(TypeError):
+        second.encode(["a prompt that no run has seen"])
+
+
+def test_other_encoders_or_lengths_do_not_share_prompts(tmp_path):
+    keys = set()
+    for length, change in ((16, 0.0), (8, 0.0), (16, 0.1)):
+        policy = make_policy(pipelines.flux(), max_sequence_length=length, resolution=16)
+        next(policy.pipeline.text_encoder_2.parameters()).data += change
+        fit(policy, MemoryConfig(prompt_cache=tmp_path))
+        keys.add(policy.store.key)
+    assert len(keys) == 3
+
+
+def test_encoders_come_for_the_text_and_go_again():
+    policy = policy_of("sdxl")
+    fit(policy, MemoryConfig(offload_encoders=True))
+    moves = []
+    for encoder in text_encoders(policy.pipeline):
+        encoder.to = lambda device: moves.append(str(device))
+    policy.encode(PROMPTS)
+    assert len(moves) == 4
+    assert moves[2:] == ["cpu", "cpu"]
+    policy.encode(PROMPTS)
+    assert len(moves) == 4
+
+
+def test_recomputed_activations_train_alike(tmp_path):
+    config = tiny_config(tmp_path / "plain", rollout=RolloutConfig(num_prompts=2, group_size=2, num_steps=2))
+    saving = replace(config, output_dir=tmp_path / "saving", memory=MemoryConfig(gradient_checkpointing=True))
+    weights, counts = [], []
+    for each in (config, saving):
+        pipeline = tiny_pipeline()
+        calls = []
+        pipeline.transformer.transformer_blocks[0].register_forward_pre_hook(lambda *_, calls=calls: calls.append(1))
+        train(each, pipeline=pipeline, reward=red, prompts=PROMPTS, quiet=True)
+        weights.append(load_file(each.output_dir / "lora/pytorch_lora_weights.safetensors"))
+        counts.append(len(calls))
+    assert counts[1] > counts[0]
+    assert all(torch.allclose(weights[0][key], weights[1][key], atol=1e-5) for key in weights[0])
+    lines = [(each.output_dir / "metrics.jsonl").read_text().splitlines() for each in (config, saving)]
+    assert [json.loads(line)["reward/mean"] for line in lines[0]] == pytest.approx(
+        [json.loads(line)["reward/mean"] for line in lines[1]], abs=1e-5
+    )
+
+
+def test_tiles_draw_nearly_the_same_picture():
+    policy = policy_of("sdxl")
+    x_0 = torch.randn(1, 4, 32, 32, generator=torch.Generator().manual_seed(0))
+    whole = policy.decode(x_0)
+    fit(policy, MemoryConfig(vae_tiling=True))
+    calls = []
+    policy.pipeline.vae.decoder.register_forward_hook(lambda *_: calls.append(1))
+    policy.pipeline.vae.tile_latent_min_size, policy.pipeline.vae.tile_sample_min_size = 16, 32
+    assert policy.decode(x_0).shape == whole.shape
+    assert len(calls) > 1
+
+
+def test_what_an_architecture_lacks_is_named():
+    with pytest.raises(ValueError, match=r"memory\.vae_tiling=True: a CellAutoencoder has none"):
+        fit(policy_of("sd3"), MemoryConfig(vae_tiling=True))
+
+
+def test_a_group_shares_the_row_of_its_text():
+    policy = make_policy(tiny_pipeline(), max_sequence_length=16)
+    a, b = (policy.encode([text]) for text in PROMPTS[:2])
+    cond = policy.encode([PROMPTS[0]] * 3 + [PROMPTS[1]] * 2)
+    assert (len(cond), len(cond.sequence)) == (5, 2)
+    picked = cond[torch.tensor([4, 0])][:1]
+    assert (len(picked), len(picked.sequence)) == (1, 2)
+    assert torch.equal(picked.dense().sequence, b.sequence)
+    dense = cond.dense()
+    assert torch.equal(dense.sequence, torch.cat([a.sequence] * 3 + [b.sequence] * 2))
+    assert torch.equal(dense.pooled, torch.cat([a.pooled] * 3 + [b.pooled] * 2))
+    x_t, t = torch.randn(5, *policy.latent_shape, generator=torch.Generator().manual_seed(0)), torch.full((5,), 0.5)
+    with torch.no_grad():
+        assert torch.equal(policy.velocity(x_t, t, cond, 2.0), policy.velocity(x_t, t, dense, 2.0))
+
+
+def test_the_cache_of_texts_has_a_bound_and_forgets_the_longest_unused(monkeypatch):
+    policy = make_policy(tiny_pipeline(), max_sequence_length=16)
+    size = policy.encode(["once"]).nbytes
+    monkeypatch.setattr("vgrpo.models.policy.CACHE_BYTES", 3 * size)
+    for text in ("a", "b", "once", "c"):
+        policy.encode([text])
+    assert list(policy._cache) == ["b", "once", "c"]
+    many = [f"prompt {number}" for number in range(7)]
+    assert len(policy.encode([*many, "once"])) == 8  # more than there is room for, and all are there
+    assert list(policy._cache) == [*many[-2:], "once"]
+    assert torch.equal(policy.encode(many[:1]).sequence, policy.encode_texts(many[:1]).sequence)
+    held = {part.untyped_storage().nbytes() for cond in policy._cache.values() for part in (cond.sequence, cond.pooled)}
+    assert sum(held) <= size  # a row of each, not the storage of all that were encoded with it

@@ -1,0 +1,75 @@
+"""Every command and snippet of the README and docs runs."""
+
+import dataclasses
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+
+from vgrpo.commands.main import COMMANDS, main
+from vgrpo.models.loading import model_folder
+from vgrpo.objectives import OBJECTIVES
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+QUICK = "--num-iterations 1 --rollout.num-prompts 2 --rollout.group-size 2 --rollout.num-steps 2 --eval.num-prompts 0".split()
+
+
+def blocks(language):
+    return [
+        pytest.param(text, id=f"{page.stem}-{index}")
+        for page in PAGES
+        for index, text in enumerate(re.findall(rf"```{language}\n(.*?)```", page.read_text(), re.DOTALL))
+    ]
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch):
+    """A folder with what the pages speak of: a reward, prompts, a model."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    reward = re.search(r"```python\n# my_rewards.py\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (tmp_path / "my_rewards.py").write_text(reward.group(1))
+    (tmp_path / "prompts.txt").write_text("a heart\ntwo stars\n")
+    shutil.copytree(model_folder("sprites"), tmp_path / "path/to/stable-diffusion-3.5-medium")
+    return tmp_path
+
+
+@pytest.mark.parametrize("code", blocks("python"))
+def test_snippets(workplace, code):
+    exec(compile(code, "snippet", "exec"), {"__name__": "snippet"})
+
+
+@pytest.mark.parametrize("block", blocks("bash"))
+def test_commands(workplace, block):
+    for line in block.strip().splitlines():
+        words = shlex.split(line, comments=True)
+        if words[0] == "make":
+            assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+            continue
+        assert words[0] == "vgrpo"
+        if words[1] == "sample" and not Path("runs/warm/lora").exists():
+            main(["train", "sprites", "--output-dir", "runs/warm", *QUICK])
+        assert main([*words[1:], *(QUICK if words[1] == "train" else [])]) == 0
+
+
+def test_named_commands_and_options_exist():
+    from vgrpo.training.config import Config
+    from vgrpo.training.config_files import from_dict, to_dict
+
+    for page in PAGES:
+        for command in re.findall(r"`vgrpo ([\w-]+)", page.read_text()):
+            assert command in COMMANDS
+        for option in re.findall(r"--((?:objective|rollout|update|advantage|eval|lora|memory)\.[a-z-]+)", page.read_text()):
+            section, name = option.replace("-", "_").split(".")
+            kinds = OBJECTIVES.values() if section == "objective" else (type(getattr(Config(), section)),)
+            assert any(name in {field.name for field in dataclasses.fields(kind)} for kind in kinds), option
+    assert from_dict(Config, to_dict(Config())) == Config()
+
+
+def test_linked_files_exist():
+    for page in PAGES:
+        for target in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"

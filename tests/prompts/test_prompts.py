@@ -1,0 +1,143 @@
+"""Prompt files."""
+
+import json
+from datetime import date
+
+import pytest
+from datasets import Dataset, DatasetDict
+
+from vgrpo import Prompt
+from vgrpo.commands.main import main
+from vgrpo.prompts.sources import evaluation_prompts, from_tags, held_out_name, read_prompts, training_prompts
+from vgrpo.worlds.sprites.grammar import TAGS
+
+
+def test_a_table_of_prompts_keeps_its_other_columns(tmp_path):
+    path = tmp_path / "prompts.csv"
+    path.write_text('id,prompt\n1,"a heart, red"\n2,a key\n')
+    prompts = read_prompts(path)
+    assert [prompt.text for prompt in prompts] == ["a heart, red", "a key"]
+    assert prompts[1].metadata["id"] == "2"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("a.csv", "caption\na heart\n", r"no column `prompt`.*\['caption'\]"),
+        ("a.csv", "prompt\n", "is empty"),
+        ("a.jsonl", '{"prompt": "a"}\n{"text": "b"}\n', "line 2: not a JSON object with a `prompt`"),
+        ("a.jsonl", '{"prompt": "a"}\n\n{"prompt": null}\n', "a.jsonl, line 3: `prompt` must be text in quotation marks"),
+        ("a.jsonl", '{"prompt": 5}\n', "a.jsonl, line 1: `prompt` must be text in quotation marks"),
+        ("a.csv", f'prompt\na\n"{"b" * 200000}\n', "a.csv, after line 2: not CSV .* is a quotation mark missing"),
+        ("a.txt", "\n\n", "is empty"),
+    ],
+)
+def test_a_file_without_prompts_is_refused(tmp_path, name, text, words):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=words):
+        read_prompts(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("a.txt", "a café\nb\n"), ("a.csv", "prompt\na café\nb\n"), ("a.jsonl", '{"prompt": "a café"}\n{"prompt": "b"}')],
+)
+def test_encodings(tmp_path, name, text):
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8-sig")
+    assert [prompt.text for prompt in read_prompts(path)] == ["a café", "b"]
+    path.write_text(text.replace("\n", "\r\n"), encoding="utf-8-sig", newline="")
+    assert [prompt.text for prompt in read_prompts(path)] == ["a café", "b"]
+    path.write_text(text, encoding="latin-1")
+    line = 2 if name == "a.csv" else 1
+    with pytest.raises(ValueError, match=f"{name}, line {line}: byte .* is not UTF-8; save the file as UTF-8"):
+        read_prompts(path)
+
+
+ROWS = [{"prompt": "a red heart", "tag": "colors"}, {"prompt": "two keys", "tag": "counting"}]
+
+
+@pytest.mark.parametrize("kind", ["parquet", "saved", "split", "files"])
+def test_tables(kind, tmp_path):
+    table = Dataset.from_list(ROWS)
+    path = tmp_path / ("prompts.parquet" if kind == "parquet" else "prompts")
+    if kind == "parquet":
+        table.to_parquet(path)
+    elif kind == "files":
+        path.mkdir()
+        table.to_json(path / "train.jsonl")
+    else:
+        (table if kind == "saved" else DatasetDict(train=table, test=table.select([0]))).save_to_disk(path)
+    assert read_prompts(path) == [Prompt(text=row["prompt"], metadata=row) for row in ROWS]
+
+
+def test_tables_that_cannot_be_read(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    Dataset.from_list([{"caption": "a"}]).to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match="no column `prompt`; its columns are caption"):
+        read_prompts(tmp_path / "a.parquet")
+    with pytest.raises(FileNotFoundError, match="nobody/nothing: not found, or the hub did not answer"):
+        read_prompts("hub:nobody/nothing")
+    with pytest.raises(FileNotFoundError):
+        read_prompts(tmp_path / "missing.parquet")
+    Dataset.from_list([{"prompt": None}, {"prompt": 5}]).to_parquet(tmp_path / "b.parquet")
+    with pytest.raises(ValueError, match=r"b.parquet, row 2: `prompt` is 5; make the column text"):
+        read_prompts(tmp_path / "b.parquet")
+    (tmp_path / "c.parquet").write_bytes((tmp_path / "b.parquet").read_bytes()[:-9])
+    with pytest.raises(ValueError, match=r"c.parquet: cannot be read \(Parquet magic bytes not found.*copy it again"):
+        read_prompts(tmp_path / "c.parquet")
+    DatasetDict(test=Dataset.from_list(ROWS), val=Dataset.from_list(ROWS)).save_to_disk(tmp_path / "splits")
+    with pytest.raises(ValueError, match="splits: no split `train`; of its splits test, val save the one you want by itself"):
+        read_prompts(tmp_path / "splits")
+    (tmp_path / "jsonl").mkdir()
+    (tmp_path / "jsonl/train.jsonl").write_text('{"prompt":')
+    with pytest.raises(ValueError, match=r"jsonl: cannot be read \(JSON parse error"):
+        read_prompts(tmp_path / "jsonl")
+
+
+def test_a_table_with_dates_is_drawn_and_listed(tmp_path):
+    Dataset.from_list([ROWS[0] | {"day": date(2024, 5, 1)}]).to_parquet(tmp_path / "a.parquet")
+    line = f"sample --prompts {tmp_path}/a.parquet --output-dir {tmp_path}/out --num-images 1 --steps 1"
+    assert main(line.split()) == 0
+    assert json.loads((tmp_path / "out/prompts.jsonl").read_text()) == ROWS[0] | {"day": "2024-05-01"}
+
+
+def test_tasks_are_drawn_by_their_shares():
+    prompts = [Prompt(text=f"{tag} {n}", metadata={"tag": tag}) for tag in ("a", "b", "c") for n in range(5)]
+    draw = from_tags(prompts, ("a=3", "b=1"), seed=0)
+    tags = [prompt.metadata["tag"] for iteration in range(100) for prompt in draw(iteration, 20)]
+    assert tags.count("a") / len(tags) == pytest.approx(0.75, abs=0.03)
+    assert tags.count("c") == 0
+    assert draw(3, 20) == draw(3, 20) != draw(4, 20)
+    assert len({prompt.text for iteration in range(5) for prompt in draw(iteration, 20)}) == 10
+    with pytest.raises(ValueError, match="no prompt has the tag 'd'; there are a, b, c"):
+        from_tags(prompts, ("d=1",), seed=0)
+    for bad in ("a", "a=", "a=0", "a=-1"):
+        with pytest.raises(ValueError, match="prompt_shares"):
+            from_tags(prompts, (bad,), seed=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "tags"), [("sprites", TAGS), ("sprites:text", ("text",)), ("sprites:text,counting", ("text", "counting"))]
+)
+def test_kinds_of_the_sprites_world(name, tags):
+    drawn = training_prompts(name, seed=0)(3, 28)
+    held_out = evaluation_prompts(held_out_name(name, None), 28)
+    for prompts in (drawn, held_out):
+        assert {prompt.metadata["tag"] for prompt in prompts} == set(tags)
+    assert not {prompt.text for prompt in drawn} & {prompt.text for prompt in held_out}
+    assert len({prompt.text for prompt in held_out}) == len(held_out)
+
+
+def test_an_unknown_kind_is_refused():
+    with pytest.raises(ValueError, match="no kind 'words'; its kinds are single_object"):
+        training_prompts("sprites:words", seed=0)
+
+
+def test_only_line_ends_end_a_line(tmp_path):
+    """JSON may hold U+2028 as it is, and Macs once ended lines with a carriage return."""
+    text = "a sign\u2028with two lines"
+    (tmp_path / "p.jsonl").write_text(json.dumps({"prompt": text}, ensure_ascii=False) + "\r\n", encoding="utf-8")
+    (tmp_path / "p.txt").write_bytes(b"a red heart\rtwo keys\r")
+    assert [prompt.text for prompt in read_prompts(tmp_path / "p.jsonl")] == [text]
+    assert [prompt.text for prompt in read_prompts(tmp_path / "p.txt")] == ["a red heart", "two keys"]

@@ -1,0 +1,1 @@
+"""What is known before, beside and after a run: its cost, its noise, its rivals."""

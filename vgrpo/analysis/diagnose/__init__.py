@@ -1,0 +1,1 @@
+"""How noisy a model's surrogate likelihood is."""

@@ -1,0 +1,1 @@
+"""What a job takes, before any download."""

@@ -1,0 +1,1 @@
+"""Algorithms side by side on an embedded world."""

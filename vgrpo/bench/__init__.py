@@ -1,1 +1,0 @@
-"""Algorithms side by side on the embedded world: `vgrpo bench`."""

@@ -1,0 +1,166 @@
+"""The data that moves between the phases of an iteration.
+
+Dimension legend, used in every signature: B images, G images per group (prompt), K probes per image, M rows of one
+forward, D the latent dimensions, N solver steps, R rewards, H x W pixels.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from vgrpo.core import flow
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prompt:
+    """A text and what a verifier needs to know about it (GenEval's JSON-lines fields)."""
+
+    text: str
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cond:
+    """Encoded text of B images. `sequence` [U, L, C] feeds attention; `pooled` [U, P] the modulation and `mask` [U, L] which
+    tokens count, in the models that have them. `index` [B] says which of the U rows is whose, since a group shares its text
+    and a long one takes megabytes; without it there is a row for each image."""
+
+    sequence: Tensor
+    pooled: Tensor | None = None
+    mask: Tensor | None = None
+    index: Tensor | None = None
+
+    def __getitem__(self, rows: Tensor | slice) -> "Cond":
+        if self.index is not None:
+            return dataclasses.replace(self, index=self.index[rows])
+        return self._map(lambda part: part[rows])
+
+    def __len__(self) -> int:
+        return len(self.sequence if self.index is None else self.index)
+
+    def dense(self) -> "Cond":
+        """The same with a row for each image, as a network takes it."""
+        index = self.index
+        return self if index is None else dataclasses.replace(self._map(lambda part: part[index]), index=None)
+
+    def to(self, dtype: torch.dtype) -> "Cond":
+        """The same in another floating type; a mask keeps its own."""
+        return dataclasses.replace(self._map(lambda part: part.to(dtype)), mask=self.mask)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(part.nbytes for part in (self.sequence, self.pooled, self.mask) if part is not None)
+
+    @staticmethod
+    def cat(conds: "Sequence[Cond]") -> "Cond":
+        """The images of several, with a row for each; all must be of one model."""
+        conds = [cond.dense() for cond in conds]
+        pooled = [cond.pooled for cond in conds if cond.pooled is not None]
+        masks = [cond.mask for cond in conds if cond.mask is not None]
+        return Cond(
+            sequence=torch.cat([cond.sequence for cond in conds]),
+            pooled=torch.cat(pooled) if pooled else None,
+            mask=torch.cat(masks) if masks else None,
+        )
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> "Cond":
+        parts = {name: getattr(self, name) for name in ("sequence", "pooled", "mask")}
+        return dataclasses.replace(self, **{name: change(part) for name, part in parts.items() if part is not None})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rollout:
+    """Finished generations. All that V-GRPO needs of sampling: no trajectory is kept."""
+
+    prompts: list[Prompt]  # B
+    group: Tensor  # [B] integer id of the prompt's group in this iteration
+    latents: Tensor  # [B, *D] fp32, final x_0
+    cond: Cond  # of B images
+    images: Tensor  # [B, 3, H, W] in [0, 1]
+    num_groups: int
+    nfe: float  # network evaluations per image
+    path: "Path | None" = None  # its stochastic steps, where the algorithm needs them
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probes:
+    """Points (x_t, t) that the forward process reaches from final latents, stored as P shared sets of K pairs."""
+
+    x_0: Tensor  # [B, *D] fp32
+    pair: Tensor  # [B] which set of pairs an image uses
+    t: Tensor  # [P, K]
+    eps: Tensor  # [P, K, *D] fp32
+
+    def __getitem__(self, rows: Tensor | slice) -> "Probes":
+        return Probes(x_0=self.x_0[rows], pair=self.pair[rows], t=self.t, eps=self.eps)
+
+    def times(self) -> Tensor:
+        """[B, K]"""
+        return self.t[self.pair]
+
+    def noise(self) -> Tensor:
+        """[B, K, *D]"""
+        return self.eps[self.pair]
+
+    def x_t(self) -> Tensor:
+        """[B, K, *D]"""
+        return flow.interpolate(self.x_0[:, None], self.noise(), self.times())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Everything an update reads, one row per image: where to query the network, conditions, advantages [B] (or [B, S], one
+    per step), group ids [B], whose reward came back [B] (bool)."""
+
+    probes: Any  # Probes, or a Path
+    cond: Cond
+    advantage: Tensor
+    group: Tensor
+    valid: Tensor
+
+    def __getitem__(self, rows: Tensor | slice) -> "Batch":
+        return Batch(
+            probes=self.probes[rows],
+            cond=self.cond[rows],
+            advantage=self.advantage[rows],
+            group=self.group[rows],
+            valid=self.valid[rows],
+        )
+
+    def __len__(self) -> int:
+        return len(self.advantage)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Path:
+    """The stochastic steps of a rollout, S per image: states, where they led, and the times of both. An algorithm that needs
+    more of its rollouts adds fields, each with a row per image."""
+
+    x: Tensor  # [B, S, *D] fp32
+    x_next: Tensor  # [B, S, *D]
+    t: Tensor  # [B, S]
+    t_next: Tensor  # [B, S]
+
+    def __getitem__(self, rows: Any) -> Self:
+        """Some images; with a second index of the same shape, one step or several of each."""
+        return dataclasses.replace(self, **{f.name: getattr(self, f.name)[rows] for f in dataclasses.fields(self)})
+
+    @classmethod
+    def cat(cls, paths: Sequence[Self]) -> Self:
+        """The images of several, one after another."""
+        return cls(**{f.name: torch.cat([getattr(path, f.name) for path in paths]) for f in dataclasses.fields(cls)})
+
+    def times(self) -> Tensor:
+        """[B, S]"""
+        return self.t
+
+    def x_t(self) -> Tensor:
+        """[B, S, *D]"""
+        return self.x
+
+
+Metrics = dict[str, Tensor]  # per-image values [B]

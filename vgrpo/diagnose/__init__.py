@@ -1,1 +1,0 @@
-"""How noisy a model's surrogate likelihood is, before any training: `vgrpo diagnose`."""

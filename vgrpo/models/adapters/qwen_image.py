@@ -1,0 +1,61 @@
+"""Qwen-Image (arXiv:2508.02324), and everything else that loads as a QwenImagePipeline.
+
+The network sees 2 x 2 latents as one token. Guidance here is the pipeline's `true_cfg_scale` with the empty text as its
+negative prompt, and as there, each guided token keeps the norm that it has without guidance. Needs diffusers 0.37 or newer:
+older ones ignore the mask.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from vgrpo.core.types import Cond
+from vgrpo.models.adapters.packed import PackedPolicy, pack, unpack
+from vgrpo.models.policy import to_images, unscaled
+
+
+@dataclass(kw_only=True)
+class QwenImagePolicy(PackedPolicy):
+    """`max_sequence_length` counts tokens after the system prompt, which the pipeline cuts off."""
+
+    @classmethod
+    def default_length(cls, pipeline: Any) -> int:
+        return 512
+
+    def blank_text(self, rows: int) -> Cond:
+        sequence = self.blank(rows, self.num_text_tokens, self.pipeline.transformer.config.joint_attention_dim)
+        return Cond(sequence=sequence, mask=torch.ones_like(sequence[..., 0], dtype=torch.bool))
+
+    def encode_texts(self, texts: list[str]) -> Cond:
+        sequence, mask = self.pipeline.encode_prompt(texts, max_sequence_length=self.max_sequence_length)
+        if mask is None:  # the pipeline's way to say that no text is shorter than another
+            mask = sequence.new_ones(sequence.shape[:2])
+        missing = self.max_sequence_length - sequence.shape[1]  # texts encoded apart must fit into one batch
+        return Cond(sequence=pad(sequence, (0, 0, 0, missing)), mask=pad(mask.bool(), (0, missing)))
+
+    def guided(self, v_empty: Tensor, v_text: Tensor, guidance: float) -> Tensor:
+        height, width = v_text.shape[-2:]
+        tokens = pack(super().guided(v_empty, v_text, guidance))
+        norm = pack(v_text).norm(dim=-1, keepdim=True)
+        return unpack(tokens * (norm / tokens.norm(dim=-1, keepdim=True)), height, width)
+
+    def predict(self, x_t: Tensor, t: Tensor, cond: Cond, guidance: float) -> Tensor:
+        dtype = cond.sequence.dtype
+        height, width = x_t.shape[-2:]
+        v = self.pipeline.transformer(
+            hidden_states=pack(x_t).to(dtype),
+            timestep=t.to(dtype),
+            encoder_hidden_states=cond.sequence,
+            encoder_hidden_states_mask=cond.mask,
+            img_shapes=[[(1, height // 2, width // 2)]] * len(x_t),
+            return_dict=False,
+        )[0]
+        return unpack(v, height, width)
+
+    @torch.no_grad()
+    def decode(self, x_0: Tensor) -> Tensor:
+        vae = self.pipeline.vae  # made for video: [B, C, F, H, W], here of one frame
+        return to_images(vae.decode(unscaled(vae, x_0[:, :, None]), return_dict=False)[0][:, :, 0])

@@ -1,0 +1,183 @@
+"""What the adapters of all architectures share: text encoded once, guidance, and the shape an adapter has.
+
+A new architecture is one file: a subclass that says how its pipeline encodes text, calls its network, and decodes latents,
+in this library's convention (`vgrpo.core.flow`): x_t = (1 - t) x_0 + t eps, v = eps - x_0.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from vgrpo.core.types import Cond
+from vgrpo.models.attention import suitable_attention
+from vgrpo.models.text_store import TextStore, text_encoders
+
+ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
+CACHE_BYTES = 2**30  # of encoded texts, on the network's device: those of many thousand prompts would fill a GPU
+JOINT_ATTENTION = (*ATTENTION, "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")  # image and text in one
+
+
+@dataclass(kw_only=True)
+class PipelinePolicy(ABC):
+    """A diffusers pipeline seen as the trainer sees it: text to conditions, noisy latents to velocities, latents to images."""
+
+    pipeline: Any
+    max_sequence_length: int = 256  # tokens of the longest text encoder, where it can be chosen
+    resolution: int | None = None  # pixels per side; None is the pipeline's own
+    num_frames: int | None = None  # of a video; None is the architecture's own
+    autocast: torch.dtype | None = None
+    offload_encoders: bool = False  # keep the text encoders on the CPU between calls
+    store: TextStore | None = None
+    _cache: dict[str, Cond] = field(default_factory=dict, repr=False)
+
+    network: ClassVar[str] = "transformer"
+    """The pipeline's part that is trained."""
+    lora_targets: ClassVar[tuple[str, ...]] = ATTENTION
+    """Endings of the names of the linear layers that get an adapter by default."""
+    takes_guidance: ClassVar[bool] = False
+    """Whether the network was distilled with guidance as an input, which then costs one forward and not two."""
+
+    @property
+    def module(self) -> nn.Module:
+        module: nn.Module = getattr(self.pipeline, self.network)
+        return module
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.module.parameters()).device  # diffusers' own `device` walks the whole module tree
+
+    @classmethod
+    def default_length(cls, pipeline: Any) -> int:
+        """Tokens of the longest text encoder that the pipeline itself would take."""
+        return 256
+
+    @property
+    def pixel_step(self) -> int:
+        """A side is a multiple of so many pixels: those of a token of 2 x 2 latents."""
+        return 2 * int(self.pipeline.vae_scale_factor)
+
+    @property
+    def frame_step(self) -> int | None:
+        """A video has a multiple of so many frames, and one more; None where images are drawn."""
+        return None
+
+    @property
+    @abstractmethod
+    def latent_shape(self) -> tuple[int, ...]:
+        """D"""
+
+    @property
+    def num_text_tokens(self) -> int:
+        """Tokens of one text as the network gets it, padding included."""
+        return self.max_sequence_length
+
+    @abstractmethod
+    def blank_text(self, rows: int) -> Cond:
+        """Meaningless text of the shapes and types that `encode` returns for `rows` texts, without an encoder."""
+
+    def blank(self, *shape: int) -> Tensor:
+        """Uninitialised numbers of the network's type, for `blank_text`."""
+        network: Any = self.module
+        return torch.empty(shape, device=self.device, dtype=network.dtype)
+
+    @torch.no_grad()
+    def encode(self, texts: list[str]) -> Cond:
+        """Encode texts, each distinct one once, while there is room in the cache or once for all in a store. The result has the
+        network's type, which is not the encoders' where they are frozen in bf16 and all of the network is trained."""
+        network: Any = self.module
+        distinct = list(dict.fromkeys(texts))
+        new = [text for text in distinct if text not in self._cache]
+        if self.store is not None:
+            stored = {text: self.store.read(text, self.device) for text in new}
+            self._cache |= {text: cond.to(network.dtype) for text, cond in stored.items() if cond is not None}
+            new = [text for text in new if text not in self._cache]
+        if new:
+            with self._encoders_at_hand():
+                encoded = self.encode_texts(new)
+            rows = {text: encoded[torch.tensor([index])] for index, text in enumerate(new)}  # a copy, for a view keeps all
+            self._cache |= {text: row.to(network.dtype) for text, row in rows.items()}
+            if self.store is not None:
+                for text, row in rows.items():
+                    self.store.write(text, row)
+        index = {text: row for row, text in enumerate(distinct)}
+        cond = Cond.cat([self._cache[text] for text in distinct])
+        self._forget(distinct)
+        return replace(cond, index=torch.tensor([index[text] for text in texts], device=self.device))
+
+    def _forget(self, used: list[str]) -> None:
+        """Leave out of the cache what was not used for longest, until it holds at most CACHE_BYTES."""
+        for text in used:
+            self._cache[text] = self._cache.pop(text)  # to the end, as the newest
+        size = sum(cond.nbytes for cond in self._cache.values())
+        for text in list(self._cache):
+            if size <= CACHE_BYTES:
+                return
+            size -= self._cache.pop(text).nbytes
+
+    @contextmanager
+    def _encoders_at_hand(self) -> Iterator[None]:
+        """The text encoders on the network's device, and back on the CPU afterwards if they are off-loaded."""
+        encoders = text_encoders(self.pipeline) if self.offload_encoders else []
+        try:
+            for encoder in encoders:
+                encoder.to(self.device)
+            yield
+        finally:
+            for encoder in encoders:
+                encoder.to("cpu")
+
+    def num_branches(self, guidance: float) -> int:
+        """Evaluations of the network that one guided velocity costs."""
+        return 1 if self.takes_guidance or guidance == 1.0 else 2
+
+    def velocity(self, x_t: Tensor, t: Tensor, cond: Cond, guidance: float = 1.0) -> Tensor:
+        """v at [M, *D] and t [M]. Guidance above 1 evaluates the empty text too; both branches carry gradient."""
+        if self.takes_guidance or guidance == 1.0:
+            return self._predict(x_t, t, cond, guidance)
+        both = Cond.cat([self.encode([""] * len(x_t)), cond])
+        v_empty, v_text = self._predict(torch.cat([x_t, x_t]), torch.cat([t, t]), both).chunk(2)
+        return self.guided(v_empty, v_text, guidance)
+
+    def guided(self, v_empty: Tensor, v_text: Tensor, guidance: float) -> Tensor:
+        """Classifier-free guidance (arXiv:2207.12598) from the two branches, each [M, *D]."""
+        return v_empty + guidance * (v_text - v_empty)
+
+    def _predict(self, x_t: Tensor, t: Tensor, cond: Cond, guidance: float = 1.0) -> Tensor:
+        autocast = torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None)
+        with autocast, suitable_attention(self.device):
+            return self.predict(x_t, t, cond.dense(), guidance)
+
+    @abstractmethod
+    def encode_texts(self, texts: list[str]) -> Cond:
+        """Run the text encoders."""
+
+    @abstractmethod
+    def predict(self, x_t: Tensor, t: Tensor, cond: Cond, guidance: float) -> Tensor:
+        """v from one call of the network; `guidance` is for networks that take it as an input."""
+
+    @torch.no_grad()
+    def decode(self, x_0: Tensor) -> Tensor:
+        """[B, *D] to [B, 3, H, W] in [0, 1], fp32."""
+        vae = self.pipeline.vae
+        return to_images(vae.decode(unscaled(vae, x_0), return_dict=False)[0])
+
+
+def to_images(decoded: Tensor) -> Tensor:
+    """What an autoencoder returns, in [-1, 1], as images."""
+    return (decoded.float() / 2 + 0.5).clamp(0, 1)
+
+
+def unscaled(vae: Any, x_0: Tensor) -> Tensor:
+    """Latents as the autoencoder made them. Some state a mean and a deviation per channel, others one shift."""
+    config = vae.config
+    mean, std = (getattr(config, name, None) for name in ("latents_mean", "latents_std"))
+    x_0 = x_0.to(vae.dtype) / (getattr(config, "scaling_factor", None) or 1.0)
+    if mean is None or std is None:
+        return x_0 + (getattr(config, "shift_factor", None) or 0.0)
+    mean, std = (x_0.new_tensor(value).unflatten(0, (-1, *(1,) * (x_0.dim() - 2))) for value in (mean, std))
+    return x_0 * std + mean

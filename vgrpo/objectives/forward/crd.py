@@ -1,0 +1,79 @@
+"""CRD, Centered Reward Distillation (arXiv:2603.14128): the model's implicit reward is fitted to the external one.
+
+The implicit reward of an image is `r = -[l(v) - l(v_old)]`, with the flow-matching error l divided by its own mean absolute
+value; the external reward is the advantage mapped to [0, 1]. Both are centred over the batch, uniformly or with a softmax
+weight, and the loss is `5 / beta (beta r_c - R_c)^2 + kl mean((v - v_ref)^2)`. Deviations: the reference is the untrained
+model at the run's own guidance, not at a fixed guidance of 4.5, which few-step students do not support; its weight does not
+grow with the reward; and the old weights of the implicit reward draw the rollouts too, instead of others that lag further.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from vgrpo.core import flow
+from vgrpo.core.probes import draw_probes, stratified
+from vgrpo.core.types import Batch, Metrics, Path, Probes
+from vgrpo.objectives.base import Baselines, Objective, WeightSet, check, distance, velocity_error
+
+
+@dataclass(frozen=True, kw_only=True)
+class CRD(Objective):
+    """Hyper-parameters of CRD."""
+
+    couples_images: ClassVar[bool] = True
+
+    num_probes: int = 4
+    num_timesteps: int = 40
+    shift: float = 1.0
+    """Time shift of the schedule that t is drawn from."""
+    beta: float = 1.0
+    kl_weight: float = 0.1
+    centering: Literal["uniform", "softmax"] = "uniform"
+    """Centre rewards on the batch's mean; or on means weighted towards high and towards low rewards, both losses averaged."""
+    temperature: float = 0.1
+    """Of the softmax weights."""
+
+    def __post_init__(self) -> None:
+        flow.schedule(self.num_timesteps, self.shift)
+        check(self.beta > 0, f"objective.beta={self.beta}: must be above 0; the paper's is 1")
+        check(self.temperature > 0, f"objective.temperature={self.temperature}: must be above 0")
+        check(
+            1 <= self.num_probes <= self.num_timesteps,
+            f"objective.num_probes={self.num_probes}: must lie between 1 and objective.num_timesteps={self.num_timesteps}",
+        )
+
+    @property
+    def baselines(self) -> tuple[WeightSet, ...]:
+        return ("old", "ref") if self.kl_weight else ("old",)
+
+    def old_decay(self, iteration: int) -> float:
+        return min(0.25 + 0.005 * iteration, 0.999)
+
+    def probes(self, x_0: Tensor, group: Tensor, *seed: int | str, path: Path | None = None) -> Probes:
+        times = stratified(self.num_probes, self.num_timesteps, self.shift)
+        return draw_probes(x_0, group, *seed, draw_times=times, num_probes=self.num_probes, times="batch", noise="none")
+
+    def loss(self, v: Tensor, base: Baselines, batch: Batch) -> tuple[Tensor, Metrics]:
+        probes, valid = batch.probes, batch.valid.float()
+        implicit = (self._score(v, probes) - self._score(base["old"], probes)).mean(1)  # [B]
+        external = (batch.advantage / 10 + 0.5).clamp(0, 1)
+        signs = (0.0,) if self.centering == "uniform" else (1.0, -1.0)
+        losses = []
+        for sign in signs:
+            weight = torch.softmax(sign * external / self.temperature + valid.log(), 0)
+            centred = self.beta * (implicit - (weight * implicit).sum()) - (external - (weight * external).sum())
+            losses.append(5 / self.beta * centred.square())
+        loss = torch.stack(losses).mean(0)
+        if self.kl_weight:
+            loss = loss + self.kl_weight * distance(v, base["ref"])
+        s, s_old = (-velocity_error(w, probes).mean(1).detach() for w in (v, base["old"]))
+        return loss, {"ratio": torch.exp(s - s_old), "surrogate": s_old, "kl": distance(v, base["old"]).detach()}
+
+    @staticmethod
+    def _score(v: Tensor, probes: Probes) -> Tensor:
+        """Minus the self-normalised flow-matching error, [B, K]."""
+        error = v.float() - (probes.noise() - probes.x_0[:, None])
+        return -error.square().flatten(2).mean(2) / error.detach().abs().flatten(2).mean(2).clamp(min=1e-5)

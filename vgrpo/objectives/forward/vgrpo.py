@@ -1,0 +1,124 @@
+"""V-GRPO (arXiv:2604.23380): GRPO on whole generations, with the diffusion ELBO for a likelihood.
+
+The log-likelihood of a final sample o is replaced by the negative denoising loss at a few points (t_j, eps_j) that the forward
+process reaches from it, so nothing of the trajectory is needed and any solver may draw the sample. The variance of that
+estimate is what makes or breaks the method; three techniques tame it, each with a switch here for ablations: pairs shared by a
+group, stratified t, and x-prediction with self-normalisation. Deviations: errors are means over the latent's dimensions, not
+sums, as clip ranges of about 1e-2 presuppose.
+
+Dimensions: B images, K probes per image (N_MC in the paper), D latent dimensions.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from vgrpo.core import flow
+from vgrpo.core.probes import draw_probes, independent, stratified
+from vgrpo.core.types import Batch, Metrics, Path, Probes
+from vgrpo.objectives.advantage import soft_clip
+from vgrpo.objectives.base import Baselines, Objective, WeightSet
+
+
+@dataclass(frozen=True, kw_only=True)
+class VGRPO(Objective):
+    """Hyper-parameters of V-GRPO. The defaults are the paper's on-policy setting."""
+
+    num_probes: int = 4
+    """(t, eps) pairs per image, N_MC in the paper."""
+    num_timesteps: int = 40
+    """Points of the discretised schedule that t is drawn from."""
+    shift: float = 1.0
+    """Time shift of that schedule."""
+    share_pairs: Literal["group", "batch", "none"] = "group"
+    """Whose images share pairs: those of one prompt, of the whole iteration, or none."""
+    stratified: bool = True
+    """Draw one t from each of num_probes equal chunks of the schedule."""
+    prediction: Literal["x", "v", "eps"] = "x"
+    """Which prediction's error is measured."""
+    self_normalize: bool = True
+    """Divide the squared error by its own mean absolute error."""
+    ratio_clip: float | None = None
+    """Keep ratios within 1 +- this; about 6e-3 to 3e-2 when several optimiser steps follow a rollout."""
+    kl_weight: float = 0.0
+    """Weight of the squared distance to the old x-prediction on the same pairs; 0.3 in the paper's OCR stage."""
+    soft_clip: float | None = 3.0
+    """Soft limit eta on advantages, 3 to 5; the only control that acts in fully on-policy training."""
+
+    ref_weight: float = 0.0
+    """Weight of the squared distance to the untrained model's x-prediction on the same pairs, GRPO's penalty. It costs a
+    forward and keeps long on-policy runs from leaving the images they started from; 0 is the paper's."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.num_probes <= self.num_timesteps:
+            raise ValueError(
+                f"objective.num_probes={self.num_probes}: must lie between 1 and objective.num_timesteps={self.num_timesteps}, "
+                "the points of the schedule that t is drawn from; lower the first or raise the second"
+            )
+        if self.ratio_clip is not None and not 0 < self.ratio_clip < 1:
+            raise ValueError(f"objective.ratio_clip={self.ratio_clip}: must lie in (0, 1), about 0.02; None turns it off")
+        if self.soft_clip is not None and self.soft_clip <= 0:
+            raise ValueError(f"objective.soft_clip={self.soft_clip}: must be above 0, usually 3 to 5; None turns it off")
+        for name in ("kl_weight", "ref_weight"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"objective.{name}={getattr(self, name)}: must not be negative; 0 turns the penalty off")
+        flow.schedule(self.num_timesteps, self.shift)
+
+    @property
+    def baselines(self) -> tuple[WeightSet, ...]:
+        return ("old", "ref") if self.ref_weight else ("old",)
+
+    def probes(self, x_0: Tensor, group: Tensor, *seed: int | str, path: Path | None = None) -> Probes:
+        """Pairs for final latents x_0 [B, *D] with group ids [B]."""
+        draw = stratified if self.stratified else independent
+        return draw_probes(
+            x_0,
+            group,
+            *seed,
+            draw_times=draw(self.num_probes, self.num_timesteps, self.shift),
+            num_probes=self.num_probes,
+            times=self.share_pairs,
+            noise=self.share_pairs,
+        )
+
+    def surrogate(self, v: Tensor, probes: Probes) -> Tensor:
+        """What stands for log pi(o | c): minus the denoising error, [B], from velocities v [B, K, *D]."""
+        x_t, t = probes.x_t(), probes.times()
+        v = v.float()
+        if self.prediction == "x":
+            error = flow.predict_x_0(x_t, v, t) - probes.x_0[:, None]
+        elif self.prediction == "eps":
+            error = flow.predict_eps(x_t, v, t) - probes.noise()
+        else:
+            error = v - flow.velocity_target(probes.x_0[:, None], probes.noise())
+        squared, absolute = error.square().flatten(2).mean(2), error.abs().flatten(2).mean(2)
+        if self.self_normalize:
+            squared = squared / absolute.detach().clamp(min=1e-5)
+        return -squared.mean(1)
+
+    def loss(self, v: Tensor, base: Baselines, batch: Batch) -> tuple[Tensor, Metrics]:
+        """The loss of each image, [B], from current and old velocities [B, K, *D]; per-image metrics.
+
+        In the first on-policy step the old velocities are `v.detach()`: the ratio is 1 and the gradient that of the
+        advantage-weighted denoising loss.
+        """
+        probes, advantage, v_old = batch.probes, batch.advantage, base["old"]
+        if self.soft_clip is not None:
+            advantage = soft_clip(advantage, self.soft_clip)
+        s, s_old = self.surrogate(v, probes), self.surrogate(v_old.detach(), probes)
+        ratio = torch.exp(s - s_old)  # one per image: the mean over pairs is inside the exponent
+        loss = -advantage * ratio
+        clipped = torch.zeros_like(ratio)
+        if self.ratio_clip is not None:
+            limited = -advantage * ratio.clamp(1 - self.ratio_clip, 1 + self.ratio_clip)
+            clipped = (limited > loss).float()
+            loss = torch.maximum(loss, limited)
+        t = flow.expand(probes.times(), v)
+        kl = (t * (v.float() - v_old.detach().float())).square().flatten(1).mean(1)  # x_0 predictions differ by t (v - v_old)
+        metrics = {"ratio": ratio, "clip_share": clipped, "kl": kl, "surrogate": s_old}
+        loss = loss + self.kl_weight * kl
+        if self.ref_weight:
+            loss = loss + self.ref_weight * (t * (v.float() - base["ref"].float())).square().flatten(1).mean(1)
+        return loss, {name: value.detach() for name, value in metrics.items()}

@@ -1,0 +1,1 @@
+"""Algorithms that train on the stochastic steps of their own rollouts."""

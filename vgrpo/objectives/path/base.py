@@ -1,0 +1,65 @@
+"""What the algorithms with a likelihood per stochastic step of the sampler have in common: one PPO ratio per step."""
+
+from abc import abstractmethod
+
+import torch
+from torch import Tensor
+
+from vgrpo.core import flow
+from vgrpo.core.sde import Kernel
+from vgrpo.core.types import Batch, Metrics, Path
+from vgrpo.objectives.base import Baselines, Objective, WeightSet
+
+
+class PathObjective(Objective):
+    """The loss `max(-A ratio, -A clip(ratio))` per step, averaged over an image's steps, plus a distance to the reference."""
+
+    ratio_clip: float
+    kl_weight: float = 0.0
+    guard: bool = False
+
+    @property
+    @abstractmethod
+    def kernel_step(self) -> Kernel:
+        """The stochastic step."""
+
+    @property
+    def baselines(self) -> tuple[WeightSet, ...]:
+        return ("old", "ref") if self.kl_weight else ("old",)
+
+    def probes(self, x_0: Tensor, group: Tensor, *seed: int | str, path: Path | None = None) -> Path:
+        if path is None:
+            raise ValueError("this algorithm trains on the steps of its own rollouts, and there is no path")
+        return path
+
+    def loss(self, v: Tensor, base: Baselines, batch: Batch) -> tuple[Tensor, Metrics]:
+        path = batch.probes
+        assert isinstance(path, Path)
+        kernel = self.kernel_step
+        mean, std = kernel(path.x, v.float(), path.t, path.t_next)
+        mean_old, _ = kernel(path.x, base["old"].float(), path.t, path.t_next)
+        log_p, log_p_old = (kernel.log_prob(path.x_next, m, std) for m in (mean, mean_old))
+        log_ratio, scale = log_p - log_p_old, torch.ones_like(log_p)
+        if self.guard:
+            drift = (mean - mean_old).square().flatten(2).mean(2)
+            deviation = std.flatten(2).mean(2)
+            log_ratio = (log_ratio + drift / (2 * deviation**2)) * deviation
+            scale = 1 / (path.t - path.t_next)
+        ratio = torch.exp(log_ratio)  # [B, S]
+        advantage = batch.advantage.reshape(len(batch), -1)  # one for all steps, or one each
+        limited = -advantage * ratio.clamp(1 - self.ratio_clip, 1 + self.ratio_clip)
+        loss = torch.maximum(-advantage * ratio, limited)
+        metrics = {
+            "ratio": ratio.mean(1).detach(),
+            "clip_share": (limited > -advantage * ratio).float().mean(1),
+            "surrogate": log_p_old.mean(1),
+            "kl": (mean - mean_old).square().flatten(1).mean(1).detach(),
+        }
+        loss = (loss * scale).mean(1)
+        if self.kl_weight:
+            mean_ref, _ = kernel(path.x, base["ref"].float(), path.t, path.t_next)
+            # Over the squared diffusion s^2, so the deviation's square is divided by the step's length.
+            diffusion = std.square() / flow.expand(path.t - path.t_next, std)
+            distance = ((mean - mean_ref).square() / (2 * diffusion)).flatten(1).mean(1)
+            loss = loss + self.kl_weight * distance
+        return loss, metrics

@@ -1,0 +1,48 @@
+"""DanceGRPO (arXiv:2505.07818): a constant diffusion, one starting noise per group, a random share of each image's steps.
+
+Deviations: the last step is deterministic, so that the image is x_0_hat as in the original, and is left out of training; no
+best-of-n selection of images.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vgrpo.core.sde import DanceKernel, Kernel, PathSampler, all_but_last
+from vgrpo.core.seeds import generator
+from vgrpo.core.types import Path
+from vgrpo.objectives.base import check
+from vgrpo.objectives.path.base import PathObjective
+
+
+@dataclass(frozen=True, kw_only=True)
+class DanceGRPO(PathObjective):
+    """Hyper-parameters of DanceGRPO."""
+
+    noise: float = 0.3
+    ratio_clip: float = 1e-4
+    step_share: float = 0.6
+    """Share of an image's stochastic steps that are trained on."""
+
+    def __post_init__(self) -> None:
+        check(self.noise > 0, f"objective.noise={self.noise}: must be above 0, or no step has a likelihood")
+        check(0 < self.ratio_clip < 1, f"objective.ratio_clip={self.ratio_clip}: must lie in (0, 1), about 1e-4")
+        check(0 < self.step_share <= 1, f"objective.step_share={self.step_share}: must lie in (0, 1]; the paper's is 0.6")
+
+    @property
+    def kernel_step(self) -> Kernel:
+        return DanceKernel(noise=self.noise)
+
+    def initial_noise(self, member: int) -> int:
+        return 0  # one for the group
+
+    def path_sampler(self, *seed: int | str) -> PathSampler:
+        return PathSampler(kernel=self.kernel_step, window=all_but_last)
+
+    def probes(self, x_0: Tensor, group: Tensor, *seed: int | str, path: Path | None = None) -> Path:
+        whole = super().probes(x_0, group, *seed, path=path)
+        count = max(1, round(self.step_share * whole.t.shape[1]))
+        order = torch.rand(whole.t.shape, generator=generator(*seed, "steps")).argsort(1)[:, :count]
+        steps = order.sort(1).values.to(whole.t.device)
+        return whole[torch.arange(len(steps), device=steps.device)[:, None], steps]

@@ -1,0 +1,117 @@
+"""Finite Difference Flow Optimization (arXiv:2603.12893): pairs of almost equal trajectories, and what made the better one.
+
+Two images of a group start from the same noise, and every step of each is perturbed a little. Half the difference of their
+final latents, dx, is a direction in which the reward rose by half the difference of their rewards, dR; every step's velocity
+is moved that way: `l = -mean((v - (v_old - dx))^2) + mean(dx^2)`, `ratio = exp(l)`, and Simple Policy Optimization's loss
+`-dR ratio + |dR| / (2 clip) (ratio - 1)^2`. Deviation: dR is the half difference of advantages, so that several rewards can be
+combined; it rescales the loss.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vgrpo.core import flow
+from vgrpo.core.solvers import Velocity
+from vgrpo.core.types import Batch, Metrics, Path
+from vgrpo.objectives.base import Baselines, Objective, check
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairPath(Path):
+    dx: Tensor  # [B, *D] half the difference of an image's final latents from its partner's, divided by its mean square
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChurnSampler:
+    """Euler steps, each followed by a little fresh noise (EDM's churn, arXiv:2206.00364, on the flow's states)."""
+
+    churn: float
+
+    def __call__(self, velocity: Velocity, x: Tensor, times: Tensor, noise: Tensor) -> tuple[Tensor, Path]:
+        t = times.tolist()
+        x = self._add_noise(x, t[0], noise[:, 0])
+        states = [x]
+        for step in range(len(t) - 1):
+            target = t[step + 1]
+            x = x + (self._overshoot(target) - t[step]) * velocity(x, t[step]).float()
+            x = self._add_noise(x, target, noise[:, step + 1]) if target > 0 else x
+            states.append(x)
+        rows = times.float().to(x.device).expand(len(x), -1)
+        whole = torch.stack(states, 1)
+        return x, Path(x=whole[:, :-1], x_next=whole[:, 1:], t=rows[:, :-1], t_next=rows[:, 1:])
+
+    def _overshoot(self, t: float) -> float:
+        """The time below t from which adding noise leads back to t."""
+        return t / (1 + self.churn - self.churn * t)
+
+    def _add_noise(self, x: Tensor, t: float, noise: Tensor) -> Tensor:
+        """From the state at `_overshoot(t)` to one at t."""
+        start, growth = self._overshoot(t), 1 + self.churn
+        return (x + start * (growth**2 - 1) ** 0.5 * noise) / (self.churn * start + 1)
+
+    def num_evaluations(self, num_steps: int) -> int:
+        return num_steps
+
+
+@dataclass(frozen=True, kw_only=True)
+class FDFO(Objective):
+    """Hyper-parameters of Finite Difference Flow Optimization."""
+
+    churn: float = 0.0025
+    """Growth of the noise level per step; how different the images of a pair are."""
+    ratio_clip: float = 0.03
+    """epsilon of Simple Policy Optimization."""
+
+    def __post_init__(self) -> None:
+        check(self.churn > 0, f"objective.churn={self.churn}: must be above 0, or the images of a pair are the same")
+        check(self.ratio_clip > 0, f"objective.ratio_clip={self.ratio_clip}: must be above 0, about 0.03")
+
+    def check_rollout(self, *, group_size: int, num_steps: int, batch_size: int | None) -> None:
+        check(group_size % 2 == 0, f"rollout.group_size={group_size}: fdfo draws pairs; take an even number")
+
+    def initial_noise(self, member: int) -> int:
+        return member // 2
+
+    def path_sampler(self, *seed: int | str) -> ChurnSampler:
+        return ChurnSampler(churn=self.churn)
+
+    def probes(self, x_0: Tensor, group: Tensor, *seed: int | str, path: Path | None = None) -> PairPath:
+        """Every step of the rollout, with the direction of each pair. Pairs are neighbouring rows."""
+        check(path is not None, "fdfo trains on the steps of its own rollouts, and there is no path")
+        assert path is not None
+        dx = _half_difference(x_0.float())
+        dx = dx / (flow.expand(dx.square().flatten(1).mean(1), dx) + 1e-6)
+        return PairPath(x=path.x, x_next=path.x_next, t=path.t, t_next=path.t_next, dx=dx)
+
+    def credit(self, batch: Batch, *seed: int | str) -> Batch:
+        """A pair whose one reward failed has no difference."""
+        valid = batch.valid.unflatten(0, (-1, 2)).all(1).repeat_interleave(2)
+        change = _half_difference(batch.advantage)
+        return Batch(
+            probes=batch.probes,
+            cond=batch.cond,
+            advantage=torch.where(valid, change, 0.0),
+            group=batch.group,
+            valid=valid,
+        )
+
+    def loss(self, v: Tensor, base: Baselines, batch: Batch) -> tuple[Tensor, Metrics]:
+        dx, change = batch.probes.dx[:, None], batch.advantage[:, None]
+        move = v.float() - base["old"].float()
+        log_ratio = -(move * (move + 2 * dx)).flatten(2).mean(2)  # [B, S]; l without the mean(dx^2) that cancels
+        ratio = log_ratio.exp()
+        loss = -change * ratio + change.abs() / (2 * self.ratio_clip) * (ratio - 1).square()
+        metrics = {
+            "ratio": ratio.mean(1).detach(),
+            "surrogate": log_ratio.mean(1).detach(),
+            "kl": move.square().flatten(1).mean(1).detach(),
+        }
+        return loss.mean(1), metrics
+
+
+def _half_difference(values: Tensor) -> Tensor:
+    """Half of each row's difference from its partner's, the next row or the one before."""
+    pairs = values.unflatten(0, (-1, 2))
+    return ((pairs - pairs.flip(1)) / 2).flatten(0, 1)

@@ -1,0 +1,84 @@
+"""Stepwise-Flow-GRPO (arXiv:2603.28718): every step is credited with its own gain.
+
+The gain of a step is the reward of the image that the model expects after it (Tweedie's estimate x_0_hat) minus that of the
+image expected before it; gains are compared within the group, step by step. The sampler is a stochastic DDIM-like one
+(coefficients-preserving), which keeps those images clean; likelihoods and ratios are Flow-GRPO's. Every gain costs a decoding
+and a reward; with `steps_per_gain` above 1 neighbouring steps share one.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vgrpo.core.flow import predict_x_0
+from vgrpo.core.sde import CpsKernel, Kernel, PathSampler, all_but_last
+from vgrpo.core.solvers import Velocity
+from vgrpo.core.types import Batch, Path
+from vgrpo.objectives.base import check
+from vgrpo.objectives.path.base import PathObjective
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExpectedPath(Path):
+    expected: Tensor  # [B, S, *D] x_0_hat at the start of every step
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExpectingSampler:
+    """A stochastic sampler that also keeps what the model expects of the final image."""
+
+    steps: PathSampler
+
+    def __call__(self, velocity: Velocity, x: Tensor, times: Tensor, noise: Tensor) -> tuple[Tensor, ExpectedPath]:
+        expected = []
+
+        def watched(x: Tensor, t: float) -> Tensor:
+            v = velocity(x, t)
+            expected.append(predict_x_0(x, v.float(), x.new_tensor(t)))
+            return v
+
+        x_0, path = self.steps(watched, x, times, noise)
+        kept = torch.stack(expected[: path.t.shape[1]], 1)
+        return x_0, ExpectedPath(x=path.x, x_next=path.x_next, t=path.t, t_next=path.t_next, expected=kept)
+
+    def num_evaluations(self, num_steps: int) -> int:
+        return self.steps.num_evaluations(num_steps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepwiseGRPO(PathObjective):
+    """Hyper-parameters of Stepwise-Flow-GRPO."""
+
+    noise: float = 0.8
+    """Share of the noise that is fresh in each step."""
+    ratio_clip: float = 1e-4
+    kl_weight: float = 0.0
+    steps_per_gain: int = 1
+    """Steps that share one gain, to save rewards."""
+
+    def __post_init__(self) -> None:
+        check(0 < self.noise < 1, f"objective.noise={self.noise}: must lie in (0, 1)")
+        check(0 < self.ratio_clip < 1, f"objective.ratio_clip={self.ratio_clip}: must lie in (0, 1), about 1e-4")
+        check(self.steps_per_gain >= 1, f"objective.steps_per_gain={self.steps_per_gain}: at least 1")
+
+    @property
+    def kernel_step(self) -> Kernel:
+        return CpsKernel(noise=self.noise)
+
+    def path_sampler(self, *seed: int | str) -> ExpectingSampler:
+        window = PathSampler(kernel=self.kernel_step, window=all_but_last)
+        return ExpectingSampler(steps=window)
+
+    def gains(self, rewards: Tensor, path: Path | None, judge: Callable[[Tensor], Tensor]) -> Tensor:
+        """[B, ceil(S / steps_per_gain), R]; they add up to the final reward minus that of the first expectation."""
+        assert isinstance(path, ExpectedPath)
+        scores = [judge(path.expected[:, step]) for step in range(0, path.t.shape[1], self.steps_per_gain)]
+        # The last step is deterministic and ends at the image expected before it, whose reward is the final one.
+        return torch.stack([*scores, rewards], 1).diff(dim=1)
+
+    def credit(self, batch: Batch, *seed: int | str) -> Batch:
+        gains = batch.advantage.reshape(len(batch), -1)
+        advantage = gains.repeat_interleave(self.steps_per_gain, 1)[:, : batch.probes.t.shape[1]]
+        return Batch(probes=batch.probes, cond=batch.cond, advantage=advantage, group=batch.group, valid=batch.valid)

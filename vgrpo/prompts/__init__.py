@@ -1,0 +1,1 @@
+"""Where prompts come from: files, data sets, generators, and what is held out."""

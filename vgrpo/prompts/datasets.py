@@ -1,0 +1,56 @@
+"""Prompts from Parquet files and Hugging Face datasets."""
+
+from pathlib import Path
+from typing import Any
+
+from vgrpo.core.types import Prompt
+
+COLUMN = "prompt"
+
+
+def read_dataset(name: str) -> list[Prompt]:
+    """Prompts of a .parquet file, a folder that `save_to_disk` wrote or that holds data files, or `hub:owner/name`, of its
+    `train` split. Other columns become metadata, pictures and sounds excepted.
+
+    Raises ValueError if the package datasets is not installed, the data cannot be read, or the split `train` or a column
+    `prompt` of text is missing; FileNotFoundError if nothing is there or the hub does not answer.
+    """
+    try:
+        import datasets
+    except ImportError as error:
+        raise ValueError(f'prompts {name}: the package datasets reads these; pip install "vgrpo[datasets]"') from error
+    try:
+        table = _load(datasets, name)
+    except (OSError, ConnectionError, datasets.exceptions.DatasetNotFoundError) as error:
+        raise FileNotFoundError(f"prompts {name}: not found, or the hub did not answer ({error})") from error
+    except (ValueError, LookupError, TypeError, datasets.exceptions.DatasetsError) as error:  # pyarrow's are ValueErrors
+        raise ValueError(f"prompts {name}: cannot be read ({error.__cause__ or error}); make or copy it again") from error
+    if isinstance(table, datasets.DatasetDict):
+        if "train" not in table:
+            raise ValueError(
+                f"prompts {name}: no split `train`; of its splits {', '.join(table)} save the one you want by itself"
+            )
+        table = table["train"]
+    if COLUMN not in table.column_names:
+        raise ValueError(f"prompts {name}: no column `{COLUMN}`; its columns are {', '.join(table.column_names)}")
+    media = (datasets.Image, datasets.Audio, datasets.Video)
+    kept = [column for column, kind in table.features.items() if not isinstance(kind, media)]
+    rows: list[dict[str, Any]] = table.select_columns(kept).to_list()
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row[COLUMN], str | None):
+            raise ValueError(f"prompts {name}, row {number}: `{COLUMN}` is {row[COLUMN]!r}; make the column text")
+    prompts = [Prompt(text=row[COLUMN], metadata=row) for row in rows if row[COLUMN]]
+    if not prompts:
+        raise ValueError(f"prompts {name}: there is not one")
+    return prompts
+
+
+def _load(datasets: Any, name: str) -> Any:
+    path = Path(name)
+    if name.startswith("hub:"):
+        return datasets.load_dataset(name.removeprefix("hub:"), split="train")
+    if path.suffix == ".parquet":
+        return datasets.Dataset.from_parquet(name)
+    if (path / "state.json").is_file() or (path / "dataset_dict.json").is_file():
+        return datasets.load_from_disk(name)
+    return datasets.load_dataset(name, split="train")

@@ -1,0 +1,1 @@
+"""Prompts that are made up: objects to count and place, words to write."""

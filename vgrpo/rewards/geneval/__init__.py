@@ -1,0 +1,1 @@
+"""Are the objects in the picture the ones that were asked for?"""

@@ -1,0 +1,165 @@
+"""A vision-language model as judge, behind any OpenAI-compatible server (vLLM, SGLang): `--reward judge=judge.yaml`.
+
+The file says where the server is and what to ask.
+An answer without a score, or one out of range, is a failed reward and not a 0.
+"""
+
+import base64
+import json
+import math
+import os
+import re
+import time
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from vgrpo.core.images import to_pil
+from vgrpo.core.types import Prompt
+from vgrpo.rewards.registry import RewardError
+from vgrpo.rewards.served.answers import NO_ANSWER, told
+from vgrpo.support.textfiles import read_yaml
+
+PAUSE = 1.0
+LONGEST_PAUSE = 30.0
+"""Seconds between the first two tries, which double from try to try, and at most."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeSettings:
+    """What judge.yaml may hold."""
+
+    url: str
+    """The server, e.g. http://localhost:8000; a /v1 behind it may stay."""
+    model: str
+    question: str
+    """Asked with every image; `{prompt}` stands for its prompt."""
+    pattern: str = r"Final Score:\s*(-?\d+(?:\.\d+)?)"
+    """Regular expression whose first group is the score."""
+    lowest: float = 1.0
+    highest: float = 5.0
+    pixels: int = 512
+    """Side of the PNG that is sent."""
+    timeout: float = 60.0
+    """Seconds for one answer."""
+    num_tries: int = 3
+    num_parallel: int = 16
+    max_tokens: int = 256
+
+    def __post_init__(self) -> None:
+        if not self.url.startswith(("http://", "https://")):
+            raise ValueError(f"judge url={self.url}: must begin with http:// or https://")
+        if "{prompt}" not in self.question:
+            raise ValueError("judge question: must hold {prompt}, which stands for the image's prompt")
+        try:
+            groups = re.compile(self.pattern).groups
+        except re.error as error:
+            raise ValueError(f"judge pattern={self.pattern!r}: not a regular expression ({error})") from error
+        if groups < 1:
+            raise ValueError(f"judge pattern={self.pattern!r}: needs a group, in parentheses, around the score")
+        if not self.lowest < self.highest:
+            raise ValueError(f"judge lowest={self.lowest}, highest={self.highest}: lowest must be below highest")
+
+
+class Judge:
+    """A reward that asks the server once per image, several at a time."""
+
+    def __init__(self, settings: JudgeSettings, name: str = "judge") -> None:
+        self.settings = settings
+        self.address = settings.url.rstrip("/").removesuffix("/v1").rstrip("/")
+        self.__name__ = name
+        try:
+            models = self._models()
+        except NO_ANSWER as error:
+            raise ConnectionError(
+                f"reward {name}: no server answers at {settings.url} ({told(error)}); start one, e.g. "
+                f"`vllm serve {settings.model}`, correct its address, or set OPENAI_API_KEY if it asks for a key"
+            ) from error
+        if models and settings.model not in models:
+            raise ValueError(
+                f"reward {name}: {settings.url} does not serve the model {settings.model}; it serves {', '.join(models)}. "
+                "Name one of these, or start the server with --served-model-name"
+            )
+
+    def __call__(self, images: Tensor, prompts: list[Prompt]) -> Tensor:
+        """[B]; NaN where no usable answer came. Raises RewardError, which says why, if that is so for every image."""
+        with ThreadPoolExecutor(self.settings.num_parallel) as pool:
+            scores, reasons = zip(*pool.map(self._score, images, prompts), strict=True)
+        if all(reasons):
+            raise RewardError(
+                f"reward {self.__name__}: not one usable answer for {len(images)} images, the last: {reasons[-1]}"
+            )
+        return torch.tensor(scores)
+
+    def _models(self) -> list[str]:
+        """What the server says it serves, if it says so."""
+        content = json.loads(self._ask("/v1/models"))
+        listed = content.get("data") if isinstance(content, dict) else None
+        return [str(model["id"]) for model in listed or ()]
+
+    def _score(self, image: Tensor, prompt: Prompt) -> tuple[float, str | None]:
+        """The score and None, or NaN and why there is none."""
+        body, reason = self._body(image, prompt.text), None
+        for attempt in range(self.settings.num_tries):
+            try:
+                content = json.loads(self._ask("/v1/chat/completions", body))
+                answer = str(content["choices"][0]["message"]["content"])
+            except NO_ANSWER as error:
+                reason = told(error)
+                if attempt + 1 < self.settings.num_tries:
+                    time.sleep(min(PAUSE * 2**attempt, LONGEST_PAUSE))
+                continue
+            score = self._parse(answer)
+            return score, f"an answer without a score in range: {answer[:300]!r}" if math.isnan(score) else None
+        return float("nan"), reason
+
+    def _body(self, image: Tensor, text: str) -> bytes:
+        side = (self.settings.pixels, self.settings.pixels)
+        buffer = BytesIO()
+        to_pil(image).resize(side, Image.Resampling.BICUBIC).save(buffer, format="PNG")
+        picture = f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+        content = [
+            {"type": "image_url", "image_url": {"url": picture}},
+            {"type": "text", "text": self.settings.question.replace("{prompt}", text)},
+        ]
+        message = {"role": "user", "content": content}
+        return json.dumps(
+            {"model": self.settings.model, "messages": [message], "temperature": 0, "max_tokens": self.settings.max_tokens}
+        ).encode()
+
+    def _parse(self, answer: str) -> float:
+        found = re.search(self.settings.pattern, answer)
+        try:
+            value = float(found.group(1)) if found else float("nan")
+        except (ValueError, TypeError):  # a pattern of the user's may find what is no number, or nothing
+            value = float("nan")
+        return value if self.settings.lowest <= value <= self.settings.highest else float("nan")
+
+    def _ask(self, path: str, body: bytes | None = None) -> bytes:
+        headers = {"Content-Type": "application/json"}
+        if key := os.environ.get("OPENAI_API_KEY", "").strip():
+            headers["Authorization"] = f"Bearer {key}"
+        request = urllib.request.Request(self.address + path, body, headers)
+        with urllib.request.urlopen(request, timeout=self.settings.timeout) as response:
+            return bytes(response.read())
+
+
+def judge(source: str | None = None) -> Judge:
+    """From a YAML file. Raises ValueError or FileNotFoundError for a bad one, ConnectionError if no server answers."""
+    from vgrpo.training.config_files import from_dict
+
+    if source is None:
+        raise ValueError("reward judge: name its settings, --reward judge=judge.yaml; docs/rewards.md shows one")
+    if not Path(source).is_file():
+        raise FileNotFoundError(f"reward judge: no file {source}; docs/rewards.md shows one")
+    values = read_yaml(Path(source))
+    missing = [name for name in ("url", "model", "question") if name not in values]
+    if missing:
+        raise ValueError(f"reward judge: {source} lacks {', '.join(missing)}")
+    return Judge(from_dict(JudgeSettings, values, "judge "))

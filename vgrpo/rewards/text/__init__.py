@@ -1,0 +1,1 @@
+"""Is the text in the picture the one that was asked for?"""

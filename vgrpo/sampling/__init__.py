@@ -1,0 +1,1 @@
+"""Pictures from a policy, for training and for evaluation."""

@@ -1,0 +1,1 @@
+"""A training run. Read `loop.py` first."""

@@ -1,0 +1,122 @@
+"""What a run is made of."""
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from vgrpo.core.images import to_pil
+from vgrpo.core.types import Prompt
+from vgrpo.models.loading import Policy
+from vgrpo.models.lora import save_lora
+from vgrpo.models.weight_sets import AverageWeights, WeightCopy, trainable
+from vgrpo.objectives.base import WeightSet
+from vgrpo.prompts.sources import PromptSource
+from vgrpo.rewards.registry import Reward
+from vgrpo.sampling.draw import draw_images, named_noise
+from vgrpo.support.memory_errors import out_of_memory_while
+from vgrpo.training.config import Config
+from vgrpo.training.update import Optimizer
+
+
+@dataclass(kw_only=True)
+class Run:
+    """The moving parts of a training run."""
+
+    config: Config
+    folder: Path
+    policy: Policy
+    rewards: list[Reward]
+    monitors: dict[str, Reward]
+    prompts: PromptSource
+    eval_prompts: list[Prompt]
+    optimizer: Optimizer
+    average: AverageWeights
+    copies: dict[WeightSet, WeightCopy]
+    iteration: int = 0
+
+    def weights(self, name: WeightSet) -> AbstractContextManager[None]:
+        """Other weights in the model for a while. "old" without a copy are the current ones."""
+        return self.copies[name].active() if name in self.copies else nullcontext()
+
+    def move_old_weights(self) -> None:
+        decay = self.config.objective.old_decay(self.iteration)
+        if "old" in self.copies and decay is not None:
+            self.copies["old"].blend(decay)
+
+    @property
+    def reward_names(self) -> list[str]:
+        names = [getattr(reward, "__name__", type(reward).__name__) for reward in self.rewards]
+        return [name if names.count(name) == 1 else f"{name}.{index}" for index, name in enumerate(names)]
+
+    @property
+    def reward_weights(self) -> list[float]:
+        return list(self.config.reward_weights or [1.0] * len(self.rewards))
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next iteration depends on; randomness needs nothing, it is named by the iteration."""
+        return {
+            "iteration": self.iteration,
+            "weights": {name: value.detach() for name, value in trainable(self.policy.module).items()},
+            "average": self.average.values,
+            "average_steps": self.average.num_steps,
+            "optimizer": self.optimizer.inner.state_dict(),
+            "optimizer_steps": self.optimizer.num_steps,
+            "old": self.copies["old"].values if "old" in self.copies else None,
+        }
+
+    @torch.no_grad()
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.iteration = state["iteration"]
+        for name, parameter in trainable(self.policy.module).items():
+            parameter.copy_(state["weights"][name])
+            self.average.values[name].copy_(state["average"][name])
+            if "old" in self.copies:
+                self.copies["old"].values[name].copy_(state["old"][name])
+        self.average.num_steps = state["average_steps"]
+        self.optimizer.inner.load_state_dict(state["optimizer"])
+        self.optimizer.num_steps = state["optimizer_steps"]
+
+    def save_weights(self) -> None:
+        """`lora/` for `load_lora_weights`, or `pipeline/` after full fine-tuning."""
+        if self.config.finetune == "lora":
+            save_lora(self.policy, self.folder / "lora")
+        else:
+            self.policy.pipeline.save_pretrained(self.folder / "pipeline")
+
+    @torch.no_grad()
+    def adopt_average(self) -> None:
+        """Leave the averaged weights, the ones saved and evaluated, in the pipeline."""
+        for name, parameter in trainable(self.policy.module).items():
+            parameter.copy_(self.average.values[name])
+
+
+@out_of_memory_while("drawing sample pictures")
+def save_samples(run: Run) -> None:
+    """Pictures of fixed prompts and seeds under the averaged weights: samples/000020/03.png is prompt 3, four images."""
+    settings = run.config.eval
+    prompts = run.eval_prompts or run.prompts(0, settings.num_sample_prompts)
+    prompts = prompts[:: max(1, len(prompts) // settings.num_sample_prompts)][: settings.num_sample_prompts]
+    folder = run.folder / "samples" / f"{run.iteration:06d}"
+    folder.mkdir(parents=True, exist_ok=True)
+    num_images = 4
+    noise = torch.stack([named_noise(run.policy, "sample", p, i) for p in range(len(prompts)) for i in range(num_images)])
+    repeated = [prompt for prompt in prompts for _ in range(num_images)]
+    with run.average.active():
+        _, images = draw_images(
+            run.policy,
+            repeated,
+            noise,
+            solver=settings.solver,
+            num_steps=settings.num_steps,
+            shift=settings.shift,
+            guidance=settings.guidance,
+            batch_size=run.config.rollout.batch_size,
+        )
+    for index, row in enumerate(images.unflatten(0, (len(prompts), num_images))):
+        strip: Image.Image = to_pil(torch.cat(list(row), 2))
+        strip.save(folder / f"{index:02d}.png")
+    (folder / "prompts.txt").write_text("".join(prompt.text.replace("\n", " ") + "\n" for prompt in prompts))

@@ -1,0 +1,206 @@
+"""How a run starts: everything that can be wrong is checked here, before the first iteration."""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vgrpo.core.seeds import seed_of
+from vgrpo.core.types import Prompt
+from vgrpo.models.attention import choose_attention
+from vgrpo.models.compiled import compile_blocks
+from vgrpo.models.lengths import warn_of_cut_off
+from vgrpo.models.loading import Policy, check_model, load_pipeline, make_policy
+from vgrpo.models.lora import add_lora, check_init, fill_lora
+from vgrpo.models.memory import fit
+from vgrpo.models.precision import autocast_dtype, device_of, frozen_dtype, on_bf16_gpu
+from vgrpo.models.weight_sets import AverageWeights, WeightCopy, trainable
+from vgrpo.objectives.base import WeightSet
+from vgrpo.prompts.sources import (
+    PromptSource,
+    evaluation_prompts,
+    from_list,
+    from_sprites,
+    from_tags,
+    held_out_name,
+    read_prompts,
+    sprites_tags,
+)
+from vgrpo.rewards.registry import Reward, RewardError, load_reward, score_images
+from vgrpo.sampling.draw import draw_images, named_noise
+from vgrpo.support.memory_errors import out_of_memory_while
+from vgrpo.training import checkpoint
+from vgrpo.training.config import Config
+from vgrpo.training.config_files import save_yaml
+from vgrpo.training.optimizer import check_optimizer, make_adamw
+from vgrpo.training.run import Run
+from vgrpo.training.update import Optimizer
+
+
+def start_run(
+    config: Config,
+    *,
+    pipeline: Any = None,
+    reward: Reward | None = None,
+    prompts: list[str] | list[Prompt] | None = None,
+    resume: bool = False,
+) -> Run:
+    """Check everything, cheapest first, then load the model and, to resume, the last checkpoint."""
+    source, held_out, listed = _prompts(config, prompts)
+    where = config.device_of_rewards
+    rewards = [reward] if reward is not None else [load_reward(name, where) for name in config.reward]
+    monitors = {name: load_reward(name, where) for name in config.monitor}
+    check_init(config.lora)
+    check_optimizer(config.update)
+    if pipeline is None:
+        check_model(config.model)
+        device_of(config.device)
+    folder = _run_folder(config, resume)
+    policy = load_policy(config, pipeline)
+    warn_of_cut_off(policy, listed)
+    _make_trainable(policy, config)
+    copies = _copies(policy, config)
+    _try_rewards(policy, [*rewards, *monitors.values()], source(0, 2))
+    average = AverageWeights(policy.module, config.ema_decay)
+    run = Run(
+        config=config,
+        folder=folder,
+        policy=policy,
+        rewards=rewards,
+        monitors=monitors,
+        prompts=source,
+        eval_prompts=held_out,
+        optimizer=_make_optimizer(policy, config, average),
+        average=average,
+        copies=copies,
+    )
+    if resume:
+        run.load_state_dict(checkpoint.load(folder / "checkpoints"))
+    else:
+        save_yaml(config, folder / "config.yaml")
+    return run
+
+
+@out_of_memory_while("loading the model")
+def load_policy(config: Config, pipeline: Any = None) -> Policy:
+    """The model that `config` names, or a pipeline in memory, as the trainer sees it."""
+    if pipeline is None:
+        device, full = device_of(config.device), config.finetune == "full"
+        frozen = frozen_dtype(config.memory.weights, on_bf16_gpu(device), full=full)
+        trained = torch.float32 if full else None  # never rounded, not even where it starts
+        pipeline = load_pipeline(config.model, device, frozen, trained)
+    policy = make_policy(
+        pipeline,
+        max_sequence_length=config.max_sequence_length,
+        resolution=config.resolution,
+        num_frames=config.num_frames,
+        autocast=autocast_dtype(config.precision, pipeline.device),
+    )
+    fit(policy, config.memory)
+    if config.attention is not None:
+        choose_attention(policy.module, config.attention)
+    if config.compile:
+        compile_blocks(policy.module)
+    return policy
+
+
+def _prompts(config: Config, given: list[str] | list[Prompt] | None) -> tuple[PromptSource, list[Prompt], list[Prompt]]:
+    """Where training prompts come from, the held-out ones, and all that are known before training."""
+    if given is not None and not given:
+        raise ValueError("prompts is empty; give at least one")
+    listed: list[Prompt] = []
+    tags = sprites_tags(config.prompts) if given is None else None
+    if tags:
+        if config.prompt_shares:
+            raise ValueError(f"prompt_shares={config.prompt_shares}: shares need a file of prompts")
+        source = from_sprites(tags, config.seed)
+    else:
+        items = read_prompts(config.prompts) if given is None else given
+        listed = [Prompt(text=item) if isinstance(item, str) else item for item in items]
+        shares, seed = config.prompt_shares, config.seed
+        source = from_tags(listed, shares, seed) if shares else from_list(listed, seed)
+    eval_name = config.eval_prompts if given is not None else held_out_name(config.prompts, config.eval_prompts)
+    held_out = evaluation_prompts(eval_name, config.eval.num_prompts)
+    return source, held_out, listed + held_out
+
+
+def _run_folder(config: Config, resume: bool) -> Path:
+    if not resume:
+        return new_folder(config.output_dir, config.model)
+    if config.output_dir is None:
+        raise ValueError("resume: name the run by its output_dir")
+    checkpoint.load(config.output_dir / "checkpoints")
+    return config.output_dir
+
+
+def new_folder(folder: Path | None, model: str) -> Path:
+    """Make the folder of a run, by default one named by its model and the time.
+
+    Raises FileExistsError if it holds another run, PermissionError if it cannot be written.
+    """
+    folder = Path(folder or time.strftime(f"runs/{Path(model).name}-%Y%m%d-%H%M%S"))
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FileExistsError(
+            f"--output-dir {folder} is not empty: it may hold another run; name a new folder, or add --resume"
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PermissionError(
+            f"--output-dir {folder} cannot be made ({error.strerror}); name a folder you may write"
+        ) from error
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(f"--output-dir {folder} cannot be written; name a folder you may write")
+    return folder
+
+
+@out_of_memory_while("loading the model")
+def _make_trainable(policy: Policy, config: Config) -> None:
+    pipeline = policy.pipeline
+    for part in pipeline.components.values():
+        if isinstance(part, torch.nn.Module):
+            part.requires_grad_(False)
+    if config.finetune == "full":
+        policy.module.float().requires_grad_(True)
+    else:
+        add_lora(policy, config.lora, seed_of(config.seed, "lora"))
+
+
+def _copies(policy: Policy, config: Config) -> dict[WeightSet, WeightCopy]:
+    """Put in the adapter that the run goes on from, if any, between copying the untrained model ("ref") and the start ("old").
+
+    Measured from the start of each, a curriculum's stages would leave the untrained model's images step by step.
+    """
+    kept = config.objective.kept
+    copies: dict[WeightSet, WeightCopy] = {name: WeightCopy(policy.module) for name in kept if name == "ref"}
+    fill_lora(policy, config.lora)
+    return copies | {name: WeightCopy(policy.module) for name in kept if name == "old"}
+
+
+def _make_optimizer(policy: Policy, config: Config, average: AverageWeights) -> Optimizer:
+    parameters = list(trainable(policy.module).values())
+    num_steps = config.num_iterations * config.update.num_steps
+    return Optimizer(
+        inner=make_adamw(parameters, config.update),
+        parameters=parameters,
+        lr=config.update.lr,
+        num_warmup_steps=config.update.num_warmup_steps,
+        max_grad_norm=config.update.max_grad_norm,
+        num_decay_steps=num_steps if config.update.lr_schedule == "linear" else None,
+        after_step=average.step,
+    )
+
+
+@out_of_memory_while("trying the rewards on two images")
+def _try_rewards(policy: Policy, rewards: list[Reward], prompts: list[Prompt]) -> None:
+    """Call every reward once on two cheap images, so that a broken one fails now and not after minutes."""
+    noise = torch.stack([named_noise(policy, "trial", index) for index in range(2)])
+    _, images = draw_images(policy, prompts, noise, solver="euler", num_steps=2, guidance=1.0)
+    for reward in rewards:
+        try:
+            score_images(reward, images, prompts)
+        except RewardError as error:
+            name = getattr(reward, "__name__", type(reward).__name__)
+            raise ValueError(f"reward {name}, tried on two images before training: {error}") from error
