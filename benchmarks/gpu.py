@@ -23,12 +23,12 @@ from vgrpo.models.compiled import compile_blocks
 from vgrpo.models.loading import load_pipeline, make_policy
 from vgrpo.models.lora import add_lora
 from vgrpo.models.published import PUBLISHED
+from vgrpo.models.settings import LoraConfig
 from vgrpo.models.skeleton import from_folder, published
 from vgrpo.models.text_store import text_encoders
 from vgrpo.models.weight_sets import merged, trainable
 from vgrpo.objectives import VGRPO
 from vgrpo.sampling.draw import draw_latents
-from vgrpo.training.config import LoraConfig
 from vgrpo.training.update import backward
 
 PEAKS = {"H200": 989, "H100": 989, "H800": 989, "A100": 312, "L40S": 362, "4090": 165}  # dense bf16 TFLOP/s by the data sheets

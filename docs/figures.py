@@ -13,6 +13,7 @@ from vgrpo.core.images import to_pil
 from vgrpo.models.loading import load_pipeline, make_policy
 from vgrpo.prompts.sources import evaluation_prompts
 from vgrpo.sampling.draw import draw_images, named_noise
+from vgrpo.sampling.settings import Sampling
 from vgrpo.training.alarm import Watch
 from vgrpo.worlds.sprites.grammar import TAGS, prompt_stream
 from vgrpo.worlds.sprites.render import render
@@ -42,7 +43,7 @@ def base_samples() -> None:
     policy = make_policy(load_pipeline("sprites"), max_sequence_length=0)
     prompts = evaluation_prompts("sprites", 256)[::8][:28]
     noise = torch.stack([named_noise(policy, "figure", index) for index in range(len(prompts))])
-    _, images = draw_images(policy, prompts, noise, solver="dpm_solver_2m", num_steps=16, guidance=1.0)
+    _, images = draw_images(policy, prompts, noise, Sampling())
     contact_sheet(images, 7).save(DOCS / "base-samples.png")
 
 
@@ -89,7 +90,7 @@ def curriculum(run: Path, scale: int = 2) -> None:
     for folder in (None, *stages):
         if folder is not None:
             pipeline.load_lora_weights(folder / "lora")
-        columns.append(draw_images(policy, prompts, noise, solver="dpm_solver_2m", num_steps=16, guidance=1.0)[1])
+        columns.append(draw_images(policy, prompts, noise, Sampling())[1])
         pipeline.unload_lora_weights()
     left, top, size = 210, 20, columns[0].shape[-1] * scale + 4
     sheet = Image.new("RGB", (left + size * len(columns), top + size * len(prompts)), "white")

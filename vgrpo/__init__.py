@@ -8,8 +8,14 @@ import vgrpo.worlds.sprites as _sprites  # noqa: F401
 
 if TYPE_CHECKING:
     from vgrpo.core.types import Prompt as Prompt
+    from vgrpo.evaluation.settings import EvalConfig as EvalConfig
+    from vgrpo.models.loading import load_pipeline as load_pipeline
+    from vgrpo.models.settings import LoraConfig as LoraConfig
+    from vgrpo.models.settings import MemoryConfig as MemoryConfig
     from vgrpo.objectives import VGRPO as VGRPO
     from vgrpo.training.config import Config as Config
+    from vgrpo.training.config import RolloutConfig as RolloutConfig
+    from vgrpo.training.config import UpdateConfig as UpdateConfig
     from vgrpo.training.curriculum import train_curriculum as train_curriculum
     from vgrpo.training.loop import train as train
     from vgrpo.training.stages import Curriculum as Curriculum
@@ -19,7 +25,13 @@ __version__ = "0.1.0"
 _HOMES = {
     "train": "vgrpo.training.loop",
     "train_curriculum": "vgrpo.training.curriculum",
+    "load_pipeline": "vgrpo.models.loading",
     "Config": "vgrpo.training.config",
+    "RolloutConfig": "vgrpo.training.config",
+    "UpdateConfig": "vgrpo.training.config",
+    "EvalConfig": "vgrpo.evaluation.settings",
+    "LoraConfig": "vgrpo.models.settings",
+    "MemoryConfig": "vgrpo.models.settings",
     "Curriculum": "vgrpo.training.stages",
     "Stage": "vgrpo.training.stages",
     "VGRPO": "vgrpo.objectives",

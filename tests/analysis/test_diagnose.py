@@ -13,10 +13,11 @@ from vgrpo.commands.diagnose import recommend
 from vgrpo.commands.main import main
 from vgrpo.models.loading import make_policy
 from vgrpo.models.lora import add_lora
+from vgrpo.models.settings import LoraConfig
 from vgrpo.models.weight_sets import trainable
 from vgrpo.objectives import VGRPO
 from vgrpo.sampling.draw import draw_groups
-from vgrpo.training.config import LoraConfig
+from vgrpo.sampling.settings import Sampling
 
 
 @pytest.fixture(scope="module")
@@ -24,8 +25,7 @@ def subject():
     policy = make_policy(tiny_pipeline(), max_sequence_length=0)
     policy.module.requires_grad_(False)
     prompts = [Prompt(text="a red heart"), Prompt(text="two keys")]
-    kind = {"solver": "euler", "num_steps": 3, "guidance": 1.0, "shift": 1.0, "batch_size": None}
-    rollout = draw_groups(policy, prompts, 0, "diagnose", group_size=8, **kind)
+    rollout = draw_groups(policy, prompts, 0, "diagnose", group_size=8, sampling=Sampling(solver="euler", num_steps=3))
     add_lora(policy, LoraConfig(rank=4, alpha=8), 0)
     return Subject(policy=policy, rollout=rollout, guidance=1.0, micro_batch_size=5, seed=0)
 

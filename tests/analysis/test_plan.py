@@ -19,19 +19,20 @@ from vgrpo.analysis.plan.measure import cost
 from vgrpo.commands.main import main
 from vgrpo.models.loading import load_pipeline, make_policy
 from vgrpo.models.lora import add_lora
+from vgrpo.models.settings import LoraConfig, MemoryConfig
 from vgrpo.models.skeleton import from_folder
 from vgrpo.objectives import VGRPO, DiffusionNFT, MixGRPO
 from vgrpo.recipes import RECIPES
 from vgrpo.rewards.downloads import SIZES
 from vgrpo.rewards.registry import MODELS
-from vgrpo.training.config import LoraConfig, MemoryConfig, RolloutConfig, UpdateConfig
+from vgrpo.training.config import RolloutConfig, UpdateConfig
 from vgrpo.training.loop import iterate
 from vgrpo.training.start import start_run
 
 ROWS = 256
 MEASURE = f"""
 import torch
-from vgrpo.training.config import LoraConfig
+from vgrpo.models.settings import LoraConfig
 from vgrpo.models.loading import load_pipeline, make_policy
 from vgrpo.models.lora import add_lora
 

@@ -9,8 +9,8 @@ from vgrpo.analysis.plan.measure import LiveBytes, cost, decoding, gradients_dro
 from vgrpo.models.loading import make_policy
 from vgrpo.models.lora import add_lora
 from vgrpo.models.published import PUBLISHED
+from vgrpo.models.settings import LoraConfig
 from vgrpo.models.skeleton import from_folder, published
-from vgrpo.training.config import LoraConfig
 
 TINY = {
     "sd3": tiny_pipeline,

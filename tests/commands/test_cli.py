@@ -84,7 +84,7 @@ def test_train_then_sample_eval_and_report(tmp_path, capsys):
 
     (tmp_path / "prompts.txt").write_text("a red heart\ntwo keys\n")
     out = tmp_path / "out"
-    line = f"sample --model sprites --lora {run}/lora --prompts {tmp_path}/prompts.txt --num-images 2 --steps 3 --seed 0"
+    line = f"sample --model sprites --lora {run}/lora --prompts {tmp_path}/prompts.txt --num-images 2 --num-steps 3 --seed 0"
     assert main([*line.split(), "--output-dir", str(out)]) == 0
     assert sorted(path.name for path in out.glob("*.png")) == ["00000_00.png", "00000_01.png", "00001_00.png", "00001_01.png"]
     assert Image.open(out / "00000_00.png").size == (64, 64)

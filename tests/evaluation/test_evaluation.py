@@ -14,10 +14,10 @@ from vgrpo.core.types import Prompt
 from vgrpo.evaluation.core import evaluate, image_jobs
 from vgrpo.evaluation.gallery import write_gallery
 from vgrpo.evaluation.scores import ScoreFiles, Shard
+from vgrpo.evaluation.settings import EvalConfig
 from vgrpo.evaluation.summary import summarise
 from vgrpo.prompts.sources import evaluation_prompts
 from vgrpo.rewards.registry import load_reward
-from vgrpo.training.config import EvalConfig
 
 SMALL = "--eval.num-prompts 14 --eval.num-images 2 --eval.num-steps 2 --batch-size 5"  # batches that cut prompts in two
 SUITE = "--suite sprites --eval.guidance 1.5 --reward sprites jpeg_compressibility"

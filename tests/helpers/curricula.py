@@ -6,9 +6,10 @@ import torch
 
 from helpers.tiny import PROMPTS, tiny_config
 from vgrpo import VGRPO, Curriculum, Stage
+from vgrpo.evaluation.settings import EvalConfig
 from vgrpo.models.loading import make_policy
 from vgrpo.models.weight_sets import trainable
-from vgrpo.training.config import EvalConfig, UpdateConfig
+from vgrpo.training.config import UpdateConfig
 
 EVAL = EvalConfig(num_prompts=7, num_images=1, num_steps=2, num_sample_prompts=2, sample_every=100)
 COLUMNS = ["base", "stage-1-small-files", "stage-2-sprites"]

@@ -2,7 +2,9 @@
 
 import torch
 
-from vgrpo.training.config import Config, EvalConfig, LoraConfig, RolloutConfig, UpdateConfig
+from vgrpo.evaluation.settings import EvalConfig
+from vgrpo.models.settings import LoraConfig
+from vgrpo.training.config import Config, RolloutConfig, UpdateConfig
 from vgrpo.worlds.sprites.autoencoder import CellAutoencoder
 from vgrpo.worlds.sprites.build import build_pipeline
 

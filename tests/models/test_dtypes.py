@@ -12,10 +12,12 @@ from vgrpo import Prompt, train
 from vgrpo.commands.sample import DrawOptions, load_policy
 from vgrpo.models.loading import load_pipeline
 from vgrpo.models.precision import autocast_dtype, device_of, frozen_dtype
+from vgrpo.models.settings import MemoryConfig
 from vgrpo.models.text_store import text_encoders
 from vgrpo.models.weight_sets import trainable
 from vgrpo.sampling.draw import draw_images, named_noise
-from vgrpo.training.config import MemoryConfig, RolloutConfig
+from vgrpo.sampling.settings import Sampling
+from vgrpo.training.config import RolloutConfig
 from vgrpo.training.start import start_run
 
 KINDS = {
@@ -70,7 +72,7 @@ def test_pictures_are_drawn_in_the_formats_of_training(config):
         assert policy.pipeline.vae.dtype == torch.float32
         noise = named_noise(policy, "dtypes")[None]
         with torch.no_grad():
-            _, images = draw_images(policy, [Prompt(text=TEXTS[0])], noise, solver="euler", num_steps=2, guidance=2.0)
+            _, images = draw_images(policy, [Prompt(text=TEXTS[0])], noise, Sampling(solver="euler", num_steps=2, guidance=2.0))
         drawn.append(images)
     assert torch.allclose(*drawn, atol=0.1)
 

@@ -14,6 +14,7 @@ from vgrpo.commands.main import main
 from vgrpo.core.images import to_pil
 from vgrpo.models.loading import load_pipeline, make_policy
 from vgrpo.sampling.draw import draw_images, named_noise
+from vgrpo.sampling.settings import Sampling
 from vgrpo.training.config import RolloutConfig
 
 SIDE, LENGTH = 32, 24
@@ -57,14 +58,16 @@ def test_a_run_trains_on_so_many_frames(folder, tmp_path):
 
 @pytest.mark.parametrize("num_frames", [1, 5])
 def test_sampled_pictures_are_the_final_of_so_many_frames(folder, tmp_path, num_frames):
-    line = f"sample --model {folder} --prompts {folder.parent}/prompts.txt --num-images 1 --steps 2 --solver euler {OPTIONS}"
+    line = (
+        f"sample --model {folder} --prompts {folder.parent}/prompts.txt --num-images 1 --num-steps 2 --solver euler {OPTIONS}"
+    )
     line += " --precision fp32"
     assert main([*line.split(), "--num-frames", str(num_frames), "--output-dir", str(tmp_path / "out")]) == 0
     policy = make_policy(load_pipeline(str(folder)), max_sequence_length=LENGTH, resolution=SIDE, num_frames=num_frames)
     assert policy.latent_shape[1] == (num_frames + 3) // 4
     noise = named_noise(policy, 0, "sample", 0, 0)[None]
     with torch.no_grad():
-        _, images = draw_images(policy, [Prompt(text="a red heart")], noise, solver="euler", num_steps=2, guidance=1.0)
+        _, images = draw_images(policy, [Prompt(text="a red heart")], noise, Sampling(solver="euler", num_steps=2))
     assert Image.open(tmp_path / "out/00000_00.png").tobytes() == to_pil(images[0]).tobytes()
 
 

@@ -8,8 +8,8 @@ from helpers.curricula import same, velocity, weights_of
 from helpers.tiny import PROMPTS, red, tiny_config, tiny_pipeline
 
 from vgrpo import VGRPO, train
+from vgrpo.models.settings import LoraConfig
 from vgrpo.objectives import DiffusionNFT
-from vgrpo.training.config import LoraConfig
 from vgrpo.training.start import start_run
 
 

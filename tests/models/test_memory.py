@@ -12,8 +12,9 @@ from safetensors.torch import load_file
 from vgrpo import train
 from vgrpo.models.loading import make_policy
 from vgrpo.models.memory import fit
+from vgrpo.models.settings import MemoryConfig
 from vgrpo.models.text_store import text_encoders
-from vgrpo.training.config import MemoryConfig, RolloutConfig
+from vgrpo.training.config import RolloutConfig
 
 KINDS = {"sd3": tiny_pipeline, "sdxl": pipelines.sdxl, "flux": pipelines.flux}
 

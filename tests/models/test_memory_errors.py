@@ -67,7 +67,7 @@ def test_the_plan_that_is_named_is_one(monkeypatch, capsys, tmp_path):
 @pytest.mark.parametrize(
     ("command", "phase"),
     [
-        ("sample --prompts {0}/p.txt --output-dir {0}/out --steps 2", "drawing images"),
+        ("sample --prompts {0}/p.txt --output-dir {0}/out --num-steps 2", "drawing images"),
         ("eval --prompts {0}/p.txt --output-dir {0}/out --eval.num-steps 2", "drawing and judging images"),
         ("diagnose --prompts {0}/p.txt --output-dir {0}/out --num-steps 2", "measuring"),
     ],

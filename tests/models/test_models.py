@@ -15,9 +15,10 @@ from vgrpo.models.adapters.packed import pack, unpack
 from vgrpo.models.adapters.unet import noise_level
 from vgrpo.models.loading import load_pipeline, make_policy
 from vgrpo.models.lora import add_lora, save_lora
+from vgrpo.models.settings import LoraConfig
 from vgrpo.models.weight_sets import trainable
 from vgrpo.sampling.draw import draw_latents
-from vgrpo.training.config import LoraConfig, RolloutConfig
+from vgrpo.training.config import RolloutConfig
 from vgrpo.training.start import start_run
 
 KINDS = {

@@ -33,7 +33,7 @@ def test_only_what_is_no_news_is_kept_back_and_only_for_a_while(said):
 
 def test_a_picture_is_drawn_without_a_word_of_the_libraries(tmp_path):
     (tmp_path / "prompts.txt").write_text("a red heart\n")
-    line = "sample --prompts prompts.txt --num-images 1 --steps 1 --output-dir out"
+    line = "sample --prompts prompts.txt --num-images 1 --num-steps 1 --output-dir out"
     run = subprocess.run(
         [sys.executable, "-m", "vgrpo", *line.split()], cwd=tmp_path, capture_output=True, text=True, check=True
     )

@@ -11,8 +11,9 @@ from helpers.tiny import tiny_config, tiny_pipeline
 
 from vgrpo import Prompt, train
 from vgrpo.core import flow
+from vgrpo.models.settings import LoraConfig
 from vgrpo.objectives import AWM, CRD, DGPO, FPO, OBJECTIVES, RWR, SFT, DiffusionNFT, objective_class
-from vgrpo.training.config import LoraConfig, RolloutConfig, UpdateConfig
+from vgrpo.training.config import RolloutConfig, UpdateConfig
 
 
 def nft(o, a, x_t, t, eps, x_0, v, old, ref):

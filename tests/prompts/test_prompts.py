@@ -97,7 +97,7 @@ def test_tables_that_cannot_be_read(tmp_path, monkeypatch):
 
 def test_a_table_with_dates_is_drawn_and_listed(tmp_path):
     Dataset.from_list([ROWS[0] | {"day": date(2024, 5, 1)}]).to_parquet(tmp_path / "a.parquet")
-    line = f"sample --prompts {tmp_path}/a.parquet --output-dir {tmp_path}/out --num-images 1 --steps 1"
+    line = f"sample --prompts {tmp_path}/a.parquet --output-dir {tmp_path}/out --num-images 1 --num-steps 1"
     assert main(line.split()) == 0
     assert json.loads((tmp_path / "out/prompts.jsonl").read_text()) == ROWS[0] | {"day": "2024-05-01"}
 

@@ -47,7 +47,7 @@ def test_prompts_that_are_cut_off_are_counted(make, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "line", ["sample --num-images 1 --steps 1", "eval --reward jpeg_compressibility --eval.num-images 1 --eval.num-steps 1"]
+    "line", ["sample --num-images 1 --num-steps 1", "eval --reward jpeg_compressibility --eval.num-images 1 --eval.num-steps 1"]
 )
 def test_they_are_counted_also_where_nothing_is_trained(line, tmp_path):
     pipelines.flux().save_pretrained(tmp_path / "flux")

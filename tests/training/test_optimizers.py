@@ -8,7 +8,8 @@ from helpers.tiny import PROMPTS, red, tiny_config, tiny_pipeline
 from safetensors.torch import load_file
 
 from vgrpo import train
-from vgrpo.training.config import LoraConfig, RolloutConfig, UpdateConfig
+from vgrpo.models.settings import LoraConfig
+from vgrpo.training.config import RolloutConfig, UpdateConfig
 from vgrpo.training.optimizer import make_adamw
 
 EIGHT = UpdateConfig(optimizer="adamw_8bit", lr=1e-3)

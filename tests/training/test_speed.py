@@ -15,9 +15,10 @@ from vgrpo.models.attention import choose_attention, suitable_attention
 from vgrpo.models.compiled import compile_blocks
 from vgrpo.models.loading import make_policy
 from vgrpo.models.lora import add_lora
+from vgrpo.models.settings import LoraConfig, MemoryConfig
 from vgrpo.models.weight_sets import merged, trainable
 from vgrpo.training import start
-from vgrpo.training.config import LoraConfig, MemoryConfig, RolloutConfig
+from vgrpo.training.config import RolloutConfig
 
 WEIGHTS_IN_RUN = "lora/pytorch_lora_weights.safetensors"
 KINDS = {"sana": pipelines.sana, "sdxl": pipelines.sdxl, "flux": pipelines.flux}

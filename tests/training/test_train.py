@@ -9,9 +9,11 @@ from diffusers import StableDiffusion3Pipeline
 from helpers.tiny import PROMPTS, red, tiny_config, tiny_pipeline
 
 from vgrpo import VGRPO, Prompt, train
+from vgrpo.evaluation.settings import EvalConfig
+from vgrpo.models.settings import LoraConfig
 from vgrpo.models.weight_sets import trainable
 from vgrpo.rewards.registry import RewardError, score_images
-from vgrpo.training.config import EvalConfig, LoraConfig, RolloutConfig, UpdateConfig
+from vgrpo.training.config import RolloutConfig, UpdateConfig
 from vgrpo.training.config_files import load_yaml, save_yaml
 
 

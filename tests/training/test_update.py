@@ -7,9 +7,9 @@ from helpers.tiny import PROMPTS, tiny_pipeline
 from vgrpo.core.types import Batch
 from vgrpo.models.loading import make_policy
 from vgrpo.models.lora import add_lora
+from vgrpo.models.settings import LoraConfig
 from vgrpo.models.weight_sets import AverageWeights, merged, trainable
 from vgrpo.objectives import OBJECTIVES, VGRPO
-from vgrpo.training.config import LoraConfig
 from vgrpo.training.update import backward, frozen_velocities, minibatches
 
 FORWARD = [kind for kind in OBJECTIVES.values() if kind().path_sampler(0) is None]

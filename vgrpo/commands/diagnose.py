@@ -19,21 +19,22 @@ from vgrpo.analysis.diagnose.measure import (
 )
 from vgrpo.commands.sample import DrawOptions, load_policy
 from vgrpo.core.seeds import seed_of
-from vgrpo.core.solvers import Solver
 from vgrpo.models.attention import suitable_attention
 from vgrpo.models.lora import add_lora
+from vgrpo.models.settings import LoraConfig
 from vgrpo.objectives import VGRPO
 from vgrpo.prompts.sources import training_prompts
 from vgrpo.sampling.draw import draw_groups
+from vgrpo.sampling.settings import Sampling
+from vgrpo.support.checks import require
 from vgrpo.support.memory_errors import out_of_memory_while
-from vgrpo.training.config import LoraConfig, require
 
 GRADIENTS = ("all three", "not normalised", "v-prediction", "eps-prediction", "none, v-prediction")
 NEARLY = 1.25  # a number of pairs is enough if the variation within groups is at most so many times that of 16
 
 
 @dataclass(frozen=True, kw_only=True)
-class DiagnoseConfig(DrawOptions):
+class DiagnoseConfig(DrawOptions, Sampling):
     """Measure how noisy a model's surrogate likelihood is, before training it."""
 
     output_dir: Path = Path("diagnosis")
@@ -42,23 +43,16 @@ class DiagnoseConfig(DrawOptions):
     """`sprites`, or a file: .txt, one prompt a line, .jsonl or .csv with `prompt`."""
     num_prompts: int = 16
     group_size: int = 8
-    solver: Solver = "dpm_solver_2m"
-    num_steps: int = 16
-    guidance: float = 1.0
-    shift: float = 1.0
-    """Time shift of the solver's schedule, 3 for Stable Diffusion 3; 1 is none."""
     num_timesteps: int = 40
     """Points of the schedule that t is drawn from."""
     lr: float = 3e-4
     """Learning rate of the step that the clip range is measured on."""
     lora: LoraConfig = field(default_factory=LoraConfig)
     """The adapter whose gradient is measured."""
-    batch_size: int | None = None
-    """Images at once; None is all."""
     seed: int = 0
 
     def __post_init__(self) -> None:
-        require(self.shift > 0, f"shift={self.shift}: must be above 0; 1 is none")
+        super().__post_init__()
         require(self.num_prompts >= 1, f"num_prompts={self.num_prompts}: at least 1")
         require(self.group_size >= 2, f"group_size={self.group_size}: at least 2 images to compare within a group")
         require(self.num_prompts * self.group_size >= 8, "num_prompts times group_size must be at least 8 images")
@@ -111,11 +105,7 @@ def _subject(model: str, config: DiagnoseConfig) -> Subject:
         config.seed,
         "diagnose",
         group_size=config.group_size,
-        solver=config.solver,
-        num_steps=config.num_steps,
-        guidance=config.guidance,
-        shift=config.shift,
-        batch_size=config.batch_size,
+        sampling=config,
     )
     add_lora(policy, config.lora, seed_of(config.seed, "lora"))
     return Subject(

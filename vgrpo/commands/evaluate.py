@@ -16,12 +16,13 @@ from vgrpo.core.types import Prompt
 from vgrpo.evaluation.core import BATCH_SIZE, Job, draw, image_jobs, knows_sprites, score
 from vgrpo.evaluation.gallery import image_path, write_gallery
 from vgrpo.evaluation.scores import ScoreFiles, Shard, digest
+from vgrpo.evaluation.settings import EvalConfig
 from vgrpo.evaluation.suites import SuiteName, find_suite, suite_prompts
 from vgrpo.evaluation.summary import intervals_table, save, summarise
 from vgrpo.models.lengths import warn_of_cut_off
 from vgrpo.rewards.registry import Reward, load_reward
+from vgrpo.support.checks import require
 from vgrpo.support.memory_errors import out_of_memory_while
-from vgrpo.training.config import EvalConfig, require
 from vgrpo.training.log import results_table
 
 NOT_OF_SCORES = ("num_prompts", "sample_every", "num_sample_prompts")  # the prompts are named whole, samples are training's

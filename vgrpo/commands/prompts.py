@@ -10,7 +10,7 @@ from vgrpo.core.types import Prompt
 from vgrpo.prompts.generators import geneval, ocr
 from vgrpo.prompts.sources import read_prompts
 from vgrpo.prompts.splits import key
-from vgrpo.training.config import require
+from vgrpo.support.checks import require
 
 SETS: dict[str, Callable[[int, int, frozenset[str], bool], list[Prompt]]] = {
     "geneval": geneval.training_set,

@@ -8,17 +8,19 @@ from typing import Any
 import torch
 
 from vgrpo.core.images import to_pil
-from vgrpo.core.solvers import Solver
 from vgrpo.models.lengths import warn_of_cut_off
-from vgrpo.models.loading import Policy, load_pipeline, make_policy, model_folder
+from vgrpo.models.loading import load_pipeline, make_policy, model_folder
 from vgrpo.models.memory import fit
+from vgrpo.models.policy import Policy
 from vgrpo.models.precision import Precision, autocast_dtype, device_of, frozen_dtype, on_bf16_gpu
 from vgrpo.models.quiet import without_no_news
+from vgrpo.models.settings import MemoryConfig
 from vgrpo.models.weight_sets import adapted
 from vgrpo.prompts.sources import read_prompts
 from vgrpo.sampling.draw import draw_images, named_noise
+from vgrpo.sampling.settings import Sampling
+from vgrpo.support.checks import require
 from vgrpo.support.memory_errors import out_of_memory_while
-from vgrpo.training.config import MemoryConfig, require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +41,7 @@ class DrawOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SampleConfig(DrawOptions):
+class SampleConfig(DrawOptions, Sampling):
     """Draw images for the prompts of a file."""
 
     prompts: Path
@@ -52,13 +54,11 @@ class SampleConfig(DrawOptions):
     """A folder that `vgrpo train` or diffusers wrote."""
     num_images: int = 4
     """Images per prompt."""
-    steps: int = 16
-    solver: Solver = "dpm_solver_2m"
-    guidance: float = 1.0
-    """1 is none; give a model what its card says."""
-    shift: float = 1.0
-    """Time shift of the solver's schedule, 3 for Stable Diffusion 3; 1 is none."""
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.num_images >= 1, f"--num-images {self.num_images}: must be at least 1")
 
 
 def lora_file(lora: Path) -> Path:
@@ -110,10 +110,6 @@ def load_policy(model: str, lora: Path | None, options: DrawOptions) -> Policy:
 @torch.no_grad()
 def sample(config: SampleConfig) -> None:
     """Write the images; the noise of each is named by the seed, its prompt's index and its own."""
-    require(config.num_images >= 1, f"--num-images {config.num_images}: must be at least 1")
-    require(config.steps >= 1, f"--steps {config.steps}: must be at least 1")
-    require(config.guidance >= 1, f"--guidance {config.guidance}: must be at least 1, which is no guidance")
-    require(config.shift > 0, f"--shift {config.shift}: must be above 0; 1 is none")
     prompts = read_prompts(config.prompts)
     config.output_dir.mkdir(parents=True, exist_ok=True)
     policy = load_policy(config.model, config.lora, config)
@@ -121,15 +117,7 @@ def sample(config: SampleConfig) -> None:
     with (config.output_dir / "prompts.jsonl").open("w") as file:
         for index, prompt in enumerate(prompts):
             noise = [named_noise(policy, config.seed, "sample", index, member) for member in range(config.num_images)]
-            _, images = draw_images(
-                policy,
-                [prompt] * config.num_images,
-                torch.stack(noise),
-                solver=config.solver,
-                num_steps=config.steps,
-                guidance=config.guidance,
-                shift=config.shift,
-            )
+            _, images = draw_images(policy, [prompt] * config.num_images, torch.stack(noise), config)
             for member, image in enumerate(images):
                 to_pil(image).save(config.output_dir / f"{index:05d}_{member:02d}.png")
             file.write(json.dumps(prompt.metadata | {"prompt": prompt.text}, default=str) + "\n")  # str: a date is no JSON

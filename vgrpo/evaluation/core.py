@@ -1,7 +1,7 @@
 """Scores on held-out prompts, by fixed seeds, so that base and tuned weights face the same noise."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from vgrpo.core.types import Prompt
-from vgrpo.models.loading import Policy
+from vgrpo.evaluation.settings import EvalConfig
+from vgrpo.models.policy import Policy
 from vgrpo.rewards.registry import Reward, score_images
 from vgrpo.sampling.draw import draw_images, named_noise
 from vgrpo.support.files import write_whole
 from vgrpo.support.memory_errors import out_of_memory_while
-from vgrpo.training.config import EvalConfig
 from vgrpo.worlds.sprites import verifier
 from vgrpo.worlds.sprites.grammar import TAGS
 from vgrpo.worlds.sprites.render import SHAPES
@@ -80,16 +80,7 @@ def draw(policy: Policy, jobs: list[Job], settings: EvalConfig, batch_size: int 
     """Images [B, 3, H, W] in [0, 1]."""
     noise = torch.stack([named_noise(policy, "evaluation", job.index, job.member) for job in jobs])
     chosen = [job.prompt for job in jobs]
-    return draw_images(
-        policy,
-        chosen,
-        noise,
-        solver=settings.solver,
-        num_steps=settings.num_steps,
-        shift=settings.shift,
-        guidance=settings.guidance,
-        batch_size=batch_size,
-    )[1]
+    return draw_images(policy, chosen, noise, replace(settings, batch_size=batch_size))[1]
 
 
 def knows_sprites(prompts: list[Prompt]) -> bool:

@@ -4,7 +4,7 @@ import warnings
 from typing import Any
 
 from vgrpo.core.types import Prompt
-from vgrpo.models.loading import Policy
+from vgrpo.models.policy import Policy
 
 TOKENIZERS = ("tokenizer", "tokenizer_2", "tokenizer_3")
 

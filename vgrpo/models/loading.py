@@ -2,16 +2,14 @@
 
 import importlib
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from torch import Tensor, nn
 
-from vgrpo.core.types import Cond
 from vgrpo.models.hub import fetch_index, fetch_pipeline, is_hub_id, lacking, read_index
+from vgrpo.models.policy import Policy
 from vgrpo.models.quiet import without_no_news
-from vgrpo.models.text_store import TextStore
 
 ADAPTERS = {
     "StableDiffusion3Pipeline": "vgrpo.models.adapters.sd3:SD3Policy",
@@ -24,51 +22,6 @@ ADAPTERS = {
     "StableDiffusionXLPipeline": "vgrpo.models.adapters.unet:SDXLPolicy",
 }
 SUPPORTED = tuple(ADAPTERS)
-
-
-class Policy(Protocol):
-    """A text-to-image model as the trainer sees it. M rows of one forward, D latent dimensions."""
-
-    pipeline: Any
-    max_sequence_length: int
-    offload_encoders: bool
-    store: TextStore | None
-    network: ClassVar[str]
-    """Name of the part of the pipeline that is trained."""
-    lora_targets: ClassVar[tuple[str, ...]]
-
-    @property
-    def module(self) -> nn.Module:
-        """The network that is trained."""
-
-    @property
-    def device(self) -> torch.device: ...
-
-    @property
-    def pixel_step(self) -> int:
-        """A side is a multiple of so many pixels."""
-
-    @property
-    def frame_step(self) -> int | None:
-        """A video has a multiple of so many frames, and one more; None where images are drawn."""
-
-    @property
-    def latent_shape(self) -> tuple[int, ...]:
-        """D"""
-
-    def encode(self, texts: list[str]) -> Cond: ...
-
-    def blank_text(self, rows: int) -> Cond:
-        """What `encode` returns for so many texts, without its content and without an encoder."""
-
-    def num_branches(self, guidance: float) -> int:
-        """Evaluations of the network that one guided velocity costs."""
-
-    def velocity(self, x_t: Tensor, t: Tensor, cond: Cond, guidance: float = 1.0) -> Tensor:
-        """[M, *D] and t [M] to v [M, *D]."""
-
-    def decode(self, x_0: Tensor) -> Tensor:
-        """[B, *D] to [B, 3, H, W] in [0, 1]."""
 
 
 def model_folder(name: str) -> Path:

@@ -11,9 +11,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import nn
 
-from vgrpo.models.loading import Policy
+from vgrpo.models.policy import Policy
+from vgrpo.models.settings import LoraConfig
 from vgrpo.models.weight_sets import trainable
-from vgrpo.training.config import LoraConfig
 
 WEIGHTS = "pytorch_lora_weights.safetensors"
 

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from vgrpo.models.loading import Policy
+from vgrpo.models.policy import Policy
+from vgrpo.models.settings import MemoryConfig
 from vgrpo.models.text_store import TextStore, fingerprint, text_encoders
-from vgrpo.training.config import MemoryConfig
 
 
 def fit(policy: Policy, config: MemoryConfig) -> None:

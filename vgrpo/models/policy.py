@@ -23,7 +23,7 @@ JOINT_ATTENTION = (*ATTENTION, "add_q_proj", "add_k_proj", "add_v_proj", "to_add
 
 
 @dataclass(kw_only=True)
-class PipelinePolicy(ABC):
+class Policy(ABC):
     """A diffusers pipeline seen as the trainer sees it: text to conditions, noisy latents to velocities, latents to images."""
 
     pipeline: Any

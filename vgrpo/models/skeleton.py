@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from vgrpo.models.hub import fetch_configs, is_hub_id
-from vgrpo.models.loading import Policy, make_policy, model_folder
+from vgrpo.models.loading import make_policy, model_folder
+from vgrpo.models.policy import Policy
 from vgrpo.models.published import PUBLISHED
 
 

@@ -83,8 +83,3 @@ def velocity_error(v: Tensor, probes: Probes) -> Tensor:
 def distance(v: Tensor, other: Tensor) -> Tensor:
     """Mean squared distance of two velocities [B, K, *D], per image [B]."""
     return (v.float() - other.float()).square().flatten(1).mean(1)
-
-
-def check(condition: bool, message: str) -> None:
-    if not condition:
-        raise ValueError(message)

@@ -5,8 +5,9 @@ four pairs, ratio clip. Our choice: an adapter with learning rate 1e-4, 8 prompt
 rollout, 512 pixels, a time shift of 3, the clip's range and the sizes of batches.
 """
 
+from vgrpo.evaluation.settings import EvalConfig
 from vgrpo.objectives import VGRPO
-from vgrpo.training.config import Config, EvalConfig, RolloutConfig, UpdateConfig
+from vgrpo.training.config import Config, RolloutConfig, UpdateConfig
 
 FLUX1 = Config(
     num_iterations=300,

@@ -7,8 +7,8 @@ weights, an evaluation that draws as the rollout does, and the rest of flux1.py.
 
 from dataclasses import replace
 
+from vgrpo.models.settings import MemoryConfig
 from vgrpo.recipes.flux1 import FLUX1
-from vgrpo.training.config import MemoryConfig
 
 FLUX1_PREFERENCE = replace(
     FLUX1,

@@ -4,7 +4,8 @@ V-GRPO (arXiv:2604.23380) publishes no settings for it; all are our choice and n
 it draws poorly, so guidance of 5 is part of rollout, training and evaluation and doubles the network's evaluations.
 """
 
-from vgrpo.training.config import Config, EvalConfig, RolloutConfig, UpdateConfig
+from vgrpo.evaluation.settings import EvalConfig
+from vgrpo.training.config import Config, RolloutConfig, UpdateConfig
 
 SD15 = Config(
     num_iterations=150,

@@ -5,7 +5,8 @@ learning rate 3e-4, 48 prompts x 24 images, 40 steps, no guidance, four probes, 
 micro-batch and the rollout batch are our choice.
 """
 
-from vgrpo.training.config import Config, EvalConfig, RolloutConfig, UpdateConfig
+from vgrpo.evaluation.settings import EvalConfig
+from vgrpo.training.config import Config, RolloutConfig, UpdateConfig
 
 SD3 = Config(
     num_iterations=150,

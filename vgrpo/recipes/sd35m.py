@@ -7,8 +7,8 @@ prompt files.
 
 from dataclasses import replace
 
+from vgrpo.models.settings import MemoryConfig
 from vgrpo.recipes.sd3 import SD3
-from vgrpo.training.config import MemoryConfig
 
 SD35M = replace(
     SD3,

@@ -6,8 +6,8 @@ with fewer images at once, at the model's own 1024 pixels.
 
 from dataclasses import replace
 
+from vgrpo.models.settings import MemoryConfig
 from vgrpo.recipes.sd15 import SD15
-from vgrpo.training.config import MemoryConfig
 
 SDXL = replace(
     SD15,

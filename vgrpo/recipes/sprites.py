@@ -7,8 +7,9 @@ off its own images.
 """
 
 from vgrpo.models.adapters.sd3 import SD3Policy
+from vgrpo.models.settings import LoraConfig
 from vgrpo.objectives import VGRPO
-from vgrpo.training.config import Config, LoraConfig, RolloutConfig, UpdateConfig
+from vgrpo.training.config import Config, RolloutConfig, UpdateConfig
 
 SPRITES = Config(
     max_sequence_length=0,  # the model was trained without padding, which would dwarf its 16 image tokens

@@ -7,8 +7,9 @@ read by PP-OCR's recogniser, and Tesseract, which no stage trains on, watches.
 
 from dataclasses import replace
 
+from vgrpo.evaluation.settings import EvalConfig
 from vgrpo.recipes.sprites import SPRITES
-from vgrpo.training.config import Config, EvalConfig
+from vgrpo.training.config import Config
 from vgrpo.training.stages import Curriculum, Stage
 
 SHARED = replace(SPRITES, eval=EvalConfig(num_prompts=140, num_images=2))

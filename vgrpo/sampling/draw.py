@@ -1,7 +1,9 @@
-"""Drawing images: for training (groups with named noise), for evaluation and for `vgrpo sample`."""
+"""Pictures from a policy: any number with given noise, or groups with named noise to train on.
 
-from collections.abc import Callable
-from typing import Any
+Dimensions: B images, D latent dimensions, N solver steps.
+"""
+
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -11,18 +13,9 @@ from vgrpo.core.sde import StepSampler
 from vgrpo.core.seeds import generator
 from vgrpo.core.solvers import SAMPLERS, Solver, num_evaluations
 from vgrpo.core.types import Cond, Path, Prompt, Rollout
-from vgrpo.models.loading import Policy
+from vgrpo.models.policy import Policy
 from vgrpo.models.weight_sets import merged
-
-
-@torch.no_grad()
-def draw_latents(policy: Policy, cond: Cond, noise: Tensor, *, solver: Solver, times: Tensor, guidance: float) -> Tensor:
-    """Final latents [B, *D] from noise [B, *D] by any solver."""
-
-    def velocity(x: Tensor, t: float) -> Tensor:
-        return policy.velocity(x, x.new_full((len(x),), t), cond, guidance)
-
-    return SAMPLERS[solver](velocity, noise, times)
+from vgrpo.sampling.settings import Sampling
 
 
 def named_noise(policy: Policy, *seed: int | str) -> Tensor:
@@ -30,27 +23,23 @@ def named_noise(policy: Policy, *seed: int | str) -> Tensor:
     return torch.randn(policy.latent_shape, generator=generator(*seed)).to(policy.device)
 
 
-def draw_images(
-    policy: Policy,
-    prompts: list[Prompt],
-    noise: Tensor,
-    *,
-    solver: Solver,
-    num_steps: int,
-    guidance: float,
-    shift: float = 1.0,
-    batch_size: int | None = None,
-) -> tuple[Tensor, Tensor]:
+@torch.no_grad()
+def draw_latents(policy: Policy, cond: Cond, noise: Tensor, *, solver: Solver, times: Tensor, guidance: float) -> Tensor:
+    """Final latents [B, *D] from noise [B, *D] by a solver, at N + 1 descending times."""
+    return SAMPLERS[solver](_velocity(policy, cond, guidance), noise, times)
+
+
+@torch.no_grad()
+def draw_images(policy: Policy, prompts: list[Prompt], noise: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
     """Latents [B, *D] and images [B, 3, H, W] in [0, 1] for B prompts and their noise [B, *D]."""
     cond = policy.encode([prompt.text for prompt in prompts])
-    times = flow.schedule(num_steps, shift)
+    times = flow.schedule(sampling.num_steps, sampling.shift)
     latents, images = [], []
-    size = batch_size or len(prompts)
     with merged(policy.module):
-        for start in range(0, len(prompts), size):
-            rows = slice(start, start + size)
-            latents.append(draw_latents(policy, cond[rows], noise[rows], solver=solver, times=times, guidance=guidance))
-            images.append(policy.decode(latents[-1]))
+        for rows in _slices(len(prompts), sampling.batch_size):
+            x_0 = draw_latents(policy, cond[rows], noise[rows], solver=sampling.solver, times=times, guidance=sampling.guidance)
+            latents.append(x_0)
+            images.append(policy.decode(x_0))
     return torch.cat(latents), torch.cat(images)
 
 
@@ -59,11 +48,7 @@ def draw_groups(
     prompts: list[Prompt],
     *seed: int | str,
     group_size: int,
-    solver: Solver,
-    num_steps: int,
-    guidance: float,
-    shift: float,
-    batch_size: int | None,
+    sampling: Sampling,
     path_sampler: StepSampler | None = None,
     initial_noise: Callable[[int], int] = lambda member: member,
 ) -> Rollout:
@@ -72,13 +57,15 @@ def draw_groups(
     rows = [(group, member) for group in range(len(prompts)) for member in range(group_size)]
     noise = torch.stack([named_noise(policy, *seed, "noise", g, initial_noise(m)) for g, m in rows])
     repeated = [prompts[group] for group, _ in rows]
-    kind: dict[str, Any] = {"guidance": guidance, "num_steps": num_steps, "shift": shift, "batch_size": batch_size}
+    num_steps = sampling.num_steps
     if path_sampler is None:
-        (latents, images), path = draw_images(policy, repeated, noise, solver=solver, **kind), None
+        (latents, images), path = draw_images(policy, repeated, noise, sampling), None
+        nfe: float = num_evaluations(sampling.solver, num_steps)
     else:
         shape = (num_steps, *noise.shape[1:])
         steps = torch.stack([torch.randn(shape, generator=generator(*seed, "steps", g, m)) for g, m in rows])
-        latents, images, path = _draw_paths(policy, repeated, noise, steps.to(noise.device), path_sampler, **kind)
+        latents, images, path = _draw_paths(policy, repeated, noise, steps.to(noise.device), path_sampler, sampling)
+        nfe = path_sampler.num_evaluations(num_steps)
     return Rollout(
         prompts=repeated,
         group=torch.tensor([group for group, _ in rows], device=latents.device),
@@ -86,40 +73,38 @@ def draw_groups(
         cond=policy.encode([prompt.text for prompt in repeated]),
         images=images,
         num_groups=len(prompts),
-        nfe=(path_sampler.num_evaluations(num_steps) if path_sampler else num_evaluations(solver, num_steps))
-        * policy.num_branches(guidance),
+        nfe=nfe * policy.num_branches(sampling.guidance),
         path=path,
     )
 
 
 @torch.no_grad()
 def _draw_paths(
-    policy: Policy,
-    prompts: list[Prompt],
-    noise: Tensor,
-    step_noise: Tensor,
-    sampler: StepSampler,
-    *,
-    num_steps: int,
-    guidance: float,
-    shift: float,
-    batch_size: int | None,
+    policy: Policy, prompts: list[Prompt], noise: Tensor, step_noise: Tensor, sampler: StepSampler, sampling: Sampling
 ) -> tuple[Tensor, Tensor, Path]:
     """Latents, images and stochastic steps. The update takes the likelihood of a step under the old weights from a forward of
     its own, which rounds as training does, so here adapters may be merged."""
     cond = policy.encode([prompt.text for prompt in prompts])
-    size = batch_size or len(prompts)
-    parts = []
+    times = flow.schedule(sampling.num_steps, sampling.shift)
+    latents, paths = [], []
     with merged(policy.module):
-        for start in range(0, len(prompts), size):
-            part = cond[start : start + size]
+        for rows in _slices(len(prompts), sampling.batch_size):
+            velocity = _velocity(policy, cond[rows], sampling.guidance)
+            x_0, path = sampler(velocity, noise[rows], times, step_noise[rows])
+            latents.append(x_0)
+            paths.append(path)
+    return torch.cat(latents), torch.cat([policy.decode(x_0) for x_0 in latents]), paths[0].cat(paths)
 
-            def velocity(x: Tensor, t: float, rows: slice = slice(None), part: Cond = part) -> Tensor:
-                return policy.velocity(x, x.new_full((len(x),), t), part[rows], guidance)
 
-            chunk = slice(start, start + size)
-            parts.append(sampler(velocity, noise[chunk], flow.schedule(num_steps, shift), step_noise[chunk]))
-    latents = torch.cat([x_0 for x_0, _ in parts])
-    images = torch.cat([policy.decode(x_0) for x_0, _ in parts])
-    paths = [path for _, path in parts]
-    return latents, images, paths[0].cat(paths)
+def _velocity(policy: Policy, cond: Cond, guidance: float) -> Callable[..., Tensor]:
+    """v [M, *D] of x [M, *D] at one time; `rows` picks the texts where a sampler walks with a part of the batch."""
+
+    def velocity(x: Tensor, t: float, rows: slice = slice(None)) -> Tensor:
+        return policy.velocity(x, x.new_full((len(x),), t), cond[rows], guidance)
+
+    return velocity
+
+
+def _slices(count: int, size: int | None) -> Iterator[slice]:
+    size = size or max(1, count)
+    return (slice(start, start + size) for start in range(0, count, size))

@@ -2,63 +2,38 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
-from vgrpo.core.solvers import Solver
-from vgrpo.models.precision import Precision, Weights
+from vgrpo.evaluation.settings import EvalConfig
+from vgrpo.models.precision import Precision
+from vgrpo.models.settings import LoraConfig, MemoryConfig
 from vgrpo.objectives import VGRPO, Objective
 from vgrpo.objectives.advantage import Advantages
-
-
-def require(condition: bool, message: str) -> None:
-    if not condition:
-        raise ValueError(message)
+from vgrpo.sampling.settings import Sampling
+from vgrpo.support.checks import require, require_finite
 
 
 @dataclass(frozen=True, kw_only=True)
-class RolloutConfig:
+class RolloutConfig(Sampling):
     """How images are drawn for training."""
+
+    section: ClassVar[str] = "rollout."
 
     num_prompts: int = 16
     """Prompts per iteration."""
     group_size: int = 16
     """Images per prompt."""
-    solver: Solver = "dpm_solver_2m"
     num_steps: int = 10
     """Solver steps."""
-    shift: float = 1.0
-    """Time shift of the solver's schedule; above 1 spends more steps at high noise."""
-    guidance: float = 1.0
-    """Classifier-free guidance, in the rollout and in training; 1 is none."""
-    batch_size: int | None = None
-    """Images drawn at once; None is all."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(self.num_prompts >= 1, f"rollout.num_prompts={self.num_prompts}: at least 1 prompt per iteration")
         require(
             self.group_size >= 2,
             f"rollout.group_size={self.group_size}: an image is judged against others of its prompt, so a group needs "
             "at least 2; 12 to 24 is usual",
         )
-        require(self.num_steps >= 1, f"rollout.num_steps={self.num_steps}: the solver needs at least 1 step")
-        require(self.shift > 0, f"rollout.shift={self.shift}: the time shift must be above 0; 1 is none")
-        require(self.guidance >= 1, f"rollout.guidance={self.guidance}: must be at least 1, which is no guidance")
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoraConfig:
-    """The low-rank adapter that is trained (arXiv:2106.09685)."""
-
-    rank: int = 32
-    alpha: int = 64
-    targets: tuple[str, ...] | None = None
-    """Endings of the names of the linear layers that get an adapter; None is the architecture's attention."""
-    init: Path | None = None
-    """A folder with a saved adapter, such as a run's lora/, to go on from; None starts with a fresh one."""
-
-    def __post_init__(self) -> None:
-        require(self.rank >= 1, f"lora.rank={self.rank}: must be at least 1; --finetune full trains without an adapter")
-        require(self.alpha > 0, f"lora.alpha={self.alpha}: must be above 0, usually the rank or twice the rank")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,11 +56,26 @@ class UpdateConfig:
     """Passes over a rollout. With one minibatch and one epoch training is on-policy."""
     keep_share: float = 1.0
     """Share of every group that is trained on, its best and its worst images; 1 is all, less is cheaper."""
+    guidance: float | None = None
+    """Classifier-free guidance of the forwards that are trained; None is the rollout's. Algorithms on points of the forward
+    process may learn without guidance from images drawn with it."""
     micro_batch_size: int | None = None
     """Images per forward and backward; None is all. Changes memory, not the gradient."""
 
     def __post_init__(self) -> None:
+        require_finite(self, "update.")
         require(self.lr > 0, f"update.lr={self.lr}: the learning rate must be above 0")
+        require(
+            self.max_grad_norm > 0,
+            f"update.max_grad_norm={self.max_grad_norm}: must be above 0; a large one such as 1e9 turns clipping off",
+        )
+        require(all(0 <= beta < 1 for beta in self.betas), f"update.betas={self.betas}: each must lie in [0, 1)")
+        require(self.weight_decay >= 0, f"update.weight_decay={self.weight_decay}: must not be negative")
+        require(self.num_warmup_steps >= 0, f"update.num_warmup_steps={self.num_warmup_steps}: must not be negative")
+        require(
+            self.guidance is None or self.guidance >= 1,
+            f"update.guidance={self.guidance}: must be at least 1, which is no guidance; None is the rollout's",
+        )
         for name in ("num_minibatches", "num_epochs"):
             require(getattr(self, name) >= 1, f"update.{name}={getattr(self, name)}: must be at least 1")
         require(0 < self.keep_share <= 1, f"update.keep_share={self.keep_share}: must lie in (0, 1]; 1 trains on every image")
@@ -98,43 +88,6 @@ class UpdateConfig:
     def num_steps(self) -> int:
         """Optimiser steps per rollout."""
         return self.num_minibatches * self.num_epochs
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvalConfig:
-    """The held-out evaluation before and after training, and the sample pictures in between."""
-
-    num_prompts: int = 256
-    """Held-out prompts; 0 skips the evaluation."""
-    num_images: int = 4
-    """Images per prompt."""
-    solver: Solver = "dpm_solver_2m"
-    num_steps: int = 16
-    shift: float = 1.0
-    """Time shift of the solver's schedule."""
-    guidance: float = 1.0
-    num_sample_prompts: int = 14
-    """Prompts in the before/after grid."""
-    sample_every: int = 20
-    """Iterations between pictures under samples/."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class MemoryConfig:
-    """What lets a large model fit. None of it changes what is learned."""
-
-    gradient_checkpointing: bool = False
-    """Compute activations again in the backward pass instead of keeping them: about a third slower, far less memory."""
-    weights: Weights = "auto"
-    """How frozen weights are kept; auto is bf16 for a LoRA on a GPU that has it. What is trained stays fp32."""
-    vae_slicing: bool = False
-    """Decode images one at a time."""
-    vae_tiling: bool = False
-    """Decode large images in overlapping tiles."""
-    offload_encoders: bool = False
-    """Keep the text encoders in the CPU's memory while nothing is encoded."""
-    prompt_cache: Path | None = None
-    """Folder of encoded prompts, which later runs read instead of running the text encoders."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,11 +149,25 @@ class Config:
     memory: MemoryConfig = field(default_factory=MemoryConfig)
 
     @property
+    def eval_batch_size(self) -> int | None:
+        """Images drawn at once in the evaluation and for sample pictures: what fits in the rollout fits here."""
+        return self.eval.batch_size or self.rollout.batch_size
+
+    @property
+    def training_guidance(self) -> float:
+        """Guidance of the forwards that are trained."""
+        return self.rollout.guidance if self.update.guidance is None else self.update.guidance
+
+    @property
     def device_of_rewards(self) -> str:
         return self.reward_device or self.device
 
     def __post_init__(self) -> None:
         require(self.num_iterations >= 1, f"num_iterations={self.num_iterations}: must be at least 1")
+        require_finite(self)
+        require(
+            self.checkpoint_every >= 1, f"checkpoint_every={self.checkpoint_every}: at least 1 iteration between checkpoints"
+        )
         require(0 <= self.ema_decay < 1, f"ema_decay={self.ema_decay}: must lie in [0, 1); 0 turns averaging off")
         require(len(self.reward) >= 1, "reward is empty: name at least one, e.g. --reward sprites")
         full = self.finetune == "full"

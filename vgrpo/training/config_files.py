@@ -9,9 +9,10 @@ from typing import Any, Literal, TypeVar
 import yaml
 
 from vgrpo.objectives import Objective, objective_class, objective_name
+from vgrpo.support.checks import require
 from vgrpo.support.spelling import hint
 from vgrpo.support.textfiles import read_yaml
-from vgrpo.training.config import Config, require
+from vgrpo.training.config import Config
 from vgrpo.training.stages import Curriculum, Stage
 
 T = TypeVar("T")

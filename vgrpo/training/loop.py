@@ -95,11 +95,7 @@ def iterate(run: Run) -> dict[str, float]:
             run.prompts(run.iteration, config.rollout.num_prompts),
             *seed,
             group_size=config.rollout.group_size,
-            solver=config.rollout.solver,
-            num_steps=config.rollout.num_steps,
-            guidance=config.rollout.guidance,
-            shift=config.rollout.shift,
-            batch_size=config.rollout.batch_size,
+            sampling=config.rollout,
             path_sampler=config.objective.path_sampler(*seed),
             initial_noise=config.objective.initial_noise,
         )
@@ -146,7 +142,7 @@ def make_batch(run: Run, rollout: Rollout, gains: Tensor, *seed: int | str) -> B
 @out_of_memory_while("updating the model")
 def update(run: Run, batch: Batch, num_groups: int) -> list[dict[str, Tensor]]:
     """The optimiser steps of one rollout; returns the per-image metrics of each, and its gradient norm."""
-    config, size, guidance = run.config.update, run.config.update.micro_batch_size, run.config.rollout.guidance
+    config, size, guidance = run.config.update, run.config.update.micro_batch_size, run.config.training_guidance
     parts = minibatches(batch, num_groups, config.num_minibatches)
     needed = run.config.objective.frozen(config.num_minibatches, config.num_epochs)
     bases: list[dict[WeightSet, Tensor]] = [{} for _ in parts]
@@ -178,7 +174,7 @@ def _monitored(run: Run, rollout: Rollout) -> dict[str, float]:
 def _nfe(run: Run, rollout: Rollout, batch: Batch) -> dict[str, float]:
     """Network evaluations per image of an iteration."""
     config = run.config
-    branches = run.policy.num_branches(config.rollout.guidance)
+    branches = run.policy.num_branches(config.training_guidance)
     forwards = branches * batch.probes.times().shape[1] * len(batch) / len(rollout.prompts)
     return {
         "nfe/rollout": rollout.nfe,
@@ -192,5 +188,5 @@ def _evaluate(run: Run, log: RunLog, name: str) -> dict[str, Any]:
         return {}
     log.say(f"evaluating the {name} model on {len(run.eval_prompts)} held-out prompts")
     with run.average.active():
-        size = run.config.rollout.batch_size
+        size = run.config.eval_batch_size
         return evaluate(run.policy, run.eval_prompts, run.rewards, run.config.eval, run.reward_weights, size)

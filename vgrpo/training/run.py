@@ -1,7 +1,7 @@
 """What a run is made of."""
 
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,8 @@ from PIL import Image
 
 from vgrpo.core.images import to_pil
 from vgrpo.core.types import Prompt
-from vgrpo.models.loading import Policy
 from vgrpo.models.lora import save_lora
+from vgrpo.models.policy import Policy
 from vgrpo.models.weight_sets import AverageWeights, WeightCopy, trainable
 from vgrpo.objectives.base import WeightSet
 from vgrpo.prompts.sources import PromptSource
@@ -106,16 +106,7 @@ def save_samples(run: Run) -> None:
     noise = torch.stack([named_noise(run.policy, "sample", p, i) for p in range(len(prompts)) for i in range(num_images)])
     repeated = [prompt for prompt in prompts for _ in range(num_images)]
     with run.average.active():
-        _, images = draw_images(
-            run.policy,
-            repeated,
-            noise,
-            solver=settings.solver,
-            num_steps=settings.num_steps,
-            shift=settings.shift,
-            guidance=settings.guidance,
-            batch_size=run.config.rollout.batch_size,
-        )
+        _, images = draw_images(run.policy, repeated, noise, replace(settings, batch_size=run.config.eval_batch_size))
     for index, row in enumerate(images.unflatten(0, (len(prompts), num_images))):
         strip: Image.Image = to_pil(torch.cat(list(row), 2))
         strip.save(folder / f"{index:02d}.png")

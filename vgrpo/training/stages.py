@@ -4,7 +4,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from vgrpo.training.config import Config, require
+from vgrpo.support.checks import require
+from vgrpo.training.config import Config
 
 
 @dataclass(frozen=True)

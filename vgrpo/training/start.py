@@ -12,9 +12,10 @@ from vgrpo.core.types import Prompt
 from vgrpo.models.attention import choose_attention
 from vgrpo.models.compiled import compile_blocks
 from vgrpo.models.lengths import warn_of_cut_off
-from vgrpo.models.loading import Policy, check_model, load_pipeline, make_policy
+from vgrpo.models.loading import check_model, load_pipeline, make_policy
 from vgrpo.models.lora import add_lora, check_init, fill_lora
 from vgrpo.models.memory import fit
+from vgrpo.models.policy import Policy
 from vgrpo.models.precision import autocast_dtype, device_of, frozen_dtype, on_bf16_gpu
 from vgrpo.models.weight_sets import AverageWeights, WeightCopy, trainable
 from vgrpo.objectives.base import WeightSet
@@ -30,6 +31,7 @@ from vgrpo.prompts.sources import (
 )
 from vgrpo.rewards.registry import Reward, RewardError, load_reward, score_images
 from vgrpo.sampling.draw import draw_images, named_noise
+from vgrpo.sampling.settings import Sampling
 from vgrpo.support.memory_errors import out_of_memory_while
 from vgrpo.training import checkpoint
 from vgrpo.training.config import Config
@@ -197,7 +199,7 @@ def _make_optimizer(policy: Policy, config: Config, average: AverageWeights) -> 
 def _try_rewards(policy: Policy, rewards: list[Reward], prompts: list[Prompt]) -> None:
     """Call every reward once on two cheap images, so that a broken one fails now and not after minutes."""
     noise = torch.stack([named_noise(policy, "trial", index) for index in range(2)])
-    _, images = draw_images(policy, prompts, noise, solver="euler", num_steps=2, guidance=1.0)
+    _, images = draw_images(policy, prompts, noise, Sampling(solver="euler", num_steps=2))
     for reward in rewards:
         try:
             score_images(reward, images, prompts)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vgrpo.core.types import Batch, Cond, Metrics, Path, Probes
-from vgrpo.models.loading import Policy
+from vgrpo.models.policy import Policy
 from vgrpo.objectives.base import Baselines, Objective, WeightSet
 
 

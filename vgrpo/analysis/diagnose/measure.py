@@ -13,7 +13,7 @@ from torch import Tensor
 from vgrpo.core import flow
 from vgrpo.core.seeds import generator
 from vgrpo.core.types import Batch, Rollout
-from vgrpo.models.loading import Policy
+from vgrpo.models.policy import Policy
 from vgrpo.models.weight_sets import trainable
 from vgrpo.objectives import VGRPO
 from vgrpo.objectives.advantage import group_moments

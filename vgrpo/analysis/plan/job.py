@@ -11,16 +11,17 @@ from vgrpo.analysis.plan.measure import Cost, cost, decoding
 from vgrpo.core import flow
 from vgrpo.core.solvers import num_evaluations
 from vgrpo.core.types import Batch, Cond
-from vgrpo.models.loading import Policy
+from vgrpo.evaluation.settings import EvalConfig
 from vgrpo.models.lora import add_lora
-from vgrpo.models.policy import CACHE_BYTES
+from vgrpo.models.policy import CACHE_BYTES, Policy
 from vgrpo.models.precision import frozen_dtype
 from vgrpo.models.published import HUB_IDS, PUBLISHED
 from vgrpo.models.quiet import without_no_news
 from vgrpo.models.skeleton import from_folder, published
 from vgrpo.models.weight_sets import adapted, trainable
 from vgrpo.rewards.downloads import gpu_bytes
-from vgrpo.training.config import Config, EvalConfig, RolloutConfig, require
+from vgrpo.support.checks import require
+from vgrpo.training.config import Config, RolloutConfig
 from vgrpo.training.optimizer import STATE_BYTES
 
 GB = 2**30

@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from vgrpo.analysis.plan.kernels import gpu_kernels
-from vgrpo.models.loading import Policy
+from vgrpo.models.policy import Policy
 from vgrpo.models.weight_sets import trainable
 
 ROWS = 64  # so many that what does not grow with them no longer counts

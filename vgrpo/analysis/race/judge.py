@@ -29,10 +29,7 @@ class Judge:
         jobs: list[tuple[Prompt, int, int]] = [(p, i, m) for i, p in enumerate(self.prompts) for m in range(self.num_images)]
         noise = torch.stack([named_noise(run.policy, "bench", index, member) for _, index, member in jobs])
         prompts = [prompt for prompt, _, _ in jobs]
-        settings = run.config.eval
-        latents, images = draw_images(
-            run.policy, prompts, noise, solver=settings.solver, num_steps=settings.num_steps, guidance=settings.guidance
-        )
+        latents, images = draw_images(run.policy, prompts, noise, run.config.eval)
         return prompts, latents, images
 
     def __call__(self, run: Run) -> dict[str, float]:

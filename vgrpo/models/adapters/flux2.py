@@ -12,11 +12,11 @@ from torch import Tensor
 from torch.nn.functional import pixel_shuffle
 
 from vgrpo.core.types import Cond
-from vgrpo.models.policy import JOINT_ATTENTION, PipelinePolicy, to_images
+from vgrpo.models.policy import JOINT_ATTENTION, Policy, to_images
 
 
 @dataclass(kw_only=True)
-class Flux2Policy(PipelinePolicy):
+class Flux2Policy(Policy):
     """`max_sequence_length` counts tokens, the system message's included."""
 
     # A single-stream block has attention's inputs and the perceptron's in one layer; its output is another `to_out`, an ending

@@ -5,11 +5,11 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from vgrpo.models.policy import JOINT_ATTENTION, PipelinePolicy
+from vgrpo.models.policy import JOINT_ATTENTION, Policy
 
 
 @dataclass(kw_only=True)
-class PackedPolicy(PipelinePolicy):
+class PackedPolicy(Policy):
     """Latents as the autoencoder has them, [C, H, W] with even sides; the network takes [H / 2 * W / 2, 4 C]."""
 
     lora_targets: ClassVar[tuple[str, ...]] = JOINT_ATTENTION

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from vgrpo.core.flow import to_timestep
 from vgrpo.core.types import Cond
-from vgrpo.models.policy import PipelinePolicy
+from vgrpo.models.policy import Policy
 
 
 @dataclass(kw_only=True)
-class SanaPolicy(PipelinePolicy):
+class SanaPolicy(Policy):
     """`max_sequence_length` counts tokens of the prompt without the instruction."""
 
     @property

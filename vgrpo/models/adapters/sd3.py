@@ -7,11 +7,11 @@ from torch import Tensor
 
 from vgrpo.core.flow import to_timestep
 from vgrpo.core.types import Cond
-from vgrpo.models.policy import JOINT_ATTENTION, PipelinePolicy
+from vgrpo.models.policy import JOINT_ATTENTION, Policy
 
 
 @dataclass(kw_only=True)
-class SD3Policy(PipelinePolicy):
+class SD3Policy(Policy):
     """`max_sequence_length` counts T5 tokens; without a T5 the pipeline appends as many zero vectors to the text."""
 
     lora_targets: ClassVar[tuple[str, ...]] = JOINT_ATTENTION

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from vgrpo.core.flow import expand
 from vgrpo.core.types import Cond
-from vgrpo.models.policy import PipelinePolicy, to_images, unscaled
+from vgrpo.models.policy import Policy, to_images, unscaled
 
 
 @dataclass(kw_only=True)
-class StableDiffusionPolicy(PipelinePolicy):
+class StableDiffusionPolicy(Policy):
     """Stable Diffusion 1.x and 2.x."""
 
     network: ClassVar[str] = "unet"

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from vgrpo.core.flow import to_timestep
 from vgrpo.core.types import Cond
-from vgrpo.models.policy import PipelinePolicy, to_images, unscaled
+from vgrpo.models.policy import Policy, to_images, unscaled
 
 NUM_FRAMES = 17  # one second; the pipeline's own 81 cost four times the tokens
 
 
 @dataclass(kw_only=True)
-class WanPolicy(PipelinePolicy):
+class WanPolicy(Policy):
     """`max_sequence_length` counts UMT5 tokens. Raises ValueError for Wan 2.2."""
 
     def __post_init__(self) -> None:

@@ -13,7 +13,8 @@ from torch import Tensor
 from vgrpo.core import flow
 from vgrpo.core.probes import draw_probes, stratified
 from vgrpo.core.types import Batch, Metrics, Path, Probes
-from vgrpo.objectives.base import Baselines, Objective, WeightSet, check, distance, velocity_error
+from vgrpo.objectives.base import Baselines, Objective, WeightSet, distance, velocity_error
+from vgrpo.support.checks import require
 
 TINY = 1e-10
 
@@ -39,11 +40,11 @@ class AWM(Objective):
     def __post_init__(self) -> None:
         flow.schedule(self.num_timesteps, self.shift)
         usable = int(0.9 * self.num_timesteps)
-        check(
+        require(
             1 <= self.num_probes <= usable,
             f"objective.num_probes={self.num_probes}: must lie between 1 and {usable}, nine tenths of num_timesteps",
         )
-        check(self.power > 0, f"objective.power={self.power}: must be above 0; the paper's is 0.25")
+        require(self.power > 0, f"objective.power={self.power}: must be above 0; the paper's is 0.25")
 
     @property
     def baselines(self) -> tuple[WeightSet, ...]:

@@ -16,7 +16,8 @@ from torch import Tensor
 from vgrpo.core import flow
 from vgrpo.core.probes import draw_probes, stratified
 from vgrpo.core.types import Batch, Metrics, Path, Probes
-from vgrpo.objectives.base import Baselines, Objective, WeightSet, check, distance, velocity_error
+from vgrpo.objectives.base import Baselines, Objective, WeightSet, distance, velocity_error
+from vgrpo.support.checks import require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,9 +39,9 @@ class CRD(Objective):
 
     def __post_init__(self) -> None:
         flow.schedule(self.num_timesteps, self.shift)
-        check(self.beta > 0, f"objective.beta={self.beta}: must be above 0; the paper's is 1")
-        check(self.temperature > 0, f"objective.temperature={self.temperature}: must be above 0")
-        check(
+        require(self.beta > 0, f"objective.beta={self.beta}: must be above 0; the paper's is 1")
+        require(self.temperature > 0, f"objective.temperature={self.temperature}: must be above 0")
+        require(
             1 <= self.num_probes <= self.num_timesteps,
             f"objective.num_probes={self.num_probes}: must lie between 1 and objective.num_timesteps={self.num_timesteps}",
         )

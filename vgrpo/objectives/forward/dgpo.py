@@ -13,7 +13,8 @@ from torch import Tensor
 from vgrpo.core import flow
 from vgrpo.core.probes import draw_probes, independent
 from vgrpo.core.types import Batch, Metrics, Path, Probes
-from vgrpo.objectives.base import Baselines, Objective, WeightSet, check, distance, velocity_error
+from vgrpo.objectives.base import Baselines, Objective, WeightSet, distance, velocity_error
+from vgrpo.support.checks import require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +32,8 @@ class DGPO(Objective):
 
     def __post_init__(self) -> None:
         flow.schedule(self.num_timesteps, self.shift)
-        check(self.num_probes >= 1, f"objective.num_probes={self.num_probes}: at least 1 pair per image")
-        check(self.beta > 0, f"objective.beta={self.beta}: must be above 0, usually 10 to 100")
+        require(self.num_probes >= 1, f"objective.num_probes={self.num_probes}: at least 1 pair per image")
+        require(self.beta > 0, f"objective.beta={self.beta}: must be above 0, usually 10 to 100")
 
     @property
     def baselines(self) -> tuple[WeightSet, ...]:

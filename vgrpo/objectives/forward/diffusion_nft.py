@@ -14,7 +14,8 @@ from torch import Tensor
 from vgrpo.core import flow
 from vgrpo.core.probes import draw_probes, first_steps
 from vgrpo.core.types import Batch, Metrics, Path, Probes
-from vgrpo.objectives.base import Baselines, Objective, WeightSet, check, distance, velocity_error
+from vgrpo.objectives.base import Baselines, Objective, WeightSet, distance, velocity_error
+from vgrpo.support.checks import require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,12 +36,12 @@ class DiffusionNFT(Objective):
 
     def __post_init__(self) -> None:
         flow.schedule(self.num_timesteps, self.shift)
-        check(
+        require(
             1 <= self.num_probes <= self.num_timesteps,
             f"objective.num_probes={self.num_probes}: must lie between 1 and objective.num_timesteps={self.num_timesteps}",
         )
-        check(self.beta > 0, f"objective.beta={self.beta}: must be above 0, usually 0.1 or 1")
-        check(self.kl_weight >= 0, f"objective.kl_weight={self.kl_weight}: must not be negative")
+        require(self.beta > 0, f"objective.beta={self.beta}: must be above 0, usually 0.1 or 1")
+        require(self.kl_weight >= 0, f"objective.kl_weight={self.kl_weight}: must not be negative")
 
     @property
     def baselines(self) -> tuple[WeightSet, ...]:

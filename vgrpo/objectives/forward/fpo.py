@@ -13,7 +13,8 @@ from torch import Tensor
 from vgrpo.core import flow
 from vgrpo.core.probes import draw_probes, independent
 from vgrpo.core.types import Batch, Metrics, Path, Probes
-from vgrpo.objectives.base import Baselines, Objective, check
+from vgrpo.objectives.base import Baselines, Objective
+from vgrpo.support.checks import require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +32,8 @@ class FPO(Objective):
 
     def __post_init__(self) -> None:
         flow.schedule(self.num_timesteps, self.shift)
-        check(self.num_probes >= 1, f"objective.num_probes={self.num_probes}: at least 1 pair per image")
-        check(0 < self.ratio_clip < 1, f"objective.ratio_clip={self.ratio_clip}: must lie in (0, 1); the paper's is 0.05")
+        require(self.num_probes >= 1, f"objective.num_probes={self.num_probes}: at least 1 pair per image")
+        require(0 < self.ratio_clip < 1, f"objective.ratio_clip={self.ratio_clip}: must lie in (0, 1); the paper's is 0.05")
 
     def probes(self, x_0: Tensor, group: Tensor, *seed: int | str, path: Path | None = None) -> Probes:
         times = independent(self.num_probes, self.num_timesteps, self.shift)

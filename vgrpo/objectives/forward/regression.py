@@ -11,7 +11,8 @@ from torch import Tensor
 from vgrpo.core import flow
 from vgrpo.core.probes import draw_probes, stratified
 from vgrpo.core.types import Batch, Metrics, Path, Probes
-from vgrpo.objectives.base import Baselines, Objective, WeightSet, check, distance, velocity_error
+from vgrpo.objectives.base import Baselines, Objective, WeightSet, distance, velocity_error
+from vgrpo.support.checks import require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +30,7 @@ class WeightedRegression(Objective):
 
     def __post_init__(self) -> None:
         flow.schedule(self.num_timesteps, self.shift)
-        check(
+        require(
             1 <= self.num_probes <= self.num_timesteps,
             f"objective.num_probes={self.num_probes}: must lie between 1 and objective.num_timesteps={self.num_timesteps}",
         )

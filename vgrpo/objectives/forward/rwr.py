@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from vgrpo.core.types import Batch
-from vgrpo.objectives.base import check
 from vgrpo.objectives.forward.regression import WeightedRegression
+from vgrpo.support.checks import require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +21,7 @@ class RWR(WeightedRegression):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check(self.temperature > 0, f"objective.temperature={self.temperature}: must be above 0")
+        require(self.temperature > 0, f"objective.temperature={self.temperature}: must be above 0")
 
     def weight(self, batch: Batch) -> Tensor:
         """Weights [B] of mean 1 in every group."""

@@ -17,8 +17,8 @@ from torch import Tensor
 from vgrpo.core.sde import DanceKernel, Kernel, RowVelocity
 from vgrpo.core.solvers import euler
 from vgrpo.core.types import Batch, Path
-from vgrpo.objectives.base import check
 from vgrpo.objectives.path.base import PathObjective
+from vgrpo.support.checks import require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,13 +76,13 @@ class BranchGRPO(PathObjective):
     """Steps left out of training; the window moves by one every iteration."""
 
     def __post_init__(self) -> None:
-        check(len(self.splits) > 0, "objective.splits is empty: a tree needs at least one step that splits")
-        check(min(self.splits) >= 0, f"objective.splits={self.splits}: steps are counted from 0")
-        check(len(set(self.splits)) == len(self.splits), f"objective.splits={self.splits}: name each step once")
-        check(self.noise > 0, f"objective.noise={self.noise}: must be above 0, or no step has a likelihood")
-        check(0 < self.ratio_clip < 1, f"objective.ratio_clip={self.ratio_clip}: must lie in (0, 1), about 1e-3")
-        check(0 < self.keep_width <= 1, f"objective.keep_width={self.keep_width}: must lie in (0, 1]; 1 keeps all")
-        check(self.num_skipped_steps >= 0, f"objective.num_skipped_steps={self.num_skipped_steps}: must not be negative")
+        require(len(self.splits) > 0, "objective.splits is empty: a tree needs at least one step that splits")
+        require(min(self.splits) >= 0, f"objective.splits={self.splits}: steps are counted from 0")
+        require(len(set(self.splits)) == len(self.splits), f"objective.splits={self.splits}: name each step once")
+        require(self.noise > 0, f"objective.noise={self.noise}: must be above 0, or no step has a likelihood")
+        require(0 < self.ratio_clip < 1, f"objective.ratio_clip={self.ratio_clip}: must lie in (0, 1), about 1e-3")
+        require(0 < self.keep_width <= 1, f"objective.keep_width={self.keep_width}: must lie in (0, 1]; 1 keeps all")
+        require(self.num_skipped_steps >= 0, f"objective.num_skipped_steps={self.num_skipped_steps}: must not be negative")
 
     @property
     def num_leaves(self) -> int:
@@ -90,17 +90,17 @@ class BranchGRPO(PathObjective):
 
     def check_rollout(self, *, group_size: int, num_steps: int, batch_size: int | None) -> None:
         trees = f"objective.splits={self.splits} makes trees of {self.num_leaves} images"
-        check(group_size % self.num_leaves == 0, f"rollout.group_size={group_size}: {trees}, so take a multiple of that")
-        check(
+        require(group_size % self.num_leaves == 0, f"rollout.group_size={group_size}: {trees}, so take a multiple of that")
+        require(
             batch_size is None or batch_size % self.num_leaves == 0,
             f"rollout.batch_size={batch_size}: {trees}, so take a multiple of that, or None",
         )
-        check(
+        require(
             max(self.splits) < num_steps - 1,
             f"objective.splits={self.splits}: the last must come before step {num_steps - 1}, the deterministic end of "
             f"rollout.num_steps={num_steps}",
         )
-        check(
+        require(
             self.num_skipped_steps < num_steps - 1,
             f"objective.num_skipped_steps={self.num_skipped_steps}: leave some of the {num_steps - 1} stochastic steps",
         )

@@ -12,8 +12,8 @@ from torch import Tensor
 from vgrpo.core.sde import DanceKernel, Kernel, PathSampler, all_but_last
 from vgrpo.core.seeds import generator
 from vgrpo.core.types import Path
-from vgrpo.objectives.base import check
 from vgrpo.objectives.path.base import PathObjective
+from vgrpo.support.checks import require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,9 +26,9 @@ class DanceGRPO(PathObjective):
     """Share of an image's stochastic steps that are trained on."""
 
     def __post_init__(self) -> None:
-        check(self.noise > 0, f"objective.noise={self.noise}: must be above 0, or no step has a likelihood")
-        check(0 < self.ratio_clip < 1, f"objective.ratio_clip={self.ratio_clip}: must lie in (0, 1), about 1e-4")
-        check(0 < self.step_share <= 1, f"objective.step_share={self.step_share}: must lie in (0, 1]; the paper's is 0.6")
+        require(self.noise > 0, f"objective.noise={self.noise}: must be above 0, or no step has a likelihood")
+        require(0 < self.ratio_clip < 1, f"objective.ratio_clip={self.ratio_clip}: must lie in (0, 1), about 1e-4")
+        require(0 < self.step_share <= 1, f"objective.step_share={self.step_share}: must lie in (0, 1]; the paper's is 0.6")
 
     @property
     def kernel_step(self) -> Kernel:

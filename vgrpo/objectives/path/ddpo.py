@@ -14,8 +14,9 @@ from torch import Tensor
 
 from vgrpo.core.sde import DdimKernel, Kernel, PathSampler, all_but_last
 from vgrpo.core.types import Batch, Metrics
-from vgrpo.objectives.base import Baselines, check
+from vgrpo.objectives.base import Baselines
 from vgrpo.objectives.path.base import PathObjective
+from vgrpo.support.checks import require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +29,8 @@ class DDPO(PathObjective):
     ratio_clip: float = 1e-4
 
     def __post_init__(self) -> None:
-        check(0 < self.noise <= 1, f"objective.noise={self.noise}: DDIM's eta must lie in (0, 1]; DDPO's is 1")
-        check(0 < self.ratio_clip < 1, f"objective.ratio_clip={self.ratio_clip}: must lie in (0, 1), about 1e-4")
+        require(0 < self.noise <= 1, f"objective.noise={self.noise}: DDIM's eta must lie in (0, 1]; DDPO's is 1")
+        require(0 < self.ratio_clip < 1, f"objective.ratio_clip={self.ratio_clip}: must lie in (0, 1), about 1e-4")
 
     @property
     def kernel_step(self) -> Kernel:

@@ -15,7 +15,8 @@ from torch import Tensor
 from vgrpo.core import flow
 from vgrpo.core.solvers import Velocity
 from vgrpo.core.types import Batch, Metrics, Path
-from vgrpo.objectives.base import Baselines, Objective, check
+from vgrpo.objectives.base import Baselines, Objective
+from vgrpo.support.checks import require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,11 +66,11 @@ class FDFO(Objective):
     """epsilon of Simple Policy Optimization."""
 
     def __post_init__(self) -> None:
-        check(self.churn > 0, f"objective.churn={self.churn}: must be above 0, or the images of a pair are the same")
-        check(self.ratio_clip > 0, f"objective.ratio_clip={self.ratio_clip}: must be above 0, about 0.03")
+        require(self.churn > 0, f"objective.churn={self.churn}: must be above 0, or the images of a pair are the same")
+        require(self.ratio_clip > 0, f"objective.ratio_clip={self.ratio_clip}: must be above 0, about 0.03")
 
     def check_rollout(self, *, group_size: int, num_steps: int, batch_size: int | None) -> None:
-        check(group_size % 2 == 0, f"rollout.group_size={group_size}: fdfo draws pairs; take an even number")
+        require(group_size % 2 == 0, f"rollout.group_size={group_size}: fdfo draws pairs; take an even number")
 
     def initial_noise(self, member: int) -> int:
         return member // 2
@@ -79,7 +80,7 @@ class FDFO(Objective):
 
     def probes(self, x_0: Tensor, group: Tensor, *seed: int | str, path: Path | None = None) -> PairPath:
         """Every step of the rollout, with the direction of each pair. Pairs are neighbouring rows."""
-        check(path is not None, "fdfo trains on the steps of its own rollouts, and there is no path")
+        require(path is not None, "fdfo trains on the steps of its own rollouts, and there is no path")
         assert path is not None
         dx = _half_difference(x_0.float())
         dx = dx / (flow.expand(dx.square().flatten(1).mean(1), dx) + 1e-6)

@@ -13,8 +13,8 @@ import torch
 
 from vgrpo.core.sde import CpsKernel, FlowKernel, Kernel, PathSampler, all_but_last
 from vgrpo.core.seeds import generator
-from vgrpo.objectives.base import check
 from vgrpo.objectives.path.base import PathObjective
+from vgrpo.support.checks import require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,13 +35,13 @@ class FlowGRPO(PathObjective):
     """GRPO-Guard's normalised log-ratios; its clip is 2e-6 to 4e-6."""
 
     def __post_init__(self) -> None:
-        check(self.noise > 0, f"objective.noise={self.noise}: must be above 0, or no step has a likelihood")
-        check(self.kernel != "cps" or self.noise < 1, f"objective.noise={self.noise}: must be below 1 with kernel cps")
-        check(0 < self.ratio_clip < 1, f"objective.ratio_clip={self.ratio_clip}: must lie in (0, 1), about 1e-4")
-        check(self.kl_weight >= 0, f"objective.kl_weight={self.kl_weight}: must not be negative")
+        require(self.noise > 0, f"objective.noise={self.noise}: must be above 0, or no step has a likelihood")
+        require(self.kernel != "cps" or self.noise < 1, f"objective.noise={self.noise}: must be below 1 with kernel cps")
+        require(0 < self.ratio_clip < 1, f"objective.ratio_clip={self.ratio_clip}: must lie in (0, 1), about 1e-4")
+        require(self.kl_weight >= 0, f"objective.kl_weight={self.kl_weight}: must not be negative")
         steps = self.num_window_steps
-        check(steps is None or steps >= 1, f"objective.num_window_steps={steps}: at least 1 stochastic step")
-        check(
+        require(steps is None or steps >= 1, f"objective.num_window_steps={steps}: at least 1 stochastic step")
+        require(
             not (self.guard and self.kernel == "cps"),
             "objective.guard=True: it recentres a Gaussian's log-ratio, which kernel cps does not have; take kernel flow",
         )

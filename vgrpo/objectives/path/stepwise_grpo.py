@@ -16,8 +16,8 @@ from vgrpo.core.flow import predict_x_0
 from vgrpo.core.sde import CpsKernel, Kernel, PathSampler, all_but_last
 from vgrpo.core.solvers import Velocity
 from vgrpo.core.types import Batch, Path
-from vgrpo.objectives.base import check
 from vgrpo.objectives.path.base import PathObjective
+from vgrpo.support.checks import require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,9 +59,9 @@ class StepwiseGRPO(PathObjective):
     """Steps that share one gain, to save rewards."""
 
     def __post_init__(self) -> None:
-        check(0 < self.noise < 1, f"objective.noise={self.noise}: must lie in (0, 1)")
-        check(0 < self.ratio_clip < 1, f"objective.ratio_clip={self.ratio_clip}: must lie in (0, 1), about 1e-4")
-        check(self.steps_per_gain >= 1, f"objective.steps_per_gain={self.steps_per_gain}: at least 1")
+        require(0 < self.noise < 1, f"objective.noise={self.noise}: must lie in (0, 1)")
+        require(0 < self.ratio_clip < 1, f"objective.ratio_clip={self.ratio_clip}: must lie in (0, 1), about 1e-4")
+        require(self.steps_per_gain >= 1, f"objective.steps_per_gain={self.steps_per_gain}: at least 1")
 
     @property
     def kernel_step(self) -> Kernel:

@@ -1,0 +1,41 @@
+"""The settings of a model: its adapter, and what lets it fit into memory."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from vgrpo.models.precision import Weights
+from vgrpo.support.checks import require
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraConfig:
+    """The low-rank adapter that is trained (arXiv:2106.09685)."""
+
+    rank: int = 32
+    alpha: int = 64
+    targets: tuple[str, ...] | None = None
+    """Endings of the names of the linear layers that get an adapter; None is the architecture's attention."""
+    init: Path | None = None
+    """A folder with a saved adapter, such as a run's lora/, to go on from; None starts with a fresh one."""
+
+    def __post_init__(self) -> None:
+        require(self.rank >= 1, f"lora.rank={self.rank}: must be at least 1; --finetune full trains without an adapter")
+        require(self.alpha > 0, f"lora.alpha={self.alpha}: must be above 0, usually the rank or twice the rank")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryConfig:
+    """What lets a large model fit. None of it changes what is learned."""
+
+    gradient_checkpointing: bool = False
+    """Compute activations again in the backward pass instead of keeping them: about a third slower, far less memory."""
+    weights: Weights = "auto"
+    """How frozen weights are kept; auto is bf16 for a LoRA on a GPU that has it. What is trained stays fp32."""
+    vae_slicing: bool = False
+    """Decode images one at a time."""
+    vae_tiling: bool = False
+    """Decode large images in overlapping tiles."""
+    offload_encoders: bool = False
+    """Keep the text encoders in the CPU's memory while nothing is encoded."""
+    prompt_cache: Path | None = None
+    """Folder of encoded prompts, which later runs read instead of running the text encoders."""
