@@ -37,7 +37,7 @@ def bare(run: Run) -> float:
         for _ in range(config.rollout.num_steps):
             policy.velocity(x, t, cond)
     with torch.no_grad():
-        for _ in config.objective.frozen(config.update.num_minibatches, config.update.num_epochs):
+        for _ in config.objective.needed(0, config.update.num_epochs):
             policy.velocity(x_train, t_train, cond_train)
     policy.velocity(x_train, t_train, cond_train).float().square().mean().backward()
     seconds = time.perf_counter() - started

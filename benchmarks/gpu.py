@@ -114,7 +114,7 @@ def make_update(policy: Any, args: argparse.Namespace) -> Callable[[], Any]:
     x_0 = torch.randn(count, *policy.latent_shape, device=device)
     group = torch.zeros(count, dtype=torch.long, device=device)
     batch = Batch(
-        probes=objective.probes(x_0, group, 0),
+        points=objective.points(x_0, group, 0),
         cond=condition(policy, count),
         advantage=torch.randn(count, device=device),
         group=group,

@@ -14,7 +14,7 @@ from vgrpo.models.loading import load_pipeline, make_policy
 from vgrpo.prompts.sources import evaluation_prompts
 from vgrpo.sampling.draw import draw_images, named_noise
 from vgrpo.sampling.settings import Sampling
-from vgrpo.training.alarm import Watch
+from vgrpo.training.alarm import Alarm
 from vgrpo.worlds.sprites.grammar import TAGS, prompt_stream
 from vgrpo.worlds.sprites.render import render
 from vgrpo.worlds.sprites.scenes import sample_scene
@@ -112,7 +112,7 @@ def hacking(run: Path, num_iterations: int = 100) -> None:
     axis = figure.add_subplot(grid[0, :])
     for key, label in (("reward/mean", "learned preference, trained on"), ("monitor/sprites", "verifier, watched")):
         axis.plot([line["iteration"] for line in lines], [line[key] for line in lines], label=label)
-    watch = Watch(["sprites"])
+    watch = Alarm(["sprites"])
     heard = next(line["iteration"] for line in lines if watch.add(line))
     axis.axvline(heard, color="tab:red", linestyle="--", label="alarm")
     axis.set(xlabel="iteration", ylabel="mean over the rollout", ylim=0, xlim=0)

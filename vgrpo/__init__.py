@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import vgrpo.worlds.sprites as _sprites  # noqa: F401
 
 if TYPE_CHECKING:
+    from vgrpo.commands.api import train as train
     from vgrpo.core.types import Prompt as Prompt
     from vgrpo.evaluation.settings import EvalConfig as EvalConfig
     from vgrpo.models.loading import load_pipeline as load_pipeline
@@ -17,13 +18,12 @@ if TYPE_CHECKING:
     from vgrpo.training.config import RolloutConfig as RolloutConfig
     from vgrpo.training.config import UpdateConfig as UpdateConfig
     from vgrpo.training.curriculum import train_curriculum as train_curriculum
-    from vgrpo.training.loop import train as train
     from vgrpo.training.stages import Curriculum as Curriculum
     from vgrpo.training.stages import Stage as Stage
 
 __version__ = "0.1.0"
 _HOMES = {
-    "train": "vgrpo.training.loop",
+    "train": "vgrpo.commands.api",
     "train_curriculum": "vgrpo.training.curriculum",
     "load_pipeline": "vgrpo.models.loading",
     "Config": "vgrpo.training.config",

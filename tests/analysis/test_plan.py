@@ -27,7 +27,7 @@ from vgrpo.rewards.downloads import SIZES
 from vgrpo.rewards.registry import MODELS
 from vgrpo.training.config import RolloutConfig, UpdateConfig
 from vgrpo.training.loop import iterate
-from vgrpo.training.start import start_run
+from vgrpo.training.start import Given, start_run
 
 ROWS = 256
 MEASURE = f"""
@@ -93,7 +93,7 @@ def test_flops_are_those_of_a_real_forward(sprites):
 )
 def test_evaluations_are_those_of_a_run(changes, tmp_path):
     config = tiny_config(tmp_path / "run", **changes)
-    line = iterate(start_run(config, pipeline=tiny_pipeline(), reward=red, prompts=PROMPTS))
+    line = iterate(start_run(config, Given(pipeline=tiny_pipeline(), reward=red, prompts=PROMPTS)))
     images = config.rollout.num_prompts * config.rollout.group_size
     planned = measure_job(config).evaluations()
     assert planned["rollout"] == line["nfe/rollout"] * images

@@ -95,7 +95,7 @@ def transition(kind, a, x, v, t, t_next):
 
 
 def reference_loss(objective, kind, batch, v, base):
-    path, losses = batch.probes, []
+    path, losses = batch.points, []
     x, x_next = (value.double().flatten(2).numpy() for value in (path.x, path.x_next))
     w, old, ref = (value.detach().double().flatten(2).numpy() for value in (v, base["old"], base["ref"]))
     guard = getattr(objective, "guard", False)
@@ -149,7 +149,7 @@ def test_loss_equals_the_published_formula(objective, kind, seed):
 
 def test_dance_trains_on_a_share_of_each_images_steps():
     batch, _, _ = make(DanceGRPO())
-    times = batch.probes.times()
+    times = batch.points.times()
     assert times.shape == (6, 3)  # 60% of five
     assert (times.diff(dim=1) < 0).all()
     assert len({tuple(row.tolist()) for row in times}) > 1
@@ -157,12 +157,12 @@ def test_dance_trains_on_a_share_of_each_images_steps():
 
 def test_mix_window_slides_and_begins_again():
     objective = MixGRPO(num_window_steps=4, iterations_per_window=25)
-    starts = [objective.path_sampler(0, "iteration", n).window(25).start for n in (0, 24, 25, 50, 20 * 25, 21 * 25)]
+    starts = [objective.drawing.step_sampler(n, 0, "iteration", n).window(25).start for n in (0, 24, 25, 50, 20 * 25, 21 * 25)]
     assert starts == [0, 0, 1, 2, 20, 0]
 
 
 def test_flash_ends_with_fewer_steps():
-    plain, flash = (MixGRPO(flash=steps).path_sampler(0, "iteration", 0) for steps in (None, 6))
+    plain, flash = (MixGRPO(flash=steps).drawing.step_sampler(0, 0, "iteration", 0) for steps in (None, 6))
     assert (plain.num_evaluations(25), flash.num_evaluations(25)) == (25, 10)
     calls = []
 

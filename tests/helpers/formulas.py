@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from vgrpo.core import flow
-from vgrpo.core.types import Batch, Path
+from vgrpo.core.types import Batch, Trajectory
 
 SHAPE = (3, 2, 2)
 GROUP = torch.tensor([0, 0, 1, 1, 1, 1])
@@ -15,22 +15,22 @@ def random_path(seed=0):
     rng = torch.Generator().manual_seed(seed)
     times = flow.schedule(8).float()[:6].expand(6, -1)
     x = torch.randn(6, 5, *SHAPE, generator=rng)
-    return Path(x=x, x_next=x + 0.3 * torch.randn(x.shape, generator=rng), t=times[:, :-1], t_next=times[:, 1:])
+    return Trajectory(x=x, x_next=x + 0.3 * torch.randn(x.shape, generator=rng), t=times[:, :-1], t_next=times[:, 1:])
 
 
 def make(objective, seed=0, spread=0.1):
     """A batch, velocities to differentiate, and velocities of the old and the reference weights."""
     torch.manual_seed(seed)
-    probes = objective.probes(torch.randn(6, *SHAPE), GROUP, "run", seed, path=random_path(seed))
+    probes = objective.points(torch.randn(6, *SHAPE), GROUP, "run", seed, trajectory=random_path(seed))
     v = torch.randn(6, probes.times().shape[1], *SHAPE)
     base = {name: v + spread * torch.randn_like(v) for name in ("old", "ref")}
-    batch = Batch(probes=probes, cond=None, advantage=torch.randn(6), group=GROUP, valid=torch.ones(6, dtype=torch.bool))
+    batch = Batch(points=probes, cond=None, advantage=torch.randn(6), group=GROUP, valid=torch.ones(6, dtype=torch.bool))
     return batch, v.requires_grad_(), base
 
 
 def numbers(batch, v, base):
     """Everything as fp64 numpy: x_t, t, eps, x_0 [6, K, D] (t [6, K]) and the three velocities."""
-    probes = batch.probes
+    probes = batch.points
 
     def plain(x):
         return x.detach().double().flatten(2).numpy()

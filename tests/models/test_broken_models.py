@@ -7,7 +7,7 @@ from helpers.tiny import PROMPTS, red, tiny_config, tiny_pipeline
 
 from vgrpo.commands.main import main
 from vgrpo.models.loading import load_pipeline, model_folder
-from vgrpo.training.start import start_run
+from vgrpo.training.start import Given, start_run
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def test_a_part_that_is_missing_is_named(folder, tmp_path, lost, message):
     path = folder / lost
     path.unlink() if path.is_file() else shutil.rmtree(path)
     with pytest.raises(FileNotFoundError, match=f"--model {folder}: {folder} lacks {message}; copy what is missing there"):
-        start_run(tiny_config(tmp_path / "run", model=str(folder)), reward=red, prompts=PROMPTS)
+        start_run(tiny_config(tmp_path / "run", model=str(folder)), Given(reward=red, prompts=PROMPTS))
     assert not (tmp_path / "run").exists()
     with pytest.raises(FileNotFoundError, match=f"lacks {message}"):
         load_pipeline(str(folder))

@@ -18,7 +18,7 @@ from vgrpo.models.weight_sets import trainable
 from vgrpo.sampling.draw import draw_images, named_noise
 from vgrpo.sampling.settings import Sampling
 from vgrpo.training.config import RolloutConfig
-from vgrpo.training.start import start_run
+from vgrpo.training.start import Given, start_run
 
 KINDS = {
     "sd3": tiny_pipeline,
@@ -44,7 +44,7 @@ def config(request, tmp_path):
 @pytest.mark.parametrize("finetune", ["full", "lora"])
 def test_with_frozen_weights_in_bf16_what_is_trained_is_fp32_and_starts_unrounded(config, finetune):
     config = replace(config, finetune=finetune, memory=MemoryConfig(weights="bf16"))
-    run = start_run(config, reward=red, prompts=TEXTS)
+    run = start_run(config, Given(reward=red, prompts=TEXTS))
     assert {encoder.dtype for encoder in text_encoders(run.policy.pipeline)} == {torch.bfloat16}
     start, network = trainable(run.policy.module), run.policy.network
     assert {value.dtype for value in start.values()} == {torch.float32}
@@ -92,7 +92,7 @@ def test_a_device_that_is_not_there_is_refused_before_a_folder_is_made(name, cou
     monkeypatch.setattr("torch.cuda.is_available", lambda: count > 0)
     monkeypatch.setattr("torch.cuda.device_count", lambda: count)
     with pytest.raises(ValueError, match=f"device={name}: torch finds {existing} here"):
-        start_run(tiny_config(tmp_path / "run", device=name), reward=red, prompts=TEXTS)
+        start_run(tiny_config(tmp_path / "run", device=name), Given(reward=red, prompts=TEXTS))
     assert not (tmp_path / "run").exists()
 
 

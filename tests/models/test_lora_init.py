@@ -10,7 +10,7 @@ from helpers.tiny import PROMPTS, red, tiny_config, tiny_pipeline
 from vgrpo import VGRPO, train
 from vgrpo.models.settings import LoraConfig
 from vgrpo.objectives import DiffusionNFT
-from vgrpo.training.start import start_run
+from vgrpo.training.start import Given, start_run
 
 
 def test_a_run_goes_on_from_a_saved_adapter_exactly(tmp_path):
@@ -18,11 +18,11 @@ def test_a_run_goes_on_from_a_saved_adapter_exactly(tmp_path):
     going_on = tiny_config(
         tmp_path / "b", lora=LoraConfig(rank=4, alpha=8, init=tmp_path / "a/lora"), objective=VGRPO(ref_weight=1.0)
     )
-    run = start_run(going_on, pipeline=tiny_pipeline(), reward=red, prompts=PROMPTS)
+    run = start_run(going_on, Given(pipeline=tiny_pipeline(), reward=red, prompts=PROMPTS))
     assert same(weights_of(first.pipeline), weights_of(run.policy.pipeline))
     assert same(weights_of(first.pipeline), run.average.values)
     assert torch.equal(velocity(first.pipeline), velocity(run.policy.pipeline))
-    with run.weights("ref"):  # the untrained model, not the run's start
+    with run.weight_set("ref"):  # the untrained model, not the run's start
         assert torch.equal(velocity(tiny_pipeline()), velocity(run.policy.pipeline))
     assert not torch.equal(velocity(first.pipeline), velocity(tiny_pipeline()))
     assert not run.optimizer.inner.state
@@ -40,14 +40,14 @@ def test_an_adapter_of_another_form_is_refused(tmp_path, changes, message):
     train(tiny_config(tmp_path / "a", num_iterations=1), pipeline=tiny_pipeline(), reward=red, prompts=PROMPTS, quiet=True)
     lora = LoraConfig(**({"rank": 4, "alpha": 8, "init": tmp_path / "a/lora"} | changes))
     with pytest.raises(ValueError, match=message):
-        start_run(tiny_config(tmp_path / "b", lora=lora), pipeline=tiny_pipeline(), reward=red, prompts=PROMPTS)
+        start_run(tiny_config(tmp_path / "b", lora=lora), Given(pipeline=tiny_pipeline(), reward=red, prompts=PROMPTS))
 
 
 def test_old_weights_that_lag_begin_at_the_adapter(tmp_path):
     train(tiny_config(tmp_path / "a", num_iterations=1), pipeline=tiny_pipeline(), reward=red, prompts=PROMPTS, quiet=True)
     lora = LoraConfig(rank=4, alpha=8, init=tmp_path / "a/lora")
     going_on = tiny_config(tmp_path / "b", lora=lora, objective=DiffusionNFT())
-    run = start_run(going_on, pipeline=tiny_pipeline(), reward=red, prompts=PROMPTS)
+    run = start_run(going_on, Given(pipeline=tiny_pipeline(), reward=red, prompts=PROMPTS))
     assert same(weights_of(run.policy.pipeline), run.copies["old"].values)
     assert not same(weights_of(run.policy.pipeline), run.copies["ref"].values)
 
@@ -55,7 +55,7 @@ def test_old_weights_that_lag_begin_at_the_adapter(tmp_path):
 def test_an_adapter_that_is_not_there_is_refused_before_a_folder_is_made(tmp_path):
     config = tiny_config(tmp_path / "b", lora=LoraConfig(init=tmp_path / "nowhere"))
     with pytest.raises(FileNotFoundError, match="give a run's lora/ folder"):
-        start_run(config, pipeline=tiny_pipeline(), reward=red, prompts=PROMPTS)
+        start_run(config, Given(pipeline=tiny_pipeline(), reward=red, prompts=PROMPTS))
     assert not (tmp_path / "b").exists()
     with pytest.raises(ValueError, match="trains none"):
         dataclasses.replace(config, finetune="full")
@@ -69,5 +69,5 @@ def test_a_damaged_adapter_is_refused_before_a_folder_is_made(tmp_path):
     for content in (whole[:-9], b"no weights", b""):
         path.write_bytes(content)
         with pytest.raises(ValueError, match=rf"lora.init {path}: damaged \(.*\); copy it again"):
-            start_run(config, pipeline=tiny_pipeline(), reward=red, prompts=PROMPTS)
+            start_run(config, Given(pipeline=tiny_pipeline(), reward=red, prompts=PROMPTS))
     assert not (tmp_path / "b").exists()

@@ -19,7 +19,7 @@ from vgrpo.models.settings import LoraConfig
 from vgrpo.models.weight_sets import trainable
 from vgrpo.sampling.draw import draw_latents
 from vgrpo.training.config import RolloutConfig
-from vgrpo.training.start import start_run
+from vgrpo.training.start import Given, start_run
 
 KINDS = {
     "sd3": tiny_pipeline,
@@ -137,7 +137,7 @@ def test_the_next_run_goes_on_from_the_adapter_in_the_same_pipeline(name, folder
     before = {key: value.clone() for key, value in network[policy_of(name, folder).network].state_dict().items()}
     pipeline.unload_lora_weights()
     going_on = replace(config, output_dir=tmp_path / "next", lora=replace(config.lora, init=tmp_path / "run/lora"))
-    after = start_run(going_on, pipeline=pipeline, reward=red, prompts=prompts).policy.module.state_dict()
+    after = start_run(going_on, Given(pipeline=pipeline, reward=red, prompts=prompts)).policy.module.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(value, after[key]) for key, value in before.items())
     assert any(value.any() for key, value in after.items() if "lora_B" in key)

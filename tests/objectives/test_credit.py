@@ -18,7 +18,7 @@ from vgrpo.objectives.path.branch_grpo import depth_advantage
 from vgrpo.objectives.path.fdfo import ChurnSampler
 from vgrpo.training.config import RolloutConfig, UpdateConfig
 from vgrpo.training.loop import iterate
-from vgrpo.training.start import start_run
+from vgrpo.training.start import Given, start_run
 
 STEPS = 8
 
@@ -33,22 +33,22 @@ def rollout(objective, num_images, num_steps=STEPS, seed=0):
     """Latents and path of one group, each image's noise named as the trainer does."""
     rng = torch.Generator().manual_seed(seed)
     starts = torch.randn(num_images, *SHAPE, generator=rng)
-    x = starts[[objective.initial_noise(member) for member in range(num_images)]]
+    x = starts[[objective.drawing.initial_noise(member) for member in range(num_images)]]
     noise = torch.randn(num_images, num_steps, *SHAPE, generator=rng)
-    return objective.path_sampler(0, "iteration", 0)(velocity, x, flow.schedule(num_steps), noise)
+    return objective.drawing.step_sampler(0, 0, "iteration", 0)(velocity, x, flow.schedule(num_steps), noise)
 
 
 def batch_of(objective, x_0, path, advantage, iteration=0):
     group = torch.zeros(len(x_0), dtype=torch.long)
     cond = Cond(sequence=torch.arange(len(x_0))[:, None, None], pooled=torch.arange(len(x_0))[:, None])
     batch = Batch(
-        probes=objective.probes(x_0, group, 0, path=path),
+        points=objective.points(x_0, group, 0, trajectory=path),
         cond=cond,
         advantage=advantage,
         group=group,
         valid=torch.ones(len(x_0), dtype=torch.bool),
     )
-    return objective.credit(batch, 0, "iteration", iteration)
+    return objective.credit.assign(batch, iteration)
 
 
 def test_a_tree_splits_where_it_should():
@@ -64,7 +64,7 @@ def test_a_tree_splits_where_it_should():
 
 
 def test_a_tree_costs_what_the_paper_counts():
-    sampler = BranchGRPO(splits=(0, 3, 6, 9)).path_sampler(0)
+    sampler = BranchGRPO(splits=(0, 3, 6, 9)).drawing.step_sampler(0, 0)
     calls = []
 
     def counted(x, t, rows=slice(None)):
@@ -105,8 +105,8 @@ def test_edges_carry_their_nodes_advantage_and_state():
     assert len(edges) == 2 * 3 + 4 * 4
     for row in range(len(edges)):
         leaf = int(edges.cond.pooled[row])
-        step = int((path.t[leaf] - edges.probes.t[row, 0]).abs().argmin())
-        assert torch.equal(edges.probes.x[row, 0], path.x[leaf, step])
+        step = int((path.t[leaf] - edges.points.t[row, 0]).abs().argmin())
+        assert torch.equal(edges.points.x[row, 0], path.x[leaf, step])
         nodes = [1.5, 1.5, 5.0, 5.0] if step < 3 else [1.0, 2.0, 4.0, 6.0]
         expected = (nodes[leaf] - 3.25) / np.std(nodes)
         assert float(edges.advantage[row]) == pytest.approx(expected, rel=1e-5)
@@ -117,12 +117,12 @@ def test_pruning_leaves_out_the_middle_and_a_moving_window():
     advantage = torch.tensor([1.0, 2.0, 3.0, 6.0])
     extremes = batch_of(BranchGRPO(splits=(0, 1), keep_width=0.5), x_0, path, advantage)
     assert len(extremes) == 2 * 7  # two of two nodes at the first step, two of four at the other six
-    assert set(extremes.cond.pooled[extremes.probes.t[:, 0] < 0.5, 0].tolist()) == {0, 3}
+    assert set(extremes.cond.pooled[extremes.points.t[:, 0] < 0.5, 0].tolist()) == {0, 3}
     for iteration in (0, 5):
         some = batch_of(BranchGRPO(splits=(0, 1), num_skipped_steps=3), x_0, path, advantage, iteration)
         skipped = {round(float(path.t[0, (iteration + k) % 7]), 4) for k in range(3)}
-        assert not skipped & {round(t, 4) for t in some.probes.t.flatten().tolist()}
-        assert len({round(t, 4) for t in some.probes.t.flatten().tolist()}) == 4
+        assert not skipped & {round(t, 4) for t in some.points.t.flatten().tolist()}
+        assert len({round(t, 4) for t in some.points.t.flatten().tolist()}) == 4
 
 
 @pytest.mark.parametrize(
@@ -182,9 +182,9 @@ def test_fdfo_drops_a_pair_with_a_failed_reward():
     group = torch.zeros(4, dtype=torch.long)
     valid = torch.tensor([True, False, True, True])
     batch = Batch(
-        probes=objective.probes(x_0, group, 0, path=path), cond=None, advantage=torch.ones(4), group=group, valid=valid
+        points=objective.points(x_0, group, 0, trajectory=path), cond=None, advantage=torch.ones(4), group=group, valid=valid
     )
-    credited = objective.credit(batch)
+    credited = objective.credit.assign(batch, 0)
     assert credited.valid.tolist() == [False, False, True, True]
 
 
@@ -196,7 +196,9 @@ def test_steps_earn_what_they_add(share):
     def judge(latents):
         return latents.flatten(1).sum(1, keepdim=True)
 
-    gains = objective.gains(judge(x_0), path, judge)
+    latents = objective.credit.judged(path)
+    judged = torch.stack([judge(latents[:, j]) for j in range(latents.shape[1])], 1)
+    gains = objective.credit.gains(judge(x_0), judged)
     t, x = path.t[0].tolist(), path.x
     expected = [x[:, k] - t[k] * velocity(x[:, k], t[k]) for k in range(0, STEPS - 1, share)] + [x_0]
     for k in range(len(expected) - 1):
@@ -242,6 +244,6 @@ def test_a_minibatch_whose_groups_are_all_alike_is_no_step(tmp_path):
         rollout=RolloutConfig(num_prompts=2, group_size=4, num_steps=4),
         update=UpdateConfig(num_minibatches=2, micro_batch_size=4),
     )
-    run = start_run(config, pipeline=tiny_pipeline(), reward=reward, prompts=["a key", "two blue stars"])
+    run = start_run(config, Given(pipeline=tiny_pipeline(), reward=reward, prompts=["a key", "two blue stars"]))
     iterate(run)
     assert run.optimizer.num_steps == 1

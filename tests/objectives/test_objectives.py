@@ -87,7 +87,7 @@ def sft(o, a, x_t, t, eps, x_0, v, old, ref):
     return losses
 
 
-FORWARD = {name: kind for name, kind in OBJECTIVES.items() if kind().path_sampler(0) is None}
+FORWARD = {name: kind for name, kind in OBJECTIVES.items() if kind().drawing.step_sampler(0, 0) is None}
 CASES = [
     (DiffusionNFT(), nft), (DiffusionNFT(beta=0.1), nft), (AWM(), awm), (DGPO(), dgpo), (DGPO(beta=10), dgpo), (CRD(), crd),
     (CRD(centering="softmax", beta=2.0), crd), (FPO(), fpo), (FPO(prediction="v"), fpo), (RWR(), rwr),
@@ -129,15 +129,15 @@ def test_under_the_old_weights_the_ratio_is_one(kind):
 @pytest.mark.parametrize("kind", FORWARD.values(), ids=FORWARD)
 def test_probes_do_not_depend_on_sharding_and_differ_between_iterations(kind):
     objective, x_0 = kind(), torch.randn(6, *SHAPE)
-    whole, shard = (objective.probes(x_0[rows], GROUP[rows], 7, "iteration", 3) for rows in (slice(0, 6), slice(2, 6)))
+    whole, shard = (objective.points(x_0[rows], GROUP[rows], 7, "iteration", 3) for rows in (slice(0, 6), slice(2, 6)))
     assert torch.equal(whole.x_t()[2:], shard.x_t())
-    assert not torch.equal(whole.eps, objective.probes(x_0, GROUP, 7, "iteration", 4).eps)
+    assert not torch.equal(whole.eps, objective.points(x_0, GROUP, 7, "iteration", 4).eps)
     assert whole.times().shape == (6, objective.num_probes)
     assert (whole.times() > 0).all()
 
 
 def test_awm_draws_from_the_first_nine_tenths_of_the_schedule():
-    times = torch.cat([AWM().probes(torch.randn(1, *SHAPE), torch.tensor([0]), seed).t for seed in range(200)])
+    times = torch.cat([AWM().points(torch.randn(1, *SHAPE), torch.tensor([0]), seed).t for seed in range(200)])
     allowed = flow.schedule(14)[:12].float()
     assert all((allowed - t).abs().min() < 1e-6 for t in times.flatten())
     assert times.min() == allowed[-1]

@@ -10,14 +10,14 @@ from vgrpo import train
 from vgrpo.objectives import OBJECTIVES, VGRPO, DiffusionNFT, FlowGRPO, MixGRPO
 from vgrpo.training.config import RolloutConfig, UpdateConfig
 
-FORWARD = [kind for kind in OBJECTIVES.values() if kind().path_sampler(0) is None]
+FORWARD = [kind for kind in OBJECTIVES.values() if kind().drawing.step_sampler(0, 0) is None]
 GROUP = torch.arange(8)
 
 
 @pytest.mark.parametrize("kind", FORWARD)
 def test_a_time_shift_moves_the_points_towards_noise(kind):
     x_0 = torch.zeros(8, 1, 1, 1)
-    plain, shifted = (kind(shift=shift).probes(x_0, GROUP, "same").times().double() for shift in (1.0, 3.0))
+    plain, shifted = (kind(shift=shift).points(x_0, GROUP, "same").times().double() for shift in (1.0, 3.0))
     assert torch.allclose(shifted, 3 * plain / (1 + 2 * plain), atol=1e-6)  # Stable Diffusion 3, arXiv:2403.03206, eq. 23
     with pytest.raises(ValueError, match=r"shift=0\.0"):
         kind(shift=0.0)
@@ -26,16 +26,17 @@ def test_a_time_shift_moves_the_points_towards_noise(kind):
 @pytest.mark.parametrize(
     ("objective", "num_minibatches", "num_epochs", "expected"),
     [
-        (VGRPO(), 1, 1, {}),
-        (VGRPO(), 4, 1, {"old": 0.75}),
-        (VGRPO(ref_weight=0.1), 1, 2, {"old": 1.0, "ref": 1.0}),
-        (MixGRPO(), 4, 1, {"old": 0.75}),
-        (DiffusionNFT(), 1, 1, {"old": 1.0, "ref": 1.0}),  # its old weights lag behind from the start
-        (DiffusionNFT(), 2, 1, {"old": 1.0, "ref": 1.0}),
+        (VGRPO(), 1, 1, [""]),
+        (VGRPO(), 4, 1, ["", "old", "old", "old"]),
+        (VGRPO(ref_weight=0.1), 1, 2, ["old ref"]),
+        (VGRPO(ref_weight=0.1), 2, 1, ["ref", "old ref"]),
+        (MixGRPO(), 4, 1, ["", "old", "old", "old"]),
+        (DiffusionNFT(), 1, 1, ["old ref"]),  # its old weights lag behind from the start
+        (DiffusionNFT(), 2, 1, ["old ref", "old ref"]),
     ],
 )
 def test_old_answers_are_asked_for_where_weights_have_moved(objective, num_minibatches, num_epochs, expected):
-    assert objective.frozen(num_minibatches, num_epochs) == expected
+    assert [" ".join(objective.needed(index, num_epochs)) for index in range(num_minibatches)] == expected
 
 
 @pytest.mark.parametrize("objective", [MixGRPO(num_window_steps=2), VGRPO(ratio_clip=0.02)])
@@ -55,7 +56,7 @@ def test_the_first_of_several_steps_costs_no_old_forward(objective, tmp_path):
 
 def test_the_fast_window_lies_inside_its_range():
     fast = FlowGRPO(num_window_steps=3, kl_weight=0.0)
-    starts = {fast.path_sampler(iteration).window(10).start for iteration in range(60)}
+    starts = {fast.drawing.step_sampler(0, iteration).window(10).start for iteration in range(60)}
     assert starts == {0, 1, 2}  # 3 steps within the first five
     with pytest.raises(ValueError, match="kernel cps"):
         FlowGRPO(kernel="cps", noise=0.8, guard=True)

@@ -25,10 +25,10 @@ from vgrpo.objectives import (
     StepwiseGRPO,
 )
 from vgrpo.objectives.path.fdfo import ChurnSampler
-from vgrpo.training import loop as trainer
+from vgrpo.training import loop
 from vgrpo.training.config import RolloutConfig, UpdateConfig
 from vgrpo.training.loop import iterate
-from vgrpo.training.start import start_run
+from vgrpo.training.start import Given, start_run
 
 GROUP = torch.tensor([0, 0, 1, 1])
 
@@ -54,7 +54,7 @@ def sharing(values):
     ids=lambda value: type(value).__name__ if not isinstance(value, str) else value,
 )
 def test_who_shares_points_of_the_forward_process(objective, times, noise):
-    probes = objective.probes(torch.randn(4, 3, 2, 2), GROUP, "seed")
+    probes = objective.points(torch.randn(4, 3, 2, 2), GROUP, "seed")
     assert (sharing(probes.times()), sharing(probes.noise())) == (times, noise)
 
 
@@ -73,7 +73,7 @@ def test_who_shares_points_of_the_forward_process(objective, times, noise):
     ids=lambda value: "" if isinstance(value, list) else type(value).__name__,
 )
 def test_who_starts_from_the_same_noise(objective, starts):
-    assert [objective.initial_noise(member) for member in range(4)] == starts
+    assert [objective.drawing.initial_noise(member) for member in range(4)] == starts
 
 
 def test_the_start_of_a_pair_is_churned_and_stays_noise():
@@ -95,7 +95,7 @@ class HalfLag(DiffusionNFT):
 
 def test_lagging_weights_draw_the_rollout_and_follow_by_halves(tmp_path, monkeypatch):
     config = tiny_config(tmp_path / "run", objective=HalfLag(num_probes=2), num_iterations=9)
-    run = start_run(config, pipeline=tiny_pipeline(), reward=red, prompts=PROMPTS[:2])
+    run = start_run(config, Given(pipeline=tiny_pipeline(), reward=red, prompts=PROMPTS[:2]))
     drawn = []
 
     def remember(*args, **settings):
@@ -105,8 +105,8 @@ def test_lagging_weights_draw_the_rollout_and_follow_by_halves(tmp_path, monkeyp
     def current():
         return {name: value.detach().clone() for name, value in trainable(run.policy.module).items()}
 
-    draw_groups = trainer.draw_groups
-    monkeypatch.setattr(trainer, "draw_groups", remember)
+    draw_groups = loop.draw_groups
+    monkeypatch.setattr(loop, "draw_groups", remember)
     expected = current()
     for _ in range(3):
         iterate(run)
@@ -132,7 +132,7 @@ def test_ddpo_trains_a_network_of_the_ddpm_schedule(tmp_path):
         rollout=RolloutConfig(num_prompts=2, group_size=4, num_steps=4),
         update=UpdateConfig(lr=3e-2, num_minibatches=2),
     )
-    run = start_run(config, pipeline=pipelines.stable_diffusion(), reward=red, prompts=PROMPTS[:2])
+    run = start_run(config, Given(pipeline=pipelines.stable_diffusion(), reward=red, prompts=PROMPTS[:2]))
     before = {name: value.detach().clone() for name, value in trainable(run.policy.module).items()}
     line = iterate(run)
     assert line["nfe/train"] == 3  # the last of four steps is deterministic

@@ -17,7 +17,7 @@ GROUP = torch.tensor([0, 0, 1, 1, 1])
 def make(objective, group=GROUP, seed=0):
     torch.manual_seed(seed)
     x_0 = torch.randn(len(group), *SHAPE)
-    probes = objective.probes(x_0, group, "run", seed)
+    probes = objective.points(x_0, group, "run", seed)
     v_old = torch.randn(len(group), objective.num_probes, *SHAPE)
     v = (v_old + 0.1 * torch.randn_like(v_old)).requires_grad_()
     return probes, v, v_old, torch.randn(len(group))
@@ -25,7 +25,7 @@ def make(objective, group=GROUP, seed=0):
 
 def loss_of(objective, v, v_old, probes, advantage, group=GROUP):
     valid = torch.ones(len(group), dtype=torch.bool)
-    return objective.loss(v, {"old": v_old}, Batch(probes=probes, cond=None, advantage=advantage, group=group, valid=valid))
+    return objective.loss(v, {"old": v_old}, Batch(points=probes, cond=None, advantage=advantage, group=group, valid=valid))
 
 
 def reference_surrogate(objective, probes, v, i):
@@ -111,7 +111,7 @@ def test_distance_to_the_untrained_model_is_that_of_the_x_predictions():
     objective = VGRPO(soft_clip=None, ref_weight=0.7)
     probes, v, v_ref, advantage = make(objective)
     v = v.detach()
-    batch = Batch(probes=probes, cond=None, advantage=advantage, group=GROUP, valid=torch.ones(5, dtype=torch.bool))
+    batch = Batch(points=probes, cond=None, advantage=advantage, group=GROUP, valid=torch.ones(5, dtype=torch.bool))
     loss, _ = objective.loss(v, {"old": v, "ref": v_ref}, batch)
     x_new, x_ref = (flow.predict_x_0(probes.x_t(), w, probes.times()) for w in (v, v_ref))
     expected = -advantage + 0.7 * (x_new - x_ref).square().flatten(1).mean(1)
@@ -134,7 +134,7 @@ def test_clip_stops_the_gradient_only_where_it_would_go_further():
 def test_pairs_are_shared_as_asked():
     x_0 = torch.randn(5, *SHAPE)
     for share, sets in (("group", 2), ("batch", 1), ("none", 5)):
-        probes = VGRPO(share_pairs=share).probes(x_0, GROUP, 0)
+        probes = VGRPO(share_pairs=share).points(x_0, GROUP, 0)
         assert len(probes.t) == len(probes.eps) == sets
         eps = probes.noise()
         same = [torch.equal(eps[0], eps[i]) for i in range(1, 5)]
@@ -147,7 +147,7 @@ def test_one_time_per_stratum(num_probes):
     grid = flow.schedule(40, 3.0)[:-1].float()
     seen = set()
     for seed in range(50):
-        t = objective.probes(torch.randn(1, *SHAPE), torch.tensor([0]), seed).t[0]
+        t = objective.points(torch.randn(1, *SHAPE), torch.tensor([0]), seed).t[0]
         index = [int((grid == value).nonzero()) for value in t]
         assert all(k * 40 // num_probes <= i < (k + 1) * 40 // num_probes for k, i in enumerate(index))
         seen.update(index)
@@ -156,18 +156,18 @@ def test_one_time_per_stratum(num_probes):
 
 def test_unstratified_times_cover_the_schedule_without_strata():
     objective = VGRPO(stratified=False)
-    t = torch.cat([objective.probes(torch.randn(1, *SHAPE), torch.tensor([0]), s).t[0] for s in range(400)])
+    t = torch.cat([objective.points(torch.randn(1, *SHAPE), torch.tensor([0]), s).t[0] for s in range(400)])
     assert abs(t.mean() - 0.5125) < 0.03
-    assert any((objective.probes(torch.randn(1, *SHAPE), torch.tensor([0]), s).t[0] > 0.75).sum() > 1 for s in range(20))
+    assert any((objective.points(torch.randn(1, *SHAPE), torch.tensor([0]), s).t[0] > 0.75).sum() > 1 for s in range(20))
 
 
 def test_pairs_do_not_depend_on_sharding_and_differ_between_iterations():
     objective, x_0 = VGRPO(), torch.randn(5, *SHAPE)
-    whole = objective.probes(x_0, GROUP, 7, "iteration", 3)
-    shard = objective.probes(x_0[2:], GROUP[2:], 7, "iteration", 3)
+    whole = objective.points(x_0, GROUP, 7, "iteration", 3)
+    shard = objective.points(x_0[2:], GROUP[2:], 7, "iteration", 3)
     assert torch.equal(whole.noise()[2:], shard.noise())
     assert torch.equal(whole.times()[2:], shard.times())
-    other = objective.probes(x_0, GROUP, 7, "iteration", 4)
+    other = objective.points(x_0, GROUP, 7, "iteration", 4)
     assert not torch.equal(whole.eps, other.eps)
 
 

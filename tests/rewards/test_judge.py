@@ -114,7 +114,7 @@ def test_a_pattern_that_finds_no_number_is_a_failed_reward(ask):
 
 @pytest.mark.parametrize("path", ["", "/", "/v1", "/v1/"])
 def test_the_usual_base_of_openai_is_taken(ask, path):
-    judge, seen = ask(path=path)
+    judge, seen = ask(trajectory=path)
     assert score(judge, ["good"]).tolist() == [4]
     assert seen == [("/v1/models", None), ("/v1/chat/completions", None)]
 

@@ -11,12 +11,12 @@ from safetensors.torch import load_file
 
 from vgrpo import train
 from vgrpo.pages.report import write_report
-from vgrpo.training.alarm import Watch
+from vgrpo.training.alarm import Alarm
 from vgrpo.training.config import RolloutConfig, UpdateConfig
 
 
 def alarms(rewards, monitors):
-    watch = Watch(["judge"])
+    watch = Alarm(["judge"])
     lines = ({"reward/mean": r, "monitor/judge": m} for r, m in zip(rewards, monitors, strict=True))
     return [index for index, line in enumerate(lines) if watch.add(line)]
 
@@ -41,7 +41,7 @@ def test_no_alarm_while_both_rise_or_both_fall_or_neither_moves():
 
 
 def test_a_failed_monitor_is_skipped():
-    watch = Watch(["judge"], window=2)
+    watch = Alarm(["judge"], window=2)
     for index in range(20):
         line = {"reward/mean": 0.1 * index} | ({"monitor/judge": -0.1 * index} if index % 2 else {})
         sounding = watch.add(line)

@@ -17,7 +17,7 @@ from vgrpo.models.loading import load_pipeline, make_policy
 from vgrpo.prompts.sources import evaluation_prompts
 from vgrpo.rewards.registry import load_reward
 from vgrpo.training.config_files import load_yaml, save_yaml
-from vgrpo.training.start import start_run
+from vgrpo.training.start import Given, start_run
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def test_each_stage_is_a_run_that_starts_where_the_one_before_ended(finished):
     saved = load_yaml(folder / COLUMNS[2] / "config.yaml")
     assert saved.lora.init == folder / COLUMNS[1] / "lora"
     second = dataclasses.replace(saved, output_dir=folder.parent / "again")
-    start = start_run(second, pipeline=load_pipeline("sprites"))
+    start = start_run(second, Given(pipeline=load_pipeline("sprites")))
     first_alone = load_pipeline("sprites")
     first_alone.load_lora_weights(folder / COLUMNS[1] / "lora")
     assert torch.equal(velocity(start.policy.pipeline), velocity(first_alone))
@@ -77,16 +77,16 @@ def test_the_table_holds_every_reward_and_monitor_before_and_after_each_stage(fi
 
 def interrupt(monkeypatch, seed, iteration):
     """Ctrl-C when the stage with this seed reaches an iteration."""
-    from vgrpo.training import loop as trainer
+    from vgrpo.training import loop
 
-    iterate = trainer.iterate
+    iterate = loop.iterate
 
     def interrupted(run):
         if (run.config.seed, run.iteration) == (seed, iteration):
             raise KeyboardInterrupt
         return iterate(run)
 
-    monkeypatch.setattr(trainer, "iterate", interrupted)
+    monkeypatch.setattr(loop, "iterate", interrupted)
 
 
 @pytest.mark.parametrize(("stage", "iteration"), [(0, 1), (1, 2)])
@@ -105,17 +105,17 @@ def test_resume_is_bitwise_equal(tmp_path, monkeypatch, capsys, finished, stage,
 
 KILLED = """
 import os, signal, sys, torch
-from vgrpo.training import loop as trainer
+from vgrpo.training import loop
 from vgrpo.commands.main import main
 
-iterate = trainer.iterate
+iterate = loop.iterate
 
 def killed(run):
     if (run.config.seed, run.iteration) == (1, 2):
         os.kill(os.getpid(), signal.SIGKILL)
     return iterate(run)
 
-trainer.iterate = killed
+loop.iterate = killed
 torch.set_num_threads(int(sys.argv[1]))
 main(["train", sys.argv[2], "--output-dir", sys.argv[3]])
 """
@@ -134,12 +134,12 @@ def test_resume_after_a_kill_in_the_second_stage_is_bitwise_equal(tmp_path, fini
 
 
 def test_a_stage_killed_before_its_first_checkpoint_starts_again(tmp_path, monkeypatch, finished):
-    from vgrpo.training import loop as trainer
+    from vgrpo.training import loop
 
     def dies(run):
         raise OSError("killed")  # nothing is saved
 
-    monkeypatch.setattr(trainer, "iterate", dies)
+    monkeypatch.setattr(loop, "iterate", dies)
     with pytest.raises(OSError, match="killed"):
         train_curriculum(two_stages(tmp_path / "broken"), pipeline=load_pipeline("sprites"), quiet=True)
     monkeypatch.undo()

@@ -136,16 +136,16 @@ def test_a_whole_failed_batch_stops_the_run_with_what_it_had(tmp_path):
 
 
 def test_ctrl_c_saves_a_checkpoint_that_resumes(tmp_path, monkeypatch):
-    from vgrpo.training import loop as trainer
+    from vgrpo.training import loop
 
-    iterate = trainer.iterate
+    iterate = loop.iterate
 
     def interrupted(run):
         if run.iteration == 1:
             raise KeyboardInterrupt
         return iterate(run)
 
-    monkeypatch.setattr(trainer, "iterate", interrupted)
+    monkeypatch.setattr(loop, "iterate", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "run")
     monkeypatch.undo()

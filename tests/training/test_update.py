@@ -12,7 +12,7 @@ from vgrpo.models.weight_sets import AverageWeights, merged, trainable
 from vgrpo.objectives import OBJECTIVES, VGRPO
 from vgrpo.training.update import backward, frozen_velocities, minibatches
 
-FORWARD = [kind for kind in OBJECTIVES.values() if kind().path_sampler(0) is None]
+FORWARD = [kind for kind in OBJECTIVES.values() if kind().drawing.step_sampler(0, 0) is None]
 GROUP = torch.tensor([0, 0, 1, 1, 2, 2, 3, 3])
 
 
@@ -31,7 +31,7 @@ def make_batch(policy, objective, valid=None):
     torch.manual_seed(1)
     x_0 = torch.randn(8, *policy.latent_shape)
     return Batch(
-        probes=objective.probes(x_0, GROUP, "test"),
+        points=objective.points(x_0, GROUP, "test"),
         cond=policy.encode([PROMPTS[g] for g in GROUP.tolist()]),
         advantage=torch.randn(8),
         group=GROUP,

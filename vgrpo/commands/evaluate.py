@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import track
 
 from vgrpo.commands.sample import DrawOptions, load_policy, lora_file
+from vgrpo.commands.tables import results_table
 from vgrpo.core.images import to_pil
 from vgrpo.core.types import Prompt
 from vgrpo.evaluation.core import BATCH_SIZE, Job, draw, image_jobs, knows_sprites, score
@@ -23,7 +24,6 @@ from vgrpo.models.lengths import warn_of_cut_off
 from vgrpo.rewards.registry import Reward, load_reward
 from vgrpo.support.checks import require
 from vgrpo.support.memory_errors import out_of_memory_while
-from vgrpo.training.log import results_table
 
 NOT_OF_SCORES = ("num_prompts", "sample_every", "num_sample_prompts")  # the prompts are named whole, samples are training's
 

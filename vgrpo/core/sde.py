@@ -16,7 +16,7 @@ from torch import Tensor
 
 from vgrpo.core.flow import expand, predict_eps, predict_x_0
 from vgrpo.core.solvers import Velocity, dpm_solver_2m, euler
-from vgrpo.core.types import Path
+from vgrpo.core.types import Trajectory
 
 
 class Kernel(Protocol):
@@ -120,7 +120,7 @@ class RowVelocity(Protocol):
 class StepSampler(Protocol):
     """How an algorithm draws its rollouts when it needs their steps."""
 
-    def __call__(self, velocity: RowVelocity, x: Tensor, times: Tensor, noise: Tensor, /) -> tuple[Tensor, Path]:
+    def __call__(self, velocity: RowVelocity, x: Tensor, times: Tensor, noise: Tensor, /) -> tuple[Tensor, Trajectory]:
         """Final latents [B, *D] and steps, from noise x [B, *D], N + 1 times and step noise [B, N, *D]."""
 
     def num_evaluations(self, num_steps: int) -> float:
@@ -142,7 +142,7 @@ class PathSampler:
     second_order_after: int | None = None
     """DPM-Solver++ 2M with so many steps after the window, instead of Euler with the rest of the schedule."""
 
-    def __call__(self, velocity: Velocity, x: Tensor, times: Tensor, noise: Tensor) -> tuple[Tensor, Path]:
+    def __call__(self, velocity: Velocity, x: Tensor, times: Tensor, noise: Tensor) -> tuple[Tensor, Trajectory]:
         """Final latents [B, *D] and the window's steps."""
         window = self.window(len(times) - 1)
         x = euler(velocity, x, times[: window.start + 1])
@@ -160,7 +160,7 @@ class PathSampler:
         else:
             final = euler(velocity, x, rest)
         inside = times[window.start : window.stop + 1].float().to(x.device).expand(len(x), -1)
-        path = Path(x=torch.stack(states, 1), x_next=torch.stack(ends, 1), t=inside[:, :-1], t_next=inside[:, 1:])
+        path = Trajectory(x=torch.stack(states, 1), x_next=torch.stack(ends, 1), t=inside[:, :-1], t_next=inside[:, 1:])
         return final, path
 
     def num_evaluations(self, num_steps: int) -> int:

@@ -7,12 +7,13 @@ forward, D the latent dimensions, N solver steps, R rewards, H x W pixels.
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor
 
 from vgrpo.core import flow
+from vgrpo.core.processes import ALONE, Processes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,26 +78,39 @@ class Rollout:
     """Finished generations. All that V-GRPO needs of sampling: no trajectory is kept."""
 
     prompts: list[Prompt]  # B
-    group: Tensor  # [B] integer id of the prompt's group in this iteration
+    group: Tensor  # [B] the number of the image's prompt in this iteration, over all processes
     latents: Tensor  # [B, *D] fp32, final x_0
     cond: Cond  # of B images
     images: Tensor  # [B, 3, H, W] in [0, 1]
-    num_groups: int
+    num_groups: int  # of the iteration, over all processes
     nfe: float  # network evaluations per image
-    path: "Path | None" = None  # its stochastic steps, where the algorithm needs them
+    trajectory: "Trajectory | None" = None  # its stochastic steps, where the algorithm needs them
+
+
+class Points(Protocol):
+    """Where an update asks the network: K points (x_t, t) for each of some rows."""
+
+    def __getitem__(self, rows: Any, /) -> Self:
+        """Some rows."""
+
+    def times(self) -> Tensor:
+        """[B, K]"""
+
+    def x_t(self) -> Tensor:
+        """[B, K, *D]"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Probes:
-    """Points (x_t, t) that the forward process reaches from final latents, stored as P shared sets of K pairs."""
+    """Points that the forward process reaches from final latents, stored as P shared sets of K pairs (t, eps)."""
 
     x_0: Tensor  # [B, *D] fp32
     pair: Tensor  # [B] which set of pairs an image uses
     t: Tensor  # [P, K]
     eps: Tensor  # [P, K, *D] fp32
 
-    def __getitem__(self, rows: Tensor | slice) -> "Probes":
-        return Probes(x_0=self.x_0[rows], pair=self.pair[rows], t=self.t, eps=self.eps)
+    def __getitem__(self, rows: Any) -> Self:
+        return dataclasses.replace(self, x_0=self.x_0[rows], pair=self.pair[rows])
 
     def times(self) -> Tensor:
         """[B, K]"""
@@ -112,33 +126,9 @@ class Probes:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Batch:
-    """Everything an update reads, one row per image: where to query the network, conditions, advantages [B] (or [B, S], one
-    per step), group ids [B], whose reward came back [B] (bool)."""
-
-    probes: Any  # Probes, or a Path
-    cond: Cond
-    advantage: Tensor
-    group: Tensor
-    valid: Tensor
-
-    def __getitem__(self, rows: Tensor | slice) -> "Batch":
-        return Batch(
-            probes=self.probes[rows],
-            cond=self.cond[rows],
-            advantage=self.advantage[rows],
-            group=self.group[rows],
-            valid=self.valid[rows],
-        )
-
-    def __len__(self) -> int:
-        return len(self.advantage)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Path:
-    """The stochastic steps of a rollout, S per image: states, where they led, and the times of both. An algorithm that needs
-    more of its rollouts adds fields, each with a row per image."""
+class Trajectory:
+    """The stochastic steps of a rollout, S per row: states, where they led, and the times of both. An algorithm that needs
+    more of its rollouts adds fields, each with as many rows."""
 
     x: Tensor  # [B, S, *D] fp32
     x_next: Tensor  # [B, S, *D]
@@ -146,13 +136,13 @@ class Path:
     t_next: Tensor  # [B, S]
 
     def __getitem__(self, rows: Any) -> Self:
-        """Some images; with a second index of the same shape, one step or several of each."""
+        """Some rows; with a second index of the same shape, one step or several of each."""
         return dataclasses.replace(self, **{f.name: getattr(self, f.name)[rows] for f in dataclasses.fields(self)})
 
     @classmethod
-    def cat(cls, paths: Sequence[Self]) -> Self:
-        """The images of several, one after another."""
-        return cls(**{f.name: torch.cat([getattr(path, f.name) for path in paths]) for f in dataclasses.fields(cls)})
+    def cat(cls, parts: Sequence[Self]) -> Self:
+        """The rows of several, one after another."""
+        return cls(**{f.name: torch.cat([getattr(part, f.name) for part in parts]) for f in dataclasses.fields(cls)})
 
     def times(self) -> Tensor:
         """[B, S]"""
@@ -163,4 +153,33 @@ class Path:
         return self.x
 
 
-Metrics = dict[str, Tensor]  # per-image values [B]
+P = TypeVar("P", bound=Points)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch(Generic[P]):
+    """Everything an update reads, in B rows. A row is an image, or whatever smaller thing an algorithm trains on: BranchGRPO's
+    rows are the edges of its trees. Rows of a group are neighbours, and groups are in order."""
+
+    points: P
+    cond: Cond  # of B rows
+    advantage: Tensor  # [B], or [B, S] with one for each step
+    group: Tensor  # [B] the number of the row's prompt in this iteration
+    valid: Tensor  # [B] bool, whether its reward came back
+    processes: Processes = ALONE  # which other processes hold rows of the same minibatch
+
+    def __getitem__(self, rows: Tensor | slice) -> "Batch[P]":
+        return dataclasses.replace(
+            self,
+            points=self.points[rows],
+            cond=self.cond[rows],
+            advantage=self.advantage[rows],
+            group=self.group[rows],
+            valid=self.valid[rows],
+        )
+
+    def __len__(self) -> int:
+        return len(self.advantage)
+
+
+Metrics = dict[str, Tensor]  # per-row values [B]

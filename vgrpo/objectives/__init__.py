@@ -1,7 +1,10 @@
-"""Algorithms: one file each, a frozen dataclass of hyper-parameters with two pure functions."""
+"""Algorithms, one file each: a frozen dataclass of hyper-parameters and pure functions of tensors."""
+
+from typing import Any
 
 from vgrpo.objectives.base import Objective
 from vgrpo.objectives.forward.awm import AWM
+from vgrpo.objectives.forward.base import ForwardObjective
 from vgrpo.objectives.forward.crd import CRD
 from vgrpo.objectives.forward.dgpo import DGPO
 from vgrpo.objectives.forward.diffusion_nft import DiffusionNFT
@@ -9,6 +12,7 @@ from vgrpo.objectives.forward.fpo import FPO
 from vgrpo.objectives.forward.rwr import RWR
 from vgrpo.objectives.forward.sft import SFT
 from vgrpo.objectives.forward.vgrpo import VGRPO
+from vgrpo.objectives.path.base import PathObjective
 from vgrpo.objectives.path.branch_grpo import BranchGRPO
 from vgrpo.objectives.path.dance_grpo import DanceGRPO
 from vgrpo.objectives.path.ddpo import DDPO
@@ -34,14 +38,16 @@ __all__ = [
     "DanceGRPO",
     "DiffusionNFT",
     "FlowGRPO",
+    "ForwardObjective",
     "MixGRPO",
     "Objective",
+    "PathObjective",
     "StepwiseGRPO",
     "objective_class",
     "objective_name",
 ]
 
-OBJECTIVES: dict[str, type[Objective]] = {
+OBJECTIVES: dict[str, type[Objective[Any]]] = {
     "vgrpo": VGRPO,
     "fpo": FPO,
     "diffusionnft": DiffusionNFT,
@@ -60,7 +66,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
 }
 
 
-def objective_class(name: str) -> type[Objective]:
+def objective_class(name: str) -> type[Objective[Any]]:
     """An algorithm by name, or your own as `module:Class`. Raises ValueError, naming the nearest."""
     if ":" in name:
         found = load_dotted(name, "objective")
@@ -72,7 +78,7 @@ def objective_class(name: str) -> type[Objective]:
     return OBJECTIVES[name]
 
 
-def objective_name(objective: Objective) -> str:
+def objective_name(objective: Objective[Any]) -> str:
     """What `objective_class` finds it by."""
     kind = type(objective)
     known = {value: name for name, value in OBJECTIVES.items()}

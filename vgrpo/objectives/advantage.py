@@ -9,6 +9,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from vgrpo.core.processes import ALONE, Processes
+from vgrpo.support.checks import require, require_finite
+
 
 @dataclass(frozen=True, kw_only=True)
 class Advantages:
@@ -22,24 +25,31 @@ class Advantages:
     """With several rewards: add the weighted rewards, or the weighted advantages of each."""
 
     def __post_init__(self) -> None:
-        if self.clip <= 0:
-            raise ValueError(f"advantage.clip={self.clip}: the limit must be above 0; 5 is usual")
+        require_finite(self, "advantage.")
+        require(self.clip > 0, f"advantage.clip={self.clip}: the limit must be above 0; 5 is usual")
 
-    def __call__(self, rewards: Tensor, weights: Tensor, group: Tensor, num_groups: int) -> Tensor:
-        """Rewards [B, R] (NaN where failed), weights [R] and group ids [B] to advantages [B]."""
+    def __call__(
+        self, rewards: Tensor, weights: Tensor, group: Tensor, num_groups: int, processes: Processes = ALONE
+    ) -> Tensor:
+        """Rewards [B, R] (NaN where failed), weights [R] and group ids [B] to advantages [B]. A group is whole in one process;
+        the standard deviation of all images is over all processes."""
         weights = weights / weights.sum()
         if self.combine == "rewards":
             rewards, weights = rewards @ weights[:, None], weights.new_ones(1)
-        columns = [self._normalize(column, group, num_groups) for column in rewards.unbind(1)]
+        columns = [self._normalize(column, group, num_groups, processes) for column in rewards.unbind(1)]
         return (torch.stack(columns, 1) @ weights).clamp(-self.clip, self.clip)
 
-    def _normalize(self, rewards: Tensor, group: Tensor, num_groups: int) -> Tensor:
+    def _normalize(self, rewards: Tensor, group: Tensor, num_groups: int, processes: Processes) -> Tensor:
         valid = ~rewards.isnan()
         mean, group_std = group_moments(rewards, group, num_groups)
-        std = rewards[valid].std(correction=0) if self.std == "global" else group_std[group]
+        std = _deviation(processes.gather(rewards)) if self.std == "global" else group_std[group]
         centred = torch.where(valid, rewards - mean[group], 0.0)
         # A constant group teaches nothing; rounding of its mean must not be divided by a tiny deviation.
         return torch.where(group_std[group] < 1e-6, 0.0, centred / (std + 1e-4))
+
+
+def _deviation(rewards: Tensor) -> Tensor:
+    return rewards[~rewards.isnan()].std(correction=0)
 
 
 def group_moments(values: Tensor, group: Tensor, num_groups: int) -> tuple[Tensor, Tensor]:

@@ -1,24 +1,37 @@
-"""What an algorithm is: where to query the velocity, and what the answers are worth. No model, config, rank or logger."""
+"""What an algorithm is: where to query the velocity, and what the answers are worth. No model, config, rank or logger.
+
+An algorithm is a frozen dataclass of hyper-parameters in a file of its own. Most derive from `ForwardObjective` (`forward/`) or
+`PathObjective` (`path/`) and write a loss.
+"""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import ClassVar, Generic, Literal
 
 from torch import Tensor
 
 from vgrpo.core import flow
-from vgrpo.core.sde import StepSampler
-from vgrpo.core.types import Batch, Metrics, Path, Probes
+from vgrpo.core.types import Batch, Metrics, P, Probes, Trajectory
+from vgrpo.objectives.credit import Credit
+from vgrpo.objectives.drawing import Drawing
 
 WeightSet = Literal["old", "ref"]
 Baselines = Mapping[WeightSet, Tensor]  # velocities [B, K, *D] under other weights, without gradient
 
 
-class Objective(ABC):
-    """An algorithm: a frozen dataclass of hyper-parameters that derives from this, with two pure functions."""
+class Objective(ABC, Generic[P]):
+    """Three things: what it asks of a rollout (`drawing`), who is credited with a reward (`credit`), and a loss (the rest)."""
 
     couples_images: ClassVar[bool] = False
-    """Whether the loss of an image depends on other images of its minibatch."""
+    """Whether the loss of a row depends on other rows of its minibatch."""
+
+    @property
+    def drawing(self) -> Drawing:
+        return Drawing()
+
+    @property
+    def credit(self) -> Credit:
+        return Credit()
 
     @property
     def baselines(self) -> tuple[WeightSet, ...]:
@@ -31,47 +44,29 @@ class Objective(ABC):
         return None
 
     @property
-    def kept(self) -> tuple[WeightSet, ...]:
-        """Which of these weights have to be kept as copies: "ref" if it is read, "old" if it lags behind."""
+    def copies(self) -> tuple[WeightSet, ...]:
+        """Which of these weights have to be kept beside the current ones: "ref" if it is read, "old" if it lags behind."""
         lags: tuple[WeightSet, ...] = () if self.old_decay(0) is None else ("old",)
         return (*(name for name in self.baselines if name == "ref"), *lags)
 
-    def frozen(self, num_minibatches: int, num_epochs: int) -> dict[WeightSet, float]:
-        """Which baselines cost a forward in an update, and for which share of the images: until the first optimiser step "old"
-        weights that do not lag are the current ones, so a first minibatch that does not come again needs none."""
-        share = 1.0 if num_epochs > 1 else (num_minibatches - 1) / num_minibatches
-        shares = {name: share if name == "old" and "old" not in self.kept else 1.0 for name in self.baselines}
-        return {name: share for name, share in shares.items() if share > 0}
+    def needed(self, minibatch: int, num_epochs: int) -> tuple[WeightSet, ...]:
+        """Which baselines cost a forward for a rollout's minibatch, counted from 0.
 
-    def initial_noise(self, member: int) -> int:
-        """From which of its group's noises an image starts; by default every one has its own."""
-        return member
-
-    def check_rollout(self, *, group_size: int, num_steps: int, batch_size: int | None) -> None:
-        """Raise ValueError for a form of rollout that the algorithm cannot use. Called when a `Config` is made."""
-        return
-
-    def path_sampler(self, *seed: int | str) -> StepSampler | None:
-        """The stochastic sampler that an iteration's rollout needs, in place of the run's solver. None: any solver will do."""
-        return None
-
-    def gains(self, rewards: Tensor, path: Path | None, judge: Callable[[Tensor], Tensor]) -> Tensor:
-        """What an image's actions earned, [B, S, R], each to be compared within its group. By default there is one, the whole
-        generation, and it earned the rewards [B, R]. `judge` scores other latents [B, *D] of the same prompts, [B, R]."""
-        return rewards[:, None]
-
-    def credit(self, batch: Batch, *seed: int | str) -> Batch:
-        """The last word on what is trained on, when advantages are known."""
-        return batch
+        Until the first optimiser step, "old" weights that do not lag are the current ones. So the first minibatch needs no
+        forward of theirs, unless it comes again in a second epoch.
+        """
+        spared = minibatch == 0 and num_epochs == 1 and "old" not in self.copies
+        return tuple(name for name in self.baselines if not (name == "old" and spared))
 
     @abstractmethod
-    def probes(self, x_0: Tensor, group: Tensor, *seed: int | str, path: Path | None = None) -> Probes | Path:
-        """Points to query for final latents x_0 [B, *D] with group ids [B], and the steps that led there, if kept."""
+    def points(self, x_0: Tensor, group: Tensor, *seed: int | str, trajectory: Trajectory | None = None) -> P:
+        """Points to query for final latents x_0 [B, *D] with group ids [B], and the steps that led there, if kept. `seed` names
+        what is random about them."""
 
     @abstractmethod
-    def loss(self, v: Tensor, base: Baselines, batch: Batch) -> tuple[Tensor, Metrics]:
-        """Loss of each image [B] from velocities [B, K, *D], and metrics per image. Of the metrics, "ratio" compares the
-        image's likelihood (or what stands for it) with that under "old", and "surrogate" is its logarithm."""
+    def loss(self, v: Tensor, base: Baselines, batch: Batch[P]) -> tuple[Tensor, Metrics]:
+        """Loss of each row [B] from velocities [B, K, *D], and metrics per row. Of the metrics, "ratio" compares the row's
+        likelihood (or what stands for it) with that under "old", and "surrogate" is its logarithm."""
 
 
 def velocity_error(v: Tensor, probes: Probes) -> Tensor:
@@ -81,5 +76,5 @@ def velocity_error(v: Tensor, probes: Probes) -> Tensor:
 
 
 def distance(v: Tensor, other: Tensor) -> Tensor:
-    """Mean squared distance of two velocities [B, K, *D], per image [B]."""
+    """Mean squared distance of two velocities [B, K, *D], per row [B]."""
     return (v.float() - other.float()).square().flatten(1).mean(1)

@@ -3,7 +3,8 @@
 Dimensions: B images, D latent dimensions, N solver steps.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,10 +13,17 @@ from vgrpo.core import flow
 from vgrpo.core.sde import StepSampler
 from vgrpo.core.seeds import generator
 from vgrpo.core.solvers import SAMPLERS, Solver, num_evaluations
-from vgrpo.core.types import Cond, Path, Prompt, Rollout
+from vgrpo.core.types import Cond, Prompt, Rollout, Trajectory
 from vgrpo.models.policy import Policy
 from vgrpo.models.weight_sets import merged
 from vgrpo.sampling.settings import Sampling
+
+Between = Callable[[], None]
+"""What a caller does between batches: stop, or tell how far it is."""
+
+
+def _nothing() -> None:
+    return
 
 
 def named_noise(policy: Policy, *seed: int | str) -> Tensor:
@@ -30,13 +38,17 @@ def draw_latents(policy: Policy, cond: Cond, noise: Tensor, *, solver: Solver, t
 
 
 @torch.no_grad()
-def draw_images(policy: Policy, prompts: list[Prompt], noise: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
-    """Latents [B, *D] and images [B, 3, H, W] in [0, 1] for B prompts and their noise [B, *D]."""
+def draw_images(
+    policy: Policy, prompts: list[Prompt], noise: Tensor, sampling: Sampling, between: Between = _nothing
+) -> tuple[Tensor, Tensor]:
+    """Latents [B, *D] and images [B, 3, H, W] in [0, 1] for B prompts and their noise [B, *D]. `between` is called before
+    every batch."""
     cond = policy.encode([prompt.text for prompt in prompts])
     times = flow.schedule(sampling.num_steps, sampling.shift)
     latents, images = [], []
     with merged(policy.module):
         for rows in _slices(len(prompts), sampling.batch_size):
+            between()
             x_0 = draw_latents(policy, cond[rows], noise[rows], solver=sampling.solver, times=times, guidance=sampling.guidance)
             latents.append(x_0)
             images.append(policy.decode(x_0))
@@ -49,23 +61,30 @@ def draw_groups(
     *seed: int | str,
     group_size: int,
     sampling: Sampling,
-    path_sampler: StepSampler | None = None,
+    groups: Sequence[int] | None = None,
+    step_sampler: StepSampler | None = None,
     initial_noise: Callable[[int], int] = lambda member: member,
+    between: Between = _nothing,
 ) -> Rollout:
-    """`group_size` images of every prompt. The noise of an image is named by `seed`, its group and `initial_noise` of
-    its place there. A `path_sampler` takes the solver's place and keeps its stochastic steps."""
-    rows = [(group, member) for group in range(len(prompts)) for member in range(group_size)]
+    """`group_size` images of every prompt, or of those that `groups` numbers.
+
+    The noise of an image is named by `seed`, its group's number and `initial_noise` of its place there, so it does not depend
+    on which other groups are drawn here. A `step_sampler` takes the solver's place and keeps its stochastic steps.
+    """
+    groups = range(len(prompts)) if groups is None else groups
+    rows = [(group, member) for group in groups for member in range(group_size)]
     noise = torch.stack([named_noise(policy, *seed, "noise", g, initial_noise(m)) for g, m in rows])
     repeated = [prompts[group] for group, _ in rows]
-    num_steps = sampling.num_steps
-    if path_sampler is None:
-        (latents, images), path = draw_images(policy, repeated, noise, sampling), None
+    num_steps, trajectory = sampling.num_steps, None
+    if step_sampler is None:
+        latents, images = draw_images(policy, repeated, noise, sampling, between)
         nfe: float = num_evaluations(sampling.solver, num_steps)
     else:
         shape = (num_steps, *noise.shape[1:])
         steps = torch.stack([torch.randn(shape, generator=generator(*seed, "steps", g, m)) for g, m in rows])
-        latents, images, path = _draw_paths(policy, repeated, noise, steps.to(noise.device), path_sampler, sampling)
-        nfe = path_sampler.num_evaluations(num_steps)
+        walk = _Walk(step_sampler, steps.to(noise.device))
+        latents, images, trajectory = _draw_trajectories(policy, repeated, noise, walk, sampling, between)
+        nfe = step_sampler.num_evaluations(num_steps)
     return Rollout(
         prompts=repeated,
         group=torch.tensor([group for group, _ in rows], device=latents.device),
@@ -74,26 +93,31 @@ def draw_groups(
         images=images,
         num_groups=len(prompts),
         nfe=nfe * policy.num_branches(sampling.guidance),
-        path=path,
+        trajectory=trajectory,
     )
 
 
+class _Walk(NamedTuple):
+    sampler: StepSampler
+    noise: Tensor  # [B, N, *D] of every step
+
+
 @torch.no_grad()
-def _draw_paths(
-    policy: Policy, prompts: list[Prompt], noise: Tensor, step_noise: Tensor, sampler: StepSampler, sampling: Sampling
-) -> tuple[Tensor, Tensor, Path]:
+def _draw_trajectories(
+    policy: Policy, prompts: list[Prompt], noise: Tensor, walk: _Walk, sampling: Sampling, between: Between
+) -> tuple[Tensor, Tensor, Trajectory]:
     """Latents, images and stochastic steps. The update takes the likelihood of a step under the old weights from a forward of
     its own, which rounds as training does, so here adapters may be merged."""
     cond = policy.encode([prompt.text for prompt in prompts])
     times = flow.schedule(sampling.num_steps, sampling.shift)
-    latents, paths = [], []
+    latents, parts = [], []
     with merged(policy.module):
         for rows in _slices(len(prompts), sampling.batch_size):
-            velocity = _velocity(policy, cond[rows], sampling.guidance)
-            x_0, path = sampler(velocity, noise[rows], times, step_noise[rows])
+            between()
+            x_0, part = walk.sampler(_velocity(policy, cond[rows], sampling.guidance), noise[rows], times, walk.noise[rows])
             latents.append(x_0)
-            paths.append(path)
-    return torch.cat(latents), torch.cat([policy.decode(x_0) for x_0 in latents]), paths[0].cat(paths)
+            parts.append(part)
+    return torch.cat(latents), torch.cat([policy.decode(x_0) for x_0 in latents]), parts[0].cat(parts)
 
 
 def _velocity(policy: Policy, cond: Cond, guidance: float) -> Callable[..., Tensor]:

@@ -7,7 +7,7 @@ import numpy as np
 DEVIATIONS = 3.0  # standard errors that count as a change; the best of many windows is compared, so two would cry wolf
 
 
-class Watch:
+class Alarm:
     """Fed with the lines of metrics.jsonl, says when a monitor is below its best while the reward is above its start.
 
     Above its start, not still rising: a proxy that has been fooled stays high while the images fall apart. Means over `window`
@@ -18,13 +18,15 @@ class Watch:
         self.window = window
         self.rewards: list[float] = []
         self.values: dict[str, list[float]] = {name: [] for name in monitors}
+        self.sounding: list[str] = []
 
     def add(self, line: dict[str, float]) -> list[str]:
-        """The monitors that sound the alarm after this iteration."""
+        """The monitors that begin to sound the alarm with this iteration; `sounding` are all that do."""
         self.rewards.append(line["reward/mean"])
         for name, values in self.values.items():
             values.append(line.get(f"monitor/{name}", math.nan))
-        return [name for name in self.values if self._fallen(name)]
+        before, self.sounding = self.sounding, [name for name in self.values if self._fallen(name)]
+        return [name for name in self.sounding if name not in before]
 
     def _fallen(self, name: str) -> bool:
         reward, monitor = np.array(self.rewards), np.array(self.values[name])

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from vgrpo.evaluation.settings import EvalConfig
 from vgrpo.models.precision import Precision
 from vgrpo.models.settings import LoraConfig, MemoryConfig
-from vgrpo.objectives import VGRPO, Objective
+from vgrpo.objectives import VGRPO, ForwardObjective, Objective
 from vgrpo.objectives.advantage import Advantages
 from vgrpo.sampling.settings import Sampling
 from vgrpo.support.checks import require, require_finite
@@ -141,7 +141,7 @@ class Config:
     tensorboard: bool = False
     """Also write TensorBoard events (pip install "vgrpo[tensorboard]")."""
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
-    objective: Objective = field(default_factory=VGRPO)
+    objective: Objective[Any] = field(default_factory=VGRPO)
     advantage: Advantages = field(default_factory=Advantages)
     update: UpdateConfig = field(default_factory=UpdateConfig)
     lora: LoraConfig = field(default_factory=LoraConfig)
@@ -185,4 +185,9 @@ class Config:
             f"rollout.num_prompts={self.rollout.num_prompts}",
         )
         rollout = self.rollout
-        self.objective.check_rollout(group_size=rollout.group_size, num_steps=rollout.num_steps, batch_size=rollout.batch_size)
+        self.objective.drawing.check(group_size=rollout.group_size, num_steps=rollout.num_steps, batch_size=rollout.batch_size)
+        require(
+            self.training_guidance == rollout.guidance or isinstance(self.objective, ForwardObjective),
+            f"update.guidance={self.update.guidance}: {type(self.objective).__name__} trains on the steps of its rollouts, so "
+            f"it needs their guidance, rollout.guidance={rollout.guidance}; leave it out",
+        )

@@ -57,9 +57,9 @@ def _typed(kind: Any, value: Any, where: str) -> Any:
     if origin is Literal:
         require(value in args, f"{where}={value!r}: must be one of {', '.join(map(repr, args))}")
         return value
-    if isinstance(kind, type) and (dataclasses.is_dataclass(kind) or kind is Objective):
+    if isinstance(kind, type) and (dataclasses.is_dataclass(kind) or origin is Objective):
         require(isinstance(value, dict), f"{where}={value!r}: must be a mapping of settings")
-        if kind is Objective:
+        if origin is Objective:
             value = dict(value)
             kind = objective_class(value.pop("name", "vgrpo"))
         return from_dict(kind, value, f"{where}.")

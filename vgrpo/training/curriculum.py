@@ -5,6 +5,7 @@ A stage is an ordinary run in a folder of its own that starts from the adapter t
 
 import json
 import shutil
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,20 @@ from vgrpo.support.files import write_whole
 from vgrpo.support.memory_errors import GpuMemoryError
 from vgrpo.training.config import Config
 from vgrpo.training.config_files import save_yaml
+from vgrpo.training.events import Listener
 from vgrpo.training.loop import Result, train
 from vgrpo.training.stages import Curriculum
-from vgrpo.training.start import load_policy, new_folder
+from vgrpo.training.start import Given, load_policy, new_folder
 
 
-def train_curriculum(curriculum: Curriculum, *, pipeline: Any = None, resume: bool = False, quiet: bool = False) -> Result:
+def train_curriculum(
+    curriculum: Curriculum,
+    *,
+    pipeline: Any = None,
+    resume: bool = False,
+    quiet: bool = False,
+    listeners: Iterable[Listener] = (),
+) -> Result:
     """Run all stages, or go on with them; a pipeline in memory takes the place of the named model.
 
     Raises what `vgrpo.train` raises; all stages' prompts, rewards and the model are checked before the first.
@@ -46,7 +55,12 @@ def train_curriculum(curriculum: Curriculum, *, pipeline: Any = None, resume: bo
         name = curriculum.folder_name(index)
         console.print(f"\n[bold]stage {index + 1} of {last + 1}: {curriculum.stages[index].name}[/]")
         try:
-            train(stage_config(curriculum, folder, index), pipeline=pipeline, resume=_begun(folder / name), quiet=quiet)
+            train(
+                stage_config(curriculum, folder, index),
+                Given(pipeline=pipeline),
+                resume=_begun(folder / name),
+                listeners=listeners,
+            )
         except (KeyboardInterrupt, RewardError, GpuMemoryError):
             console.print(f"or, to go on with all stages,\n  vgrpo train {folder}/config.yaml --resume", soft_wrap=True)
             raise

@@ -1,11 +1,10 @@
 """The loop, to be read first: draw groups of images, judge them, update the model, again.
 
-One iteration is `rollout -> rewards -> advantages -> probes -> optimiser steps`. Nothing here knows which algorithm, model
-or reward is at work.
+One iteration is rollout -> rewards -> advantages -> points -> optimiser steps. Nothing here knows which algorithm, model or
+reward is at work.
 """
 
-import dataclasses
-import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,21 +12,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vgrpo.core.types import Batch, Prompt, Rollout
+from vgrpo.core.types import Batch, Rollout
 from vgrpo.evaluation.core import evaluate, write_eval
 from vgrpo.models.attention import suitable_attention
-from vgrpo.objectives.advantage import extremes
 from vgrpo.objectives.base import WeightSet
 from vgrpo.pages.report import write_report
-from vgrpo.rewards.registry import Reward, RewardError, score_images
+from vgrpo.rewards.registry import RewardError, score_images
 from vgrpo.sampling.draw import draw_groups
 from vgrpo.support.memory_errors import GpuMemoryError, out_of_memory_while
-from vgrpo.training import checkpoint
+from vgrpo.training.batch import make_batch
 from vgrpo.training.config import Config
-from vgrpo.training.log import RunLog, summarise
+from vgrpo.training.events import Events, Listener, RunFinished, RunStarted, RunStopped, Values
+from vgrpo.training.metrics import iteration_values, nfe_values
 from vgrpo.training.run import Run, save_samples
-from vgrpo.training.start import start_run
-from vgrpo.training.update import backward, frozen_velocities, minibatches
+from vgrpo.training.start import Given, start_run
+from vgrpo.training.update import StepMetrics, backward, frozen_velocities, minibatches
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,128 +38,108 @@ class Result:
     evaluation: dict[str, Any]
 
 
-def train(
-    config: Config,
-    *,
-    pipeline: Any = None,
-    reward: Reward | None = None,
-    prompts: list[str] | list[Prompt] | None = None,
-    resume: bool = False,
-    quiet: bool = False,
-) -> Result:
-    """Run a training job to its end, or go on with one.
+def train(config: Config, given: Given | None = None, *, resume: bool = False, listeners: Iterable[Listener] = ()) -> Result:
+    """Run a training job to its end, or go on with one. `given` takes the place of what `config` names.
 
-    A pipeline, a reward function and prompts in memory take the place of those that `config` names. Raises ValueError or an
-    OSError at start-up for settings that cannot work; RewardError when a whole batch of rewards fails, after saving a
-    checkpoint; GpuMemoryError and KeyboardInterrupt likewise.
+    Raises ValueError or an OSError at start-up for settings that cannot work; RewardError when a whole batch of rewards fails,
+    after saving a checkpoint; GpuMemoryError and KeyboardInterrupt likewise.
     """
-    run = start_run(config, pipeline=pipeline, reward=reward, prompts=prompts, resume=resume)
-    with RunLog(run.folder, config, start=run.iteration, quiet=quiet) as log:
-        if run.iteration == 0:
-            save_samples(run)
-            write_eval(run.folder, base=_evaluate(run, log, "base"))
-        try:
-            while run.iteration < config.num_iterations:
-                log.write(iterate(run))
-                run.iteration += 1
-                if run.iteration % config.eval.sample_every == 0:
-                    save_samples(run)
-                if run.iteration % config.checkpoint_every == 0:
-                    checkpoint.save(run.state_dict(), run.folder / "checkpoints", run.iteration)
-                if log.alarms and config.stop_on_alarm:
-                    break
-        except (KeyboardInterrupt, RewardError, GpuMemoryError):
-            path = checkpoint.save(run.state_dict(), run.folder / "checkpoints", run.iteration)
-            log.stopped(path)
-            raise
+    run = start_run(config, given, resume=resume, events=Events(listeners))
+    run.events.emit(RunStarted(folder=run.folder, config=config, iteration=run.iteration, past=run.past))
+    if run.iteration == 0:
         save_samples(run)
-        checkpoint.save(run.state_dict(), run.folder / "checkpoints", run.iteration)
-        with run.average.active():
-            run.save_weights()
-        evaluation = write_eval(run.folder, tuned=_evaluate(run, log, "tuned"))
-        log.finished(evaluation, write_report(run.folder))
+        write_eval(run.folder, base=_evaluate(run, "base"))
+    try:
+        while run.iteration < config.num_iterations and not (run.alarm.sounding and config.stop_on_alarm):
+            run.finish_iteration(iterate(run))
+    except (KeyboardInterrupt, RewardError, GpuMemoryError) as error:
+        saved = run.save_checkpoint()
+        run.events.emit(RunStopped(folder=run.folder, reason=str(error), checkpoint=saved))
+        raise
+    save_samples(run)
+    run.save_checkpoint()
+    with run.average.active():
+        weights = run.save_weights()
+    evaluation = write_eval(run.folder, tuned=_evaluate(run, "tuned"))
+    run.events.emit(RunFinished(evaluation=evaluation, weights=weights, report=write_report(run.folder)))
     run.adopt_average()
     return Result(output_dir=run.folder, pipeline=run.policy.pipeline, evaluation=evaluation)
 
 
 @out_of_memory_while("judging images")
-def iterate(run: Run) -> dict[str, float]:
+def iterate(run: Run) -> Values:
     """One iteration; returns its line of metrics. Everything random in it is named by the run's seed and the iteration."""
-    config, seed = run.config, (run.config.seed, "iteration", run.iteration)
-    clock = [time.perf_counter()]
+    config, objective, seconds = run.config, run.config.objective, Values()
+    seed = (config.seed, "iteration", run.iteration)
 
-    with out_of_memory_while("drawing images to train on"), run.weights("old"):
-        rollout = draw_groups(
-            run.policy,
-            run.prompts(run.iteration, config.rollout.num_prompts),
-            *seed,
-            group_size=config.rollout.group_size,
-            sampling=config.rollout,
-            path_sampler=config.objective.path_sampler(*seed),
-            initial_noise=config.objective.initial_noise,
-        )
-    clock.append(time.perf_counter())
+    with run.events.phase("rollout", seconds), run.weight_set("old"):
+        rollout = draw_rollout(run, *seed)
+    with run.events.phase("reward", seconds):
+        rewards = judge(run, rollout, rollout.images)
+        gains = objective.credit.gains(rewards, judge_latents(run, rollout))
+    with run.events.phase("update", seconds):
+        gains = gains.to(rollout.latents.device)
+        batch = make_batch(config, rollout, gains, run.iteration, *seed, processes=run.processes)
+        steps = update(run, batch, rollout.num_groups)
+        run.move_old_weights()
 
-    def judge(images: Tensor) -> Tensor:
-        return torch.stack([score_images(reward, images, rollout.prompts) for reward in run.rewards], 1)
-
-    rewards = judge(rollout.images)
-    gains = config.objective.gains(rewards, rollout.path, lambda x_0: judge(run.policy.decode(x_0)))
-    clock.append(time.perf_counter())
-
-    batch = make_batch(run, rollout, gains.to(rollout.latents.device), *seed)
-    steps = update(run, batch, rollout.num_groups)
-    run.move_old_weights()
-    clock.append(time.perf_counter())
-
-    line = summarise(rollout, rewards, batch, steps, clock, run.reward_names)
-    return line | _monitored(run, rollout) | {"iteration": run.iteration, **_nfe(run, rollout, batch)}
+    line = iteration_values(rollout, rewards, batch, steps, seconds, run.reward_names)
+    return line | _monitored(run, rollout) | {"iteration": run.iteration, **nfe_values(run, rollout, batch)}
 
 
-def make_batch(run: Run, rollout: Rollout, gains: Tensor, *seed: int | str) -> Batch:
-    """Advantages and probes for a rollout and what its actions earned [B, S, R]."""
-    config = run.config
-    weights = gains.new_tensor(config.reward_weights or [1.0] * gains.shape[2])
-    valid = ~gains.isnan().flatten(1).any(1)
-    gains = torch.where(valid[:, None, None], gains, torch.nan)
-    actions = [config.advantage(action, weights, rollout.group, rollout.num_groups) for action in gains.unbind(1)]
-    advantage = torch.where(valid[:, None], torch.stack(actions, 1), 0.0)
-    batch = Batch(
-        probes=config.objective.probes(rollout.latents, rollout.group, *seed, path=rollout.path),
-        cond=rollout.cond,
-        advantage=advantage.squeeze(1),
-        group=rollout.group,
-        valid=valid,
+@out_of_memory_while("drawing images to train on")
+def draw_rollout(run: Run, *seed: int | str) -> Rollout:
+    """This process's groups of the iteration, under the weights that are now in the model."""
+    config, drawing = run.config, run.config.objective.drawing
+    return draw_groups(
+        run.policy,
+        run.prompts(run.iteration, config.rollout.num_prompts),
+        *seed,
+        group_size=config.rollout.group_size,
+        sampling=config.rollout,
+        groups=run.processes.share(config.rollout.num_prompts),
+        step_sampler=drawing.step_sampler(run.iteration, *seed),
+        initial_noise=drawing.initial_noise,
     )
-    batch = config.objective.credit(batch, *seed)
-    if config.update.keep_share < 1:
-        rows, centred = extremes(batch.advantage, batch.group, config.update.keep_share)
-        batch = dataclasses.replace(batch[rows], advantage=centred)
-    return batch
+
+
+def judge(run: Run, rollout: Rollout, images: Tensor) -> Tensor:
+    """Every reward of images [B, 3, H, W] for the rollout's prompts, [B, R]."""
+    return torch.stack([score_images(reward, images, rollout.prompts) for reward in run.rewards], 1)
+
+
+def judge_latents(run: Run, rollout: Rollout) -> Tensor | None:
+    """Rewards [B, J, R] of the latents that the algorithm wants judged beside the final images, if any."""
+    latents = run.config.objective.credit.judged(rollout.trajectory)
+    if latents is None:
+        return None
+    return torch.stack([judge(run, rollout, run.policy.decode(x_0)) for x_0 in latents.unbind(1)], 1)
 
 
 @out_of_memory_while("updating the model")
-def update(run: Run, batch: Batch, num_groups: int) -> list[dict[str, Tensor]]:
-    """The optimiser steps of one rollout; returns the per-image metrics of each, and its gradient norm."""
-    config, size, guidance = run.config.update, run.config.update.micro_batch_size, run.config.training_guidance
-    parts = minibatches(batch, num_groups, config.num_minibatches)
-    needed = run.config.objective.frozen(config.num_minibatches, config.num_epochs)
+def update(run: Run, batch: Batch[Any], num_groups: int) -> list[StepMetrics]:
+    """The optimiser steps of one rollout; returns the per-row metrics of each, and its gradient norm."""
+    settings, objective = run.config.update, run.config.objective
+    guidance, size = run.config.training_guidance, settings.micro_batch_size
+    parts = minibatches(batch, num_groups, settings.num_minibatches)
     bases: list[dict[WeightSet, Tensor]] = [{} for _ in parts]
-    for name, share in needed.items():
-        first = 0 if share == 1 else 1
-        with run.weights(name):
-            for part, base in zip(parts[first:], bases[first:], strict=True):
-                base[name] = frozen_velocities(run.policy, part, guidance, size)
+    # Each weight set goes into the model once, for all minibatches that need it.
+    for name in objective.baselines:
+        asking = [index for index in range(len(parts)) if name in objective.needed(index, settings.num_epochs)]
+        if asking:
+            with run.weight_set(name):
+                for index in asking:
+                    bases[index][name] = frozen_velocities(run.policy, parts[index], guidance, size)
     steps = []
-    for _ in range(config.num_epochs):
+    for _ in range(settings.num_epochs):
         for part, base in zip(parts, bases, strict=True):
             with suitable_attention(run.policy.device):  # gradient checkpointing computes the forward again in the backward
-                metrics = backward(run.policy, run.config.objective, part, base, guidance, size)
+                metrics = backward(run.policy, objective, part, base, guidance, size)
             steps.append(metrics | {"grad_norm": torch.tensor(run.optimizer.step())})
     return steps
 
 
-def _monitored(run: Run, rollout: Rollout) -> dict[str, float]:
+def _monitored(run: Run, rollout: Rollout) -> Values:
     """Means of the rewards that are only watched. One that fails on every image is left out: no reason to end a run."""
     line = {}
     for name, monitor in run.monitors.items():
@@ -171,22 +150,10 @@ def _monitored(run: Run, rollout: Rollout) -> dict[str, float]:
     return line
 
 
-def _nfe(run: Run, rollout: Rollout, batch: Batch) -> dict[str, float]:
-    """Network evaluations per image of an iteration."""
-    config = run.config
-    branches = run.policy.num_branches(config.training_guidance)
-    forwards = branches * batch.probes.times().shape[1] * len(batch) / len(rollout.prompts)
-    return {
-        "nfe/rollout": rollout.nfe,
-        "nfe/old": forwards * sum(config.objective.frozen(config.update.num_minibatches, config.update.num_epochs).values()),
-        "nfe/train": forwards * config.update.num_epochs,
-    }
-
-
-def _evaluate(run: Run, log: RunLog, name: str) -> dict[str, Any]:
+def _evaluate(run: Run, name: str) -> dict[str, Any]:
     if not run.eval_prompts:
         return {}
-    log.say(f"evaluating the {name} model on {len(run.eval_prompts)} held-out prompts")
-    with run.average.active():
+    detail = f"{len(run.eval_prompts)} held-out prompts"
+    with run.events.phase(f"evaluation of the {name} model", detail=detail), run.average.active():
         size = run.config.eval_batch_size
         return evaluate(run.policy, run.eval_prompts, run.rewards, run.config.eval, run.reward_weights, size)

@@ -1,6 +1,8 @@
-"""The optimisers of an update: AdamW (arXiv:1711.05101), and the same with its two moments in 8 bits (arXiv:2110.02861)."""
+"""Optimiser steps: AdamW (arXiv:1711.05101), and the same with its two moments in 8 bits (arXiv:2110.02861)."""
 
 import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -29,3 +31,31 @@ def make_adamw(parameters: list[nn.Parameter], config: UpdateConfig) -> torch.op
 
     optimizer: torch.optim.Optimizer = AdamW8bit(parameters, **settings)
     return optimizer
+
+
+@dataclass(kw_only=True)
+class Optimizer:
+    """AdamW with linear warm-up, an optional linear decay and gradient clipping over the trainable parameters."""
+
+    inner: torch.optim.Optimizer
+    parameters: list[nn.Parameter]
+    lr: float
+    num_warmup_steps: int
+    max_grad_norm: float
+    num_decay_steps: int | None = None  # None keeps the learning rate
+    num_steps: int = 0
+    after_step: Callable[[], None] = lambda: None
+
+    def step(self) -> float:
+        """Apply the gradient; returns its norm before clipping."""
+        norm = nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm)
+        self.num_steps += 1
+        factor = min(1.0, self.num_steps / max(1, self.num_warmup_steps))
+        if self.num_decay_steps is not None:
+            factor *= max(0.1, 1 - 0.9 * self.num_steps / self.num_decay_steps)
+        for group in self.inner.param_groups:
+            group["lr"] = self.lr * factor
+        self.inner.step()
+        self.inner.zero_grad(set_to_none=True)
+        self.after_step()
+        return norm.item()

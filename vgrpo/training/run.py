@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from vgrpo.core.images import to_pil
+from vgrpo.core.processes import ALONE, Processes
 from vgrpo.core.types import Prompt
 from vgrpo.models.lora import save_lora
 from vgrpo.models.policy import Policy
@@ -18,8 +19,11 @@ from vgrpo.prompts.sources import PromptSource
 from vgrpo.rewards.registry import Reward
 from vgrpo.sampling.draw import draw_images, named_noise
 from vgrpo.support.memory_errors import out_of_memory_while
+from vgrpo.training import checkpoint
+from vgrpo.training.alarm import Alarm
 from vgrpo.training.config import Config
-from vgrpo.training.update import Optimizer
+from vgrpo.training.events import AlarmRaised, CheckpointSaved, Events, IterationDone, SamplesDrawn, Values
+from vgrpo.training.optimizer import Optimizer
 
 
 @dataclass(kw_only=True)
@@ -36,9 +40,15 @@ class Run:
     optimizer: Optimizer
     average: AverageWeights
     copies: dict[WeightSet, WeightCopy]
+    events: Events
+    alarm: Alarm
+    past: list[Values]
+    """The lines of metrics of the iterations before a resumed run's first."""
+    processes: Processes = ALONE
     iteration: int = 0
+    """Counted from 0; the one that comes next."""
 
-    def weights(self, name: WeightSet) -> AbstractContextManager[None]:
+    def weight_set(self, name: WeightSet) -> AbstractContextManager[None]:
         """Other weights in the model for a while. "old" without a copy are the current ones."""
         return self.copies[name].active() if name in self.copies else nullcontext()
 
@@ -46,6 +56,22 @@ class Run:
         decay = self.config.objective.old_decay(self.iteration)
         if "old" in self.copies and decay is not None:
             self.copies["old"].blend(decay)
+
+    def finish_iteration(self, values: Values) -> None:
+        """Tell everyone about it, go on to the next, and leave on disk what is due."""
+        for monitor in self.alarm.add(values):
+            self.events.emit(AlarmRaised(monitor=monitor, iteration=self.iteration))
+        self.events.emit(IterationDone(iteration=self.iteration, values=values))
+        self.iteration += 1
+        if self.iteration % self.config.eval.sample_every == 0:
+            save_samples(self)
+        if self.iteration % self.config.checkpoint_every == 0:
+            self.save_checkpoint()
+
+    def save_checkpoint(self) -> Path:
+        path = checkpoint.save(self.state_dict(), self.folder / "checkpoints", self.iteration)
+        self.events.emit(CheckpointSaved(path=path, iteration=self.iteration))
+        return path
 
     @property
     def reward_names(self) -> list[str]:
@@ -80,12 +106,13 @@ class Run:
         self.optimizer.inner.load_state_dict(state["optimizer"])
         self.optimizer.num_steps = state["optimizer_steps"]
 
-    def save_weights(self) -> None:
+    def save_weights(self) -> Path:
         """`lora/` for `load_lora_weights`, or `pipeline/` after full fine-tuning."""
-        if self.config.finetune == "lora":
-            save_lora(self.policy, self.folder / "lora")
-        else:
+        if self.config.finetune == "full":
             self.policy.pipeline.save_pretrained(self.folder / "pipeline")
+            return self.folder / "pipeline"
+        save_lora(self.policy, self.folder / "lora")
+        return self.folder / "lora"
 
     @torch.no_grad()
     def adopt_average(self) -> None:
@@ -110,4 +137,5 @@ def save_samples(run: Run) -> None:
     for index, row in enumerate(images.unflatten(0, (len(prompts), num_images))):
         strip: Image.Image = to_pil(torch.cat(list(row), 2))
         strip.save(folder / f"{index:02d}.png")
+    run.events.emit(SamplesDrawn(folder=folder, iteration=run.iteration))
     (folder / "prompts.txt").write_text("".join(prompt.text.replace("\n", " ") + "\n" for prompt in prompts))

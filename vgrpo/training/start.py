@@ -2,6 +2,7 @@
 
 import os
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,25 +35,30 @@ from vgrpo.sampling.draw import draw_images, named_noise
 from vgrpo.sampling.settings import Sampling
 from vgrpo.support.memory_errors import out_of_memory_while
 from vgrpo.training import checkpoint
+from vgrpo.training.alarm import Alarm
 from vgrpo.training.config import Config
 from vgrpo.training.config_files import save_yaml
-from vgrpo.training.optimizer import check_optimizer, make_adamw
+from vgrpo.training.events import Events
+from vgrpo.training.optimizer import Optimizer, check_optimizer, make_adamw
 from vgrpo.training.run import Run
-from vgrpo.training.update import Optimizer
+from vgrpo.training.trackers import MetricsFile, TensorBoard
 
 
-def start_run(
-    config: Config,
-    *,
-    pipeline: Any = None,
-    reward: Reward | None = None,
-    prompts: list[str] | list[Prompt] | None = None,
-    resume: bool = False,
-) -> Run:
+@dataclass(frozen=True, kw_only=True)
+class Given:
+    """What is in memory already and takes the place of what a config names; None is what the config says."""
+
+    pipeline: Any = None
+    reward: Reward | None = None
+    prompts: list[str] | list[Prompt] | None = None
+
+
+def start_run(config: Config, given: Given | None = None, *, resume: bool = False, events: Events | None = None) -> Run:
     """Check everything, cheapest first, then load the model and, to resume, the last checkpoint."""
-    source, held_out, listed = _prompts(config, prompts)
-    where = config.device_of_rewards
-    rewards = [reward] if reward is not None else [load_reward(name, where) for name in config.reward]
+    given = given or Given()
+    source, held_out, listed = _prompts(config, given.prompts)
+    where, pipeline = config.device_of_rewards, given.pipeline
+    rewards = [given.reward] if given.reward is not None else [load_reward(name, where) for name in config.reward]
     monitors = {name: load_reward(name, where) for name in config.monitor}
     check_init(config.lora)
     check_optimizer(config.update)
@@ -66,6 +72,7 @@ def start_run(
     copies = _copies(policy, config)
     _try_rewards(policy, [*rewards, *monitors.values()], source(0, 2))
     average = AverageWeights(policy.module, config.ema_decay)
+    events = events or Events()
     run = Run(
         config=config,
         folder=folder,
@@ -77,12 +84,27 @@ def start_run(
         optimizer=_make_optimizer(policy, config, average),
         average=average,
         copies=copies,
+        events=events,
+        alarm=Alarm(list(config.monitor)),
+        past=[],
     )
     if resume:
         run.load_state_dict(checkpoint.load(folder / "checkpoints"))
     else:
         save_yaml(config, folder / "config.yaml")
+    _add_files(run)
     return run
+
+
+def _add_files(run: Run) -> None:
+    """The files that listen to the run; what they hold of a resumed run's past is its own past, too."""
+    metrics = MetricsFile(run.folder, run.iteration)
+    run.past.extend(metrics.past)
+    for values in run.past:
+        run.alarm.add(values)
+    run.events.listeners.insert(0, metrics)
+    if run.config.tensorboard:
+        run.events.listeners.insert(1, TensorBoard(run.folder))
 
 
 @out_of_memory_while("loading the model")
@@ -175,7 +197,7 @@ def _copies(policy: Policy, config: Config) -> dict[WeightSet, WeightCopy]:
 
     Measured from the start of each, a curriculum's stages would leave the untrained model's images step by step.
     """
-    kept = config.objective.kept
+    kept = config.objective.copies
     copies: dict[WeightSet, WeightCopy] = {name: WeightCopy(policy.module) for name in kept if name == "ref"}
     fill_lora(policy, config.lora)
     return copies | {name: WeightCopy(policy.module) for name in kept if name == "old"}

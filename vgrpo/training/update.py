@@ -1,56 +1,59 @@
-"""From a rollout and its advantages to optimiser steps.
+"""A minibatch's gradient.
 
-Dimensions: B images, K probes per image, D latent dimensions.
+Dimensions: B rows (images, or what an algorithm trains on), K points per row, D latent dimensions.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from vgrpo.core.types import Batch, Cond, Metrics, Path, Probes
+from vgrpo.core.types import Batch, Cond, Metrics, Points
 from vgrpo.models.policy import Policy
 from vgrpo.objectives.base import Baselines, Objective, WeightSet
 
+StepMetrics = dict[str, Tensor]
+"""Of one optimiser step: metrics per row [B], and the gradient's norm []."""
 
-def velocities(policy: Policy, probes: Probes | Path, cond: Cond, guidance: float) -> Tensor:
-    """v [B, K, *D] at every probe, in one forward."""
-    x_t, t = probes.x_t(), probes.times()
-    num_images, num_probes = t.shape
-    rows = torch.arange(num_images, device=t.device).repeat_interleave(num_probes)
-    return policy.velocity(x_t.flatten(0, 1), t.flatten(), cond[rows], guidance).unflatten(0, (num_images, num_probes))
+
+def velocities(policy: Policy, points: Points, cond: Cond, guidance: float) -> Tensor:
+    """v [B, K, *D] at every point, in one forward."""
+    x_t, t = points.x_t(), points.times()
+    num_rows, num_points = t.shape
+    rows = torch.arange(num_rows, device=t.device).repeat_interleave(num_points)
+    return policy.velocity(x_t.flatten(0, 1), t.flatten(), cond[rows], guidance).unflatten(0, (num_rows, num_points))
 
 
 @torch.no_grad()
-def frozen_velocities(policy: Policy, batch: Batch, guidance: float, micro_batch_size: int | None) -> Tensor:
+def frozen_velocities(policy: Policy, batch: Batch[Any], guidance: float, micro_batch_size: int | None) -> Tensor:
     """v [B, K, *D] under the weights now in the model. The chunks are those of `backward`, because a network's
     low-precision output can depend on the shape of its batch and the first ratio must be exactly 1."""
-    parts = [velocities(policy, chunk.probes, chunk.cond, guidance) for chunk in chunks(batch, micro_batch_size)]
+    parts = [velocities(policy, chunk.points, chunk.cond, guidance) for chunk in chunks(batch, micro_batch_size)]
     return torch.cat(parts)
 
 
 def backward(
     policy: Policy,
-    objective: Objective,
-    batch: Batch,
+    objective: Objective[Any],
+    batch: Batch[Any],
     base: dict[WeightSet, Tensor],
     guidance: float,
     micro_batch_size: int | None,
 ) -> Metrics:
-    """Add the gradient of the mean loss over the batch's valid images; returns per-image metrics [B].
+    """Add the gradient of the mean loss over the batch's valid rows; returns per-row metrics [B].
 
-    The batch is cut into chunks of `micro_batch_size` images (None: one chunk). An image's loss is divided by the count over
-    the whole batch, so the sum over chunks is the exact gradient; where losses couple images, see `_coupled_backward`.
-    `base` holds velocities under other weights. Without "old" in it the step is the first after the rollout: old and current
-    weights are the same and the old forward is not needed.
+    The batch is cut into chunks of `micro_batch_size` rows (None: one chunk). A row's loss is divided by the count over the
+    whole batch, so the sum over chunks is the exact gradient; where losses couple rows, see `_coupled_backward`. `base` holds
+    velocities under other weights. Without "old" in it the step is the first after the rollout: old and current weights are
+    the same and the old forward is not needed.
     """
     if objective.couples_images and micro_batch_size is not None and micro_batch_size < len(batch):
         return _coupled_backward(policy, objective, batch, base, guidance, micro_batch_size)
-    num_valid = max(1, int(batch.valid.sum()))
+    num_valid = _num_valid(batch)
     collected: list[Metrics] = []
     for rows, chunk in zip(_slices(batch, micro_batch_size), chunks(batch, micro_batch_size), strict=True):
-        v = velocities(policy, chunk.probes, chunk.cond, guidance)
+        v = velocities(policy, chunk.points, chunk.cond, guidance)
         known = {name: value[rows] for name, value in base.items()}
         loss, metrics = objective.loss(v, _with_current(v, known), chunk)
         (torch.where(chunk.valid, loss, 0.0).sum() / num_valid).backward()
@@ -60,8 +63,8 @@ def backward(
 
 def _coupled_backward(
     policy: Policy,
-    objective: Objective,
-    batch: Batch,
+    objective: Objective[Any],
+    batch: Batch[Any],
     base: dict[WeightSet, Tensor],
     guidance: float,
     micro_batch_size: int,
@@ -70,11 +73,16 @@ def _coupled_backward(
     them, then one chunk after another again, back-propagating that derivative."""
     v = frozen_velocities(policy, batch, guidance, micro_batch_size).requires_grad_()
     loss, metrics = objective.loss(v, _with_current(v, base), batch)
-    (torch.where(batch.valid, loss, 0.0).sum() / max(1, int(batch.valid.sum()))).backward()
+    (torch.where(batch.valid, loss, 0.0).sum() / _num_valid(batch)).backward()
     assert v.grad is not None
     for rows, chunk in zip(_slices(batch, micro_batch_size), chunks(batch, micro_batch_size), strict=True):
-        velocities(policy, chunk.probes, chunk.cond, guidance).backward(v.grad[rows])
+        velocities(policy, chunk.points, chunk.cond, guidance).backward(v.grad[rows])
     return metrics | {"loss": loss.detach()}
+
+
+def _num_valid(batch: Batch[Any]) -> int:
+    """Rows of the minibatch that count, over all processes: the mean is over all of them, however they are shared out."""
+    return max(1, int(batch.processes.total(batch.valid.sum())))
 
 
 def _with_current(v: Tensor, base: Baselines) -> dict[WeightSet, Tensor]:
@@ -83,45 +91,17 @@ def _with_current(v: Tensor, base: Baselines) -> dict[WeightSet, Tensor]:
     return known | dict(base)
 
 
-def _slices(batch: Batch, size: int | None) -> list[slice]:
+def _slices(batch: Batch[Any], size: int | None) -> list[slice]:
     size = size or len(batch)
     return [slice(start, start + size) for start in range(0, len(batch), size)]
 
 
-def chunks(batch: Batch, size: int | None) -> Iterator[Batch]:
+def chunks(batch: Batch[Any], size: int | None) -> Iterator[Batch[Any]]:
     return (batch[rows] for rows in _slices(batch, size))
 
 
-def minibatches(batch: Batch, num_groups: int, count: int) -> list[Batch]:
+def minibatches(batch: Batch[Any], num_groups: int, count: int) -> list[Batch[Any]]:
     """Cut a batch into up to `count` parts of whole groups; a part in which nothing is left to train on is no part."""
     part = batch.group * count // num_groups
     parts = [batch[(part == index).nonzero()[:, 0]] for index in range(count)]
     return [rows for rows in parts if len(rows) > 0]
-
-
-@dataclass(kw_only=True)
-class Optimizer:
-    """AdamW with linear warm-up, an optional linear decay and gradient clipping over the trainable parameters."""
-
-    inner: torch.optim.Optimizer
-    parameters: list[nn.Parameter]
-    lr: float
-    num_warmup_steps: int
-    max_grad_norm: float
-    num_decay_steps: int | None = None  # None keeps the learning rate
-    num_steps: int = 0
-    after_step: Callable[[], None] = lambda: None
-
-    def step(self) -> float:
-        """Apply the gradient; returns its norm before clipping."""
-        norm = nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm)
-        self.num_steps += 1
-        factor = min(1.0, self.num_steps / max(1, self.num_warmup_steps))
-        if self.num_decay_steps is not None:
-            factor *= max(0.1, 1 - 0.9 * self.num_steps / self.num_decay_steps)
-        for group in self.inner.param_groups:
-            group["lr"] = self.lr * factor
-        self.inner.step()
-        self.inner.zero_grad(set_to_none=True)
-        self.after_step()
-        return norm.item()

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vgrpo.core import flow
 from vgrpo.core.seeds import generator
-from vgrpo.core.types import Batch, Rollout
+from vgrpo.core.types import Batch, Probes, Rollout
 from vgrpo.models.policy import Policy
 from vgrpo.models.weight_sets import trainable
 from vgrpo.objectives import VGRPO
@@ -42,12 +42,12 @@ class Subject:
     micro_batch_size: int | None
     seed: int
 
-    def batch(self, objective: VGRPO, *seed: int | str, advantage: Tensor | None = None) -> Batch:
+    def batch(self, objective: VGRPO, *seed: int | str, advantage: Tensor | None = None) -> Batch[Probes]:
         rollout = self.rollout
-        probes = objective.probes(rollout.latents, rollout.group, self.seed, *seed)
+        probes = objective.points(rollout.latents, rollout.group, self.seed, *seed)
         zeros = torch.zeros(len(rollout.group), device=rollout.group.device)
         return Batch(
-            probes=probes,
+            points=probes,
             cond=rollout.cond,
             advantage=zeros if advantage is None else advantage,
             group=rollout.group,
@@ -60,7 +60,7 @@ class Subject:
         batch, size = self.batch(objective, *seed), self.micro_batch_size or len(self.rollout.group)
         parts = [batch[start : start + size] for start in range(0, len(batch), size)]
         return torch.cat(
-            [objective.surrogate(velocities(self.policy, p.probes, p.cond, self.guidance), p.probes) for p in parts]
+            [objective.surrogate(velocities(self.policy, p.points, p.cond, self.guidance), p.points) for p in parts]
         ).cpu()
 
 
@@ -109,7 +109,7 @@ def gradient_norms(subject: Subject, objective: VGRPO, name: str, num_images: in
     sizes, norms = [], []
     for row in range(min(num_images, len(batch))):
         one = batch[row : row + 1]
-        s = objective.surrogate(velocities(subject.policy, one.probes, one.cond, subject.guidance), one.probes)
+        s = objective.surrogate(velocities(subject.policy, one.points, one.cond, subject.guidance), one.points)
         grads = torch.autograd.grad(s.sum(), parameters, allow_unused=True)
         sizes.append(-s.item())
         norms.append(sum(float(g.square().sum()) for g in grads if g is not None) ** 0.5)

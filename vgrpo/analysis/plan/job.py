@@ -70,14 +70,15 @@ class Job:
     def evaluations(self) -> dict[str, float]:
         """Network evaluations of an iteration, both branches of guidance counted."""
         config = self.config
-        sampler = config.objective.path_sampler(0)
+        sampler = config.objective.drawing.step_sampler(0, 0)
         steps = config.rollout.num_steps
         rollout = sampler.num_evaluations(steps) if sampler else num_evaluations(config.rollout.solver, steps)
         trained = self.num_images * self.num_branches * self.num_points * config.update.keep_share
-        frozen = config.objective.frozen(config.update.num_minibatches, config.update.num_epochs)
+        count, epochs = config.update.num_minibatches, config.update.num_epochs
+        needed = sum(len(config.objective.needed(index, epochs)) for index in range(count)) / count
         return {
             "rollout": self.num_images * self.num_branches * rollout,
-            "other weights": trained * sum(frozen.values()),
+            "other weights": trained * needed,
             "training": trained * config.update.num_epochs,
         }
 
@@ -99,7 +100,7 @@ class Job:
         return {
             "network": (self.num_weights - self.num_trained if config.finetune == "lora" else 0) * size,
             "trained weights, gradient, AdamW": self.num_trained * (8.0 + STATE_BYTES[config.update.optimizer]),
-            "averages and copies": self.num_trained * 4.0 * (1 + len(config.objective.kept)),
+            "averages and copies": self.num_trained * 4.0 * (1 + len(config.objective.copies)),
             "text encoders": 0.0 if config.memory.offload_encoders else self.encoders * size,
             "autoencoder": self.autoencoder * 4.0,
             "rewards": reward_bytes(config),
@@ -143,18 +144,19 @@ def points_per_image(config: Config) -> float:
     """Ask the algorithm: one group with latents of a single number, drawn by a model that never moves."""
     size, steps, objective = config.rollout.group_size, config.rollout.num_steps, config.objective
     noise, group = torch.zeros(size, 1, 1, 1), torch.zeros(size, dtype=torch.long)
-    sampler, path = objective.path_sampler(0), None
+    sampler, trajectory = objective.drawing.step_sampler(0, 0), None
     if sampler is not None:
-        _, path = sampler(lambda x, *_: torch.zeros_like(x), noise, flow.schedule(steps), torch.randn(size, steps, 1, 1, 1))
+        step_noise = torch.randn(size, steps, 1, 1, 1)
+        _, trajectory = sampler(lambda x, *_: torch.zeros_like(x), noise, flow.schedule(steps), step_noise)
     batch = Batch(
-        probes=objective.probes(noise, group, 0, path=path),
+        points=objective.points(noise, group, 0, trajectory=trajectory),
         cond=Cond(sequence=noise[:, 0]),
         advantage=torch.linspace(-1, 1, size),
         group=group,
         valid=torch.ones(size, dtype=torch.bool),
     )
-    batch = objective.credit(batch, 0)
-    return len(batch) * batch.probes.times().shape[1] / size
+    batch = objective.credit.assign(batch, 0)
+    return len(batch) * batch.points.times().shape[1] / size
 
 
 def measure_job(config: Config, num_gpus: int = 1) -> Job:

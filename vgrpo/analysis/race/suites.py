@@ -28,7 +28,7 @@ from vgrpo.training.config import Config, RolloutConfig, UpdateConfig
 
 
 def method(
-    objective: Objective, lr: float, *, num_steps: int = 8, num_minibatches: int = 1, clip: float = 1.0, **rollout: Any
+    objective: Objective[Any], lr: float, *, num_steps: int = 8, num_minibatches: int = 1, clip: float = 1.0, **rollout: Any
 ) -> Config:
     """The main job's model, adapter and reward under another algorithm, with its learning rate (constant, so that no schedule
     favours a run's length) and what its rollouts need. None of the main job's own shortcuts."""

@@ -11,23 +11,22 @@ import torch
 from torch import Tensor
 
 from vgrpo.core import flow
-from vgrpo.core.probes import draw_probes, stratified
-from vgrpo.core.types import Batch, Metrics, Path, Probes
-from vgrpo.objectives.base import Baselines, Objective, WeightSet, distance, velocity_error
+from vgrpo.core.probes import DrawTimes, stratified
+from vgrpo.core.types import Batch, Metrics, Probes
+from vgrpo.objectives.base import Baselines, WeightSet, distance, velocity_error
+from vgrpo.objectives.forward.base import ForwardObjective
 from vgrpo.support.checks import require
 
 TINY = 1e-10
 
 
 @dataclass(frozen=True, kw_only=True)
-class AWM(Objective):
+class AWM(ForwardObjective):
     """Hyper-parameters of AWM; the defaults are its public settings."""
 
     num_probes: int = 6
     num_timesteps: int = 14
     """Steps of the rollout's schedule."""
-    shift: float = 1.0
-    """Time shift of the rollout's schedule."""
     power: float = 0.25
     """p in the likelihood."""
     advantage_scale: float = 5.0
@@ -38,12 +37,7 @@ class AWM(Objective):
     """Weight of the squared distance to the averaged weights."""
 
     def __post_init__(self) -> None:
-        flow.schedule(self.num_timesteps, self.shift)
-        usable = int(0.9 * self.num_timesteps)
-        require(
-            1 <= self.num_probes <= usable,
-            f"objective.num_probes={self.num_probes}: must lie between 1 and {usable}, nine tenths of num_timesteps",
-        )
+        super().__post_init__()
         require(self.power > 0, f"objective.power={self.power}: must be above 0; the paper's is 0.25")
 
     @property
@@ -53,19 +47,22 @@ class AWM(Objective):
     def old_decay(self, iteration: int) -> float:
         return min(0.3, 0.001 * iteration)
 
-    def probes(self, x_0: Tensor, group: Tensor, *seed: int | str, path: Path | None = None) -> Probes:
-        usable = int(0.9 * self.num_timesteps)
+    @property
+    def most_probes(self) -> int:
+        return int(0.9 * self.num_timesteps)
+
+    def draw_times(self) -> DrawTimes:
+        usable = self.most_probes
         last = float(flow.schedule(self.num_timesteps, self.shift)[usable - 1 : usable + 1].mean())
-        times = stratified(self.num_probes, self.num_timesteps, self.shift, last)
-        return draw_probes(x_0, group, *seed, draw_times=times, num_probes=self.num_probes, times="batch", noise="none")
+        return stratified(self.num_probes, self.num_timesteps, self.shift, last)
 
     def _log_likelihood(self, v: Tensor, probes: Probes) -> Tensor:
         """[B, K]"""
         error = velocity_error(v, probes)
         return -probes.times() / self.power * ((error + TINY) ** self.power - TINY**self.power)
 
-    def loss(self, v: Tensor, base: Baselines, batch: Batch) -> tuple[Tensor, Metrics]:
-        log_p, log_p_old = (self._log_likelihood(w, batch.probes) for w in (v, base["old"]))
+    def loss(self, v: Tensor, base: Baselines, batch: Batch[Probes]) -> tuple[Tensor, Metrics]:
+        log_p, log_p_old = (self._log_likelihood(w, batch.points) for w in (v, base["old"]))
         # On-policy by construction: the ratio's value is 1 and only its gradient matters.
         ratio = torch.exp(log_p - log_p.detach())
         loss = -(batch.advantage[:, None] / self.advantage_scale * ratio).mean(1)

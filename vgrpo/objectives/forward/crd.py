@@ -13,23 +13,18 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from vgrpo.core import flow
-from vgrpo.core.probes import draw_probes, stratified
-from vgrpo.core.types import Batch, Metrics, Path, Probes
-from vgrpo.objectives.base import Baselines, Objective, WeightSet, distance, velocity_error
+from vgrpo.core.types import Batch, Metrics, Probes
+from vgrpo.objectives.base import Baselines, WeightSet, distance, velocity_error
+from vgrpo.objectives.forward.base import ForwardObjective
 from vgrpo.support.checks import require
 
 
 @dataclass(frozen=True, kw_only=True)
-class CRD(Objective):
+class CRD(ForwardObjective):
     """Hyper-parameters of CRD."""
 
     couples_images: ClassVar[bool] = True
 
-    num_probes: int = 4
-    num_timesteps: int = 40
-    shift: float = 1.0
-    """Time shift of the schedule that t is drawn from."""
     beta: float = 1.0
     kl_weight: float = 0.1
     centering: Literal["uniform", "softmax"] = "uniform"
@@ -38,13 +33,9 @@ class CRD(Objective):
     """Of the softmax weights."""
 
     def __post_init__(self) -> None:
-        flow.schedule(self.num_timesteps, self.shift)
+        super().__post_init__()
         require(self.beta > 0, f"objective.beta={self.beta}: must be above 0; the paper's is 1")
         require(self.temperature > 0, f"objective.temperature={self.temperature}: must be above 0")
-        require(
-            1 <= self.num_probes <= self.num_timesteps,
-            f"objective.num_probes={self.num_probes}: must lie between 1 and objective.num_timesteps={self.num_timesteps}",
-        )
 
     @property
     def baselines(self) -> tuple[WeightSet, ...]:
@@ -53,19 +44,18 @@ class CRD(Objective):
     def old_decay(self, iteration: int) -> float:
         return min(0.25 + 0.005 * iteration, 0.999)
 
-    def probes(self, x_0: Tensor, group: Tensor, *seed: int | str, path: Path | None = None) -> Probes:
-        times = stratified(self.num_probes, self.num_timesteps, self.shift)
-        return draw_probes(x_0, group, *seed, draw_times=times, num_probes=self.num_probes, times="batch", noise="none")
-
-    def loss(self, v: Tensor, base: Baselines, batch: Batch) -> tuple[Tensor, Metrics]:
-        probes, valid = batch.probes, batch.valid.float()
+    def loss(self, v: Tensor, base: Baselines, batch: Batch[Probes]) -> tuple[Tensor, Metrics]:
+        probes, valid, everyone = batch.points, batch.valid.float(), batch.processes
         implicit = (self._score(v, probes) - self._score(base["old"], probes)).mean(1)  # [B]
         external = (batch.advantage / 10 + 0.5).clamp(0, 1)
         signs = (0.0,) if self.centering == "uniform" else (1.0, -1.0)
         losses = []
         for sign in signs:
-            weight = torch.softmax(sign * external / self.temperature + valid.log(), 0)
-            centred = self.beta * (implicit - (weight * implicit).sum()) - (external - (weight * external).sum())
+            # Over the images of all processes: each holds a part of what the rewards are centred on.
+            logits = everyone.gather(sign * external / self.temperature + valid.log())
+            weight = everyone.own(torch.softmax(logits, 0))
+            means = [everyone.total((weight * rewards).sum()) for rewards in (implicit, external)]
+            centred = self.beta * (implicit - means[0]) - (external - means[1])
             losses.append(5 / self.beta * centred.square())
         loss = torch.stack(losses).mean(0)
         if self.kl_weight:

@@ -12,22 +12,21 @@ import torch
 from torch import Tensor
 
 from vgrpo.core import flow
-from vgrpo.core.probes import draw_probes, first_steps
-from vgrpo.core.types import Batch, Metrics, Path, Probes
-from vgrpo.objectives.base import Baselines, Objective, WeightSet, distance, velocity_error
+from vgrpo.core.probes import DrawTimes, first_steps
+from vgrpo.core.types import Batch, Metrics, Probes
+from vgrpo.objectives.base import Baselines, WeightSet, distance, velocity_error
+from vgrpo.objectives.forward.base import ForwardObjective
 from vgrpo.support.checks import require
 
 
 @dataclass(frozen=True, kw_only=True)
-class DiffusionNFT(Objective):
+class DiffusionNFT(ForwardObjective):
     """Hyper-parameters of DiffusionNFT; the defaults are its GenEval setting."""
 
     num_probes: int = 9
     """The first so many of the schedule's times, each with fresh noise."""
     num_timesteps: int = 10
     """Steps of the rollout's schedule."""
-    shift: float = 1.0
-    """Time shift of the rollout's schedule."""
     beta: float = 1.0
     """How far the positive and negative velocities lie from the old one."""
     kl_weight: float = 1e-4
@@ -35,11 +34,7 @@ class DiffusionNFT(Objective):
     """The old weights' lag: min(0.001 n, 0.5), or none until n = 75 and then min(0.0075 (n - 75), 0.999)."""
 
     def __post_init__(self) -> None:
-        flow.schedule(self.num_timesteps, self.shift)
-        require(
-            1 <= self.num_probes <= self.num_timesteps,
-            f"objective.num_probes={self.num_probes}: must lie between 1 and objective.num_timesteps={self.num_timesteps}",
-        )
+        super().__post_init__()
         require(self.beta > 0, f"objective.beta={self.beta}: must be above 0, usually 0.1 or 1")
         require(self.kl_weight >= 0, f"objective.kl_weight={self.kl_weight}: must not be negative")
 
@@ -52,19 +47,18 @@ class DiffusionNFT(Objective):
             return min(0.001 * iteration, 0.5)
         return min(max(0.0075 * (iteration - 75), 0.0), 0.999)
 
-    def probes(self, x_0: Tensor, group: Tensor, *seed: int | str, path: Path | None = None) -> Probes:
-        times = first_steps(self.num_probes, self.num_timesteps, self.shift)
-        return draw_probes(x_0, group, *seed, draw_times=times, num_probes=self.num_probes, times="batch", noise="none")
+    def draw_times(self) -> DrawTimes:
+        return first_steps(self.num_probes, self.num_timesteps, self.shift)
 
-    def loss(self, v: Tensor, base: Baselines, batch: Batch) -> tuple[Tensor, Metrics]:
+    def loss(self, v: Tensor, base: Baselines, batch: Batch[Probes]) -> tuple[Tensor, Metrics]:
         v, v_old = v.float(), base["old"].float()
         r = (batch.advantage / 10 + 0.5).clamp(0, 1)[:, None]
-        better = self._error(self.beta * v + (1 - self.beta) * v_old, batch.probes)
-        worse = self._error((1 + self.beta) * v_old - self.beta * v, batch.probes)
+        better = self._error(self.beta * v + (1 - self.beta) * v_old, batch.points)
+        worse = self._error((1 + self.beta) * v_old - self.beta * v, batch.points)
         loss = 5 * ((r * better + (1 - r) * worse) / self.beta).mean(1)
         if self.kl_weight:
             loss = loss + self.kl_weight * distance(v, base["ref"])
-        s, s_old = (-velocity_error(w, batch.probes).mean(1).detach() for w in (v, v_old))
+        s, s_old = (-velocity_error(w, batch.points).mean(1).detach() for w in (v, v_old))
         return loss, {"ratio": torch.exp(s - s_old), "surrogate": s_old, "kl": distance(v, v_old).detach()}
 
     @staticmethod

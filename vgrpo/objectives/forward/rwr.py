@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vgrpo.core.types import Batch
+from vgrpo.core.types import Batch, Probes
 from vgrpo.objectives.forward.regression import WeightedRegression
 from vgrpo.support.checks import require
 
@@ -23,7 +23,7 @@ class RWR(WeightedRegression):
         super().__post_init__()
         require(self.temperature > 0, f"objective.temperature={self.temperature}: must be above 0")
 
-    def weight(self, batch: Batch) -> Tensor:
+    def weight(self, batch: Batch[Probes]) -> Tensor:
         """Weights [B] of mean 1 in every group."""
         # Advantages are bounded, so the exponent needs no shift.
         weight = torch.exp(batch.advantage / self.temperature) * batch.valid

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vgrpo.core.types import Batch
+from vgrpo.core.types import Batch, Probes
 from vgrpo.objectives.forward.regression import WeightedRegression
 
 
@@ -14,7 +14,7 @@ from vgrpo.objectives.forward.regression import WeightedRegression
 class SFT(WeightedRegression):
     """Hyper-parameters of best-of-n fine-tuning."""
 
-    def weight(self, batch: Batch) -> Tensor:
+    def weight(self, batch: Batch[Probes]) -> Tensor:
         """Weights [B]: the group's size, shared by its best images, where its advantages differ at all."""
         _, index, count = batch.group.unique(return_inverse=True, return_counts=True)
         best = torch.full((len(count),), -torch.inf, device=index.device)

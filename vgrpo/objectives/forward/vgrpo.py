@@ -16,22 +16,17 @@ import torch
 from torch import Tensor
 
 from vgrpo.core import flow
-from vgrpo.core.probes import draw_probes, independent, stratified
-from vgrpo.core.types import Batch, Metrics, Path, Probes
+from vgrpo.core.probes import DrawTimes, Share, independent, stratified
+from vgrpo.core.types import Batch, Metrics, Probes
 from vgrpo.objectives.advantage import soft_clip
-from vgrpo.objectives.base import Baselines, Objective, WeightSet
+from vgrpo.objectives.base import Baselines, WeightSet
+from vgrpo.objectives.forward.base import ForwardObjective
 
 
 @dataclass(frozen=True, kw_only=True)
-class VGRPO(Objective):
+class VGRPO(ForwardObjective):
     """Hyper-parameters of V-GRPO. The defaults are the paper's on-policy setting."""
 
-    num_probes: int = 4
-    """(t, eps) pairs per image, N_MC in the paper."""
-    num_timesteps: int = 40
-    """Points of the discretised schedule that t is drawn from."""
-    shift: float = 1.0
-    """Time shift of that schedule."""
     share_pairs: Literal["group", "batch", "none"] = "group"
     """Whose images share pairs: those of one prompt, of the whole iteration, or none."""
     stratified: bool = True
@@ -52,11 +47,7 @@ class VGRPO(Objective):
     forward and keeps long on-policy runs from leaving the images they started from; 0 is the paper's."""
 
     def __post_init__(self) -> None:
-        if not 1 <= self.num_probes <= self.num_timesteps:
-            raise ValueError(
-                f"objective.num_probes={self.num_probes}: must lie between 1 and objective.num_timesteps={self.num_timesteps}, "
-                "the points of the schedule that t is drawn from; lower the first or raise the second"
-            )
+        super().__post_init__()
         if self.ratio_clip is not None and not 0 < self.ratio_clip < 1:
             raise ValueError(f"objective.ratio_clip={self.ratio_clip}: must lie in (0, 1), about 0.02; None turns it off")
         if self.soft_clip is not None and self.soft_clip <= 0:
@@ -64,24 +55,18 @@ class VGRPO(Objective):
         for name in ("kl_weight", "ref_weight"):
             if getattr(self, name) < 0:
                 raise ValueError(f"objective.{name}={getattr(self, name)}: must not be negative; 0 turns the penalty off")
-        flow.schedule(self.num_timesteps, self.shift)
 
     @property
     def baselines(self) -> tuple[WeightSet, ...]:
         return ("old", "ref") if self.ref_weight else ("old",)
 
-    def probes(self, x_0: Tensor, group: Tensor, *seed: int | str, path: Path | None = None) -> Probes:
-        """Pairs for final latents x_0 [B, *D] with group ids [B]."""
+    @property
+    def shared(self) -> tuple[Share, Share]:
+        return self.share_pairs, self.share_pairs
+
+    def draw_times(self) -> DrawTimes:
         draw = stratified if self.stratified else independent
-        return draw_probes(
-            x_0,
-            group,
-            *seed,
-            draw_times=draw(self.num_probes, self.num_timesteps, self.shift),
-            num_probes=self.num_probes,
-            times=self.share_pairs,
-            noise=self.share_pairs,
-        )
+        return draw(self.num_probes, self.num_timesteps, self.shift)
 
     def surrogate(self, v: Tensor, probes: Probes) -> Tensor:
         """What stands for log pi(o | c): minus the denoising error, [B], from velocities v [B, K, *D]."""
@@ -98,13 +83,13 @@ class VGRPO(Objective):
             squared = squared / absolute.detach().clamp(min=1e-5)
         return -squared.mean(1)
 
-    def loss(self, v: Tensor, base: Baselines, batch: Batch) -> tuple[Tensor, Metrics]:
+    def loss(self, v: Tensor, base: Baselines, batch: Batch[Probes]) -> tuple[Tensor, Metrics]:
         """The loss of each image, [B], from current and old velocities [B, K, *D]; per-image metrics.
 
         In the first on-policy step the old velocities are `v.detach()`: the ratio is 1 and the gradient that of the
         advantage-weighted denoising loss.
         """
-        probes, advantage, v_old = batch.probes, batch.advantage, base["old"]
+        probes, advantage, v_old = batch.points, batch.advantage, base["old"]
         if self.soft_clip is not None:
             advantage = soft_clip(advantage, self.soft_clip)
         s, s_old = self.surrogate(v, probes), self.surrogate(v_old.detach(), probes)

@@ -7,11 +7,12 @@ from torch import Tensor
 
 from vgrpo.core import flow
 from vgrpo.core.sde import Kernel
-from vgrpo.core.types import Batch, Metrics, Path
+from vgrpo.core.types import Batch, Metrics, Trajectory
 from vgrpo.objectives.base import Baselines, Objective, WeightSet
+from vgrpo.objectives.drawing import Drawing
 
 
-class PathObjective(Objective):
+class PathObjective(Objective[Trajectory]):
     """The loss `max(-A ratio, -A clip(ratio))` per step, averaged over an image's steps, plus a distance to the reference."""
 
     ratio_clip: float
@@ -24,27 +25,28 @@ class PathObjective(Objective):
         """The stochastic step."""
 
     @property
+    @abstractmethod
+    def drawing(self) -> Drawing:
+        """Which steps of a rollout are stochastic."""
+
+    @property
     def baselines(self) -> tuple[WeightSet, ...]:
         return ("old", "ref") if self.kl_weight else ("old",)
 
-    def probes(self, x_0: Tensor, group: Tensor, *seed: int | str, path: Path | None = None) -> Path:
-        if path is None:
-            raise ValueError("this algorithm trains on the steps of its own rollouts, and there is no path")
-        return path
+    def points(self, x_0: Tensor, group: Tensor, *seed: int | str, trajectory: Trajectory | None = None) -> Trajectory:
+        return kept_steps(trajectory)
 
-    def loss(self, v: Tensor, base: Baselines, batch: Batch) -> tuple[Tensor, Metrics]:
-        path = batch.probes
-        assert isinstance(path, Path)
-        kernel = self.kernel_step
-        mean, std = kernel(path.x, v.float(), path.t, path.t_next)
-        mean_old, _ = kernel(path.x, base["old"].float(), path.t, path.t_next)
-        log_p, log_p_old = (kernel.log_prob(path.x_next, m, std) for m in (mean, mean_old))
+    def loss(self, v: Tensor, base: Baselines, batch: Batch[Trajectory]) -> tuple[Tensor, Metrics]:
+        steps, kernel = batch.points, self.kernel_step
+        mean, std = kernel(steps.x, v.float(), steps.t, steps.t_next)
+        mean_old, _ = kernel(steps.x, base["old"].float(), steps.t, steps.t_next)
+        log_p, log_p_old = (kernel.log_prob(steps.x_next, m, std) for m in (mean, mean_old))
         log_ratio, scale = log_p - log_p_old, torch.ones_like(log_p)
         if self.guard:
             drift = (mean - mean_old).square().flatten(2).mean(2)
             deviation = std.flatten(2).mean(2)
             log_ratio = (log_ratio + drift / (2 * deviation**2)) * deviation
-            scale = 1 / (path.t - path.t_next)
+            scale = 1 / (steps.t - steps.t_next)
         ratio = torch.exp(log_ratio)  # [B, S]
         advantage = batch.advantage.reshape(len(batch), -1)  # one for all steps, or one each
         limited = -advantage * ratio.clamp(1 - self.ratio_clip, 1 + self.ratio_clip)
@@ -57,9 +59,16 @@ class PathObjective(Objective):
         }
         loss = (loss * scale).mean(1)
         if self.kl_weight:
-            mean_ref, _ = kernel(path.x, base["ref"].float(), path.t, path.t_next)
+            mean_ref, _ = kernel(steps.x, base["ref"].float(), steps.t, steps.t_next)
             # Over the squared diffusion s^2, so the deviation's square is divided by the step's length.
-            diffusion = std.square() / flow.expand(path.t - path.t_next, std)
+            diffusion = std.square() / flow.expand(steps.t - steps.t_next, std)
             distance = ((mean - mean_ref).square() / (2 * diffusion)).flatten(1).mean(1)
             loss = loss + self.kl_weight * distance
         return loss, metrics
+
+
+def kept_steps(trajectory: Trajectory | None) -> Trajectory:
+    """The steps of a rollout. Raises ValueError if none were kept."""
+    if trajectory is None:
+        raise ValueError("this algorithm trains on the steps of its own rollouts, and this rollout kept none")
+    return trajectory

@@ -9,20 +9,22 @@ depth only the best and the worst nodes (`keep_width`), and none of a window of 
 Dimensions: B images, T trees, S stochastic steps, E edges (steps of distinct trajectories), D latent dimensions.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from vgrpo.core.sde import DanceKernel, Kernel, RowVelocity
 from vgrpo.core.solvers import euler
-from vgrpo.core.types import Batch, Path
+from vgrpo.core.types import Batch, Points, Trajectory
+from vgrpo.objectives.credit import Credit
+from vgrpo.objectives.drawing import StepDrawing
 from vgrpo.objectives.path.base import PathObjective
 from vgrpo.support.checks import require
 
 
 @dataclass(frozen=True, kw_only=True)
-class TreePath(Path):
+class TreeTrajectory(Trajectory):
     leaves: Tensor  # [B, S] how many images, this one and its neighbours, share the step
 
 
@@ -33,7 +35,7 @@ class TreeSampler:
     kernel: Kernel
     splits: tuple[int, ...]
 
-    def __call__(self, velocity: RowVelocity, x: Tensor, times: Tensor, noise: Tensor) -> tuple[Tensor, TreePath]:
+    def __call__(self, velocity: RowVelocity, x: Tensor, times: Tensor, noise: Tensor) -> tuple[Tensor, TreeTrajectory]:
         num_images, num_steps = len(x), len(times) - 1
         span = 2 ** len(self.splits)  # images below a node; the nodes are every span-th row
         x, states, ends, leaves = x[::span], [], [], []
@@ -49,17 +51,87 @@ class TreeSampler:
             ends.append(x.repeat_interleave(span, 0))
             leaves.append(span)
         inside = times[:num_steps].float().to(x.device).expand(num_images, -1)
-        path = TreePath(
+        trajectory = TreeTrajectory(
             x=torch.stack(states, 1),
             x_next=torch.stack(ends, 1),
             t=inside[:, :-1],
             t_next=inside[:, 1:],
             leaves=torch.tensor(leaves, device=x.device).expand(num_images, -1),
         )
-        return euler(velocity, x, times[-2:]), path
+        return euler(velocity, x, times[-2:]), trajectory
 
     def num_evaluations(self, num_steps: int) -> float:
         return sum(2.0 ** sum(split < step for split in self.splits) for step in range(num_steps)) / 2 ** len(self.splits)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TreeDrawing(StepDrawing):
+    """The images of a tree are neighbours and start from one noise."""
+
+    splits: tuple[int, ...]
+    num_skipped_steps: int
+
+    def check(self, *, group_size: int, num_steps: int, batch_size: int | None) -> None:
+        num_leaves = 2 ** len(self.splits)
+        trees = f"objective.splits={self.splits} makes trees of {num_leaves} images"
+        require(group_size % num_leaves == 0, f"rollout.group_size={group_size}: {trees}, so take a multiple of that")
+        require(
+            batch_size is None or batch_size % num_leaves == 0,
+            f"rollout.batch_size={batch_size}: {trees}, so take a multiple of that, or None",
+        )
+        require(
+            max(self.splits) < num_steps - 1,
+            f"objective.splits={self.splits}: the last must come before step {num_steps - 1}, the deterministic end of "
+            f"rollout.num_steps={num_steps}",
+        )
+        require(
+            self.num_skipped_steps < num_steps - 1,
+            f"objective.num_skipped_steps={self.num_skipped_steps}: leave some of the {num_steps - 1} stochastic steps",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TreeCredit(Credit):
+    """Every edge of a tree earns what the node it leads to is worth among the nodes of that depth."""
+
+    num_leaves: int
+    keep_width: float
+    num_skipped_steps: int
+
+    def assign(self, batch: Batch[Points], iteration: int) -> Batch[Points]:
+        """One row per edge that is worth something, [E], instead of one per image."""
+        tree = batch.points
+        assert isinstance(tree, TreeTrajectory)
+        num_steps = tree.t.shape[1]
+        skipped = {(iteration + offset) % num_steps for offset in range(self.num_skipped_steps)}
+        rows, steps, values = [], [], []
+        for step in (step for step in range(num_steps) if step not in skipped):
+            span = int(tree.leaves[0, step])
+            worth = self._prune(depth_advantage(batch.advantage, batch.valid, span, self.num_leaves)).flatten()
+            kept = worth.nonzero()[:, 0]
+            rows.append(kept * span)
+            steps.append(torch.full_like(kept, step))
+            values.append(worth[kept])
+        order = batch.group[torch.cat(rows)].argsort(stable=True)  # minibatches hold whole groups in order
+        row, step_of, value = (torch.cat(part)[order] for part in (rows, steps, values))
+        if len(row) == 0:  # no node differs from its neighbours: nothing to learn, and nothing to train on
+            row, step_of, value = (batch.group.new_zeros(1), batch.group.new_zeros(1), batch.advantage.new_zeros(1))
+        return replace(
+            batch,
+            points=tree[row[:, None], step_of[:, None]],
+            cond=batch.cond[row],
+            advantage=value,
+            group=batch.group[row],
+            valid=torch.ones_like(value, dtype=torch.bool),
+        )
+
+    def _prune(self, worth: Tensor) -> Tensor:
+        """Advantages of the nodes of a depth [T, N], 0 where pruning leaves them out: all but the best and the worst."""
+        half = max(1, round(self.keep_width * worth.shape[1] / 2))
+        if self.keep_width == 1 or 2 * half >= worth.shape[1]:
+            return worth
+        order = worth.argsort(dim=1, stable=True)
+        return worth.scatter(1, order[:, half:-half], 0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,66 +160,23 @@ class BranchGRPO(PathObjective):
     def num_leaves(self) -> int:
         return int(2 ** len(self.splits))
 
-    def check_rollout(self, *, group_size: int, num_steps: int, batch_size: int | None) -> None:
-        trees = f"objective.splits={self.splits} makes trees of {self.num_leaves} images"
-        require(group_size % self.num_leaves == 0, f"rollout.group_size={group_size}: {trees}, so take a multiple of that")
-        require(
-            batch_size is None or batch_size % self.num_leaves == 0,
-            f"rollout.batch_size={batch_size}: {trees}, so take a multiple of that, or None",
-        )
-        require(
-            max(self.splits) < num_steps - 1,
-            f"objective.splits={self.splits}: the last must come before step {num_steps - 1}, the deterministic end of "
-            f"rollout.num_steps={num_steps}",
-        )
-        require(
-            self.num_skipped_steps < num_steps - 1,
-            f"objective.num_skipped_steps={self.num_skipped_steps}: leave some of the {num_steps - 1} stochastic steps",
-        )
-
     @property
     def kernel_step(self) -> Kernel:
         return DanceKernel(noise=self.noise)
 
-    def initial_noise(self, member: int) -> int:
-        return member // self.num_leaves
-
-    def path_sampler(self, *seed: int | str) -> TreeSampler:
-        return TreeSampler(kernel=self.kernel_step, splits=self.splits)
-
-    def credit(self, batch: Batch, *seed: int | str) -> Batch:
-        """One row per edge that is worth something, [E], instead of one per image."""
-        path = batch.probes
-        num_steps = path.t.shape[1]
-        first = int(seed[-1]) % num_steps  # seeds end in the iteration
-        skipped = {(first + offset) % num_steps for offset in range(self.num_skipped_steps)}
-        rows, steps, values = [], [], []
-        for step in (step for step in range(num_steps) if step not in skipped):
-            span = int(path.leaves[0, step])
-            worth = self._prune(depth_advantage(batch.advantage, batch.valid, span, self.num_leaves)).flatten()
-            kept = worth.nonzero()[:, 0]
-            rows.append(kept * span)
-            steps.append(torch.full_like(kept, step))
-            values.append(worth[kept])
-        order = batch.group[torch.cat(rows)].argsort(stable=True)  # minibatches hold whole groups in order
-        row, step_of, value = (torch.cat(part)[order] for part in (rows, steps, values))
-        if len(row) == 0:  # no node differs from its neighbours: nothing to learn, and nothing to train on
-            row, step_of, value = (batch.group.new_zeros(1), batch.group.new_zeros(1), batch.advantage.new_zeros(1))
-        return Batch(
-            probes=path[row[:, None], step_of[:, None]],
-            cond=batch.cond[row],
-            advantage=value,
-            group=batch.group[row],
-            valid=torch.ones_like(value, dtype=torch.bool),
+    @property
+    def drawing(self) -> TreeDrawing:
+        sampler = TreeSampler(kernel=self.kernel_step, splits=self.splits)
+        return TreeDrawing(
+            sampler=lambda iteration, *seed: sampler,
+            images_per_noise=self.num_leaves,
+            splits=self.splits,
+            num_skipped_steps=self.num_skipped_steps,
         )
 
-    def _prune(self, worth: Tensor) -> Tensor:
-        """Advantages of the nodes of a depth [T, N], 0 where pruning leaves them out: all but the best and the worst."""
-        half = max(1, round(self.keep_width * worth.shape[1] / 2))
-        if self.keep_width == 1 or 2 * half >= worth.shape[1]:
-            return worth
-        order = worth.argsort(dim=1, stable=True)
-        return worth.scatter(1, order[:, half:-half], 0.0)
+    @property
+    def credit(self) -> TreeCredit:
+        return TreeCredit(num_leaves=self.num_leaves, keep_width=self.keep_width, num_skipped_steps=self.num_skipped_steps)
 
 
 def depth_advantage(advantage: Tensor, valid: Tensor, span: int, num_leaves: int) -> Tensor:

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from vgrpo.core.sde import DanceKernel, Kernel, PathSampler, all_but_last
 from vgrpo.core.seeds import generator
-from vgrpo.core.types import Path
-from vgrpo.objectives.path.base import PathObjective
+from vgrpo.core.types import Trajectory
+from vgrpo.objectives.drawing import StepDrawing
+from vgrpo.objectives.path.base import PathObjective, kept_steps
 from vgrpo.support.checks import require
 
 
@@ -34,14 +35,13 @@ class DanceGRPO(PathObjective):
     def kernel_step(self) -> Kernel:
         return DanceKernel(noise=self.noise)
 
-    def initial_noise(self, member: int) -> int:
-        return 0  # one for the group
+    @property
+    def drawing(self) -> StepDrawing:
+        sampler = PathSampler(kernel=self.kernel_step, window=all_but_last)
+        return StepDrawing(sampler=lambda iteration, *seed: sampler, images_per_noise=None)
 
-    def path_sampler(self, *seed: int | str) -> PathSampler:
-        return PathSampler(kernel=self.kernel_step, window=all_but_last)
-
-    def probes(self, x_0: Tensor, group: Tensor, *seed: int | str, path: Path | None = None) -> Path:
-        whole = super().probes(x_0, group, *seed, path=path)
+    def points(self, x_0: Tensor, group: Tensor, *seed: int | str, trajectory: Trajectory | None = None) -> Trajectory:
+        whole = kept_steps(trajectory)
         count = max(1, round(self.step_share * whole.t.shape[1]))
         order = torch.rand(whole.t.shape, generator=generator(*seed, "steps")).argsort(1)[:, :count]
         steps = order.sort(1).values.to(whole.t.device)

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from vgrpo.core.sde import DdimKernel, Kernel, PathSampler, all_but_last
-from vgrpo.core.types import Batch, Metrics
+from vgrpo.core.types import Batch, Metrics, Trajectory
 from vgrpo.objectives.base import Baselines
+from vgrpo.objectives.drawing import StepDrawing
 from vgrpo.objectives.path.base import PathObjective
 from vgrpo.support.checks import require
 
@@ -36,15 +37,17 @@ class DDPO(PathObjective):
     def kernel_step(self) -> Kernel:
         return DdimKernel(noise=self.noise)
 
-    def path_sampler(self, *seed: int | str) -> PathSampler:
+    @property
+    def drawing(self) -> StepDrawing:
         # The first state is pure noise, where eta = 1 forgets it entirely: still a step like any other.
-        return PathSampler(kernel=self.kernel_step, window=all_but_last)
+        sampler = PathSampler(kernel=self.kernel_step, window=all_but_last)
+        return StepDrawing(sampler=lambda iteration, *seed: sampler)
 
-    def loss(self, v: Tensor, base: Baselines, batch: Batch) -> tuple[Tensor, Metrics]:
+    def loss(self, v: Tensor, base: Baselines, batch: Batch[Trajectory]) -> tuple[Tensor, Metrics]:
         loss, metrics = super().loss(v, base, batch)
         if self.mode == "is":
             return loss, metrics
-        path, kernel = batch.probes, self.kernel_step
-        mean, std = kernel(path.x, v.float(), path.t, path.t_next)
-        log_p = kernel.log_prob(path.x_next, mean, std)
+        steps, kernel = batch.points, self.kernel_step
+        mean, std = kernel(steps.x, v.float(), steps.t, steps.t_next)
+        log_p = kernel.log_prob(steps.x_next, mean, std)
         return -(batch.advantage.reshape(len(batch), -1) * log_p).mean(1), {**metrics, "clip_share": torch.zeros_like(loss)}

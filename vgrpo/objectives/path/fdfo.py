@@ -7,20 +7,23 @@ is moved that way: `l = -mean((v - (v_old - dx))^2) + mean(dx^2)`, `ratio = exp(
 combined; it rescales the loss.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from vgrpo.core import flow
 from vgrpo.core.solvers import Velocity
-from vgrpo.core.types import Batch, Metrics, Path
+from vgrpo.core.types import Batch, Metrics, Points, Trajectory
 from vgrpo.objectives.base import Baselines, Objective
+from vgrpo.objectives.credit import Credit
+from vgrpo.objectives.drawing import StepDrawing
+from vgrpo.objectives.path.base import kept_steps
 from vgrpo.support.checks import require
 
 
 @dataclass(frozen=True, kw_only=True)
-class PairPath(Path):
+class PairTrajectory(Trajectory):
     dx: Tensor  # [B, *D] half the difference of an image's final latents from its partner's, divided by its mean square
 
 
@@ -30,7 +33,7 @@ class ChurnSampler:
 
     churn: float
 
-    def __call__(self, velocity: Velocity, x: Tensor, times: Tensor, noise: Tensor) -> tuple[Tensor, Path]:
+    def __call__(self, velocity: Velocity, x: Tensor, times: Tensor, noise: Tensor) -> tuple[Tensor, Trajectory]:
         t = times.tolist()
         x = self._add_noise(x, t[0], noise[:, 0])
         states = [x]
@@ -41,7 +44,7 @@ class ChurnSampler:
             states.append(x)
         rows = times.float().to(x.device).expand(len(x), -1)
         whole = torch.stack(states, 1)
-        return x, Path(x=whole[:, :-1], x_next=whole[:, 1:], t=rows[:, :-1], t_next=rows[:, 1:])
+        return x, Trajectory(x=whole[:, :-1], x_next=whole[:, 1:], t=rows[:, :-1], t_next=rows[:, 1:])
 
     def _overshoot(self, t: float) -> float:
         """The time below t from which adding noise leads back to t."""
@@ -56,8 +59,24 @@ class ChurnSampler:
         return num_steps
 
 
+class PairDrawing(StepDrawing):
+    """Two neighbours start from the same noise."""
+
+    def check(self, *, group_size: int, num_steps: int, batch_size: int | None) -> None:
+        require(group_size % 2 == 0, f"rollout.group_size={group_size}: fdfo draws pairs; take an even number")
+
+
+class PairCredit(Credit):
+    """Half the difference of a pair's advantages. A pair of which one reward failed has none."""
+
+    def assign(self, batch: Batch[Points], iteration: int) -> Batch[Points]:
+        valid = batch.valid.unflatten(0, (-1, 2)).all(1).repeat_interleave(2)
+        change = _half_difference(batch.advantage)
+        return replace(batch, advantage=torch.where(valid, change, 0.0), valid=valid)
+
+
 @dataclass(frozen=True, kw_only=True)
-class FDFO(Objective):
+class FDFO(Objective[PairTrajectory]):
     """Hyper-parameters of Finite Difference Flow Optimization."""
 
     churn: float = 0.0025
@@ -69,37 +88,24 @@ class FDFO(Objective):
         require(self.churn > 0, f"objective.churn={self.churn}: must be above 0, or the images of a pair are the same")
         require(self.ratio_clip > 0, f"objective.ratio_clip={self.ratio_clip}: must be above 0, about 0.03")
 
-    def check_rollout(self, *, group_size: int, num_steps: int, batch_size: int | None) -> None:
-        require(group_size % 2 == 0, f"rollout.group_size={group_size}: fdfo draws pairs; take an even number")
+    @property
+    def drawing(self) -> PairDrawing:
+        sampler = ChurnSampler(churn=self.churn)
+        return PairDrawing(sampler=lambda iteration, *seed: sampler, images_per_noise=2)
 
-    def initial_noise(self, member: int) -> int:
-        return member // 2
+    @property
+    def credit(self) -> PairCredit:
+        return PairCredit()
 
-    def path_sampler(self, *seed: int | str) -> ChurnSampler:
-        return ChurnSampler(churn=self.churn)
-
-    def probes(self, x_0: Tensor, group: Tensor, *seed: int | str, path: Path | None = None) -> PairPath:
+    def points(self, x_0: Tensor, group: Tensor, *seed: int | str, trajectory: Trajectory | None = None) -> PairTrajectory:
         """Every step of the rollout, with the direction of each pair. Pairs are neighbouring rows."""
-        require(path is not None, "fdfo trains on the steps of its own rollouts, and there is no path")
-        assert path is not None
+        steps = kept_steps(trajectory)
         dx = _half_difference(x_0.float())
         dx = dx / (flow.expand(dx.square().flatten(1).mean(1), dx) + 1e-6)
-        return PairPath(x=path.x, x_next=path.x_next, t=path.t, t_next=path.t_next, dx=dx)
+        return PairTrajectory(x=steps.x, x_next=steps.x_next, t=steps.t, t_next=steps.t_next, dx=dx)
 
-    def credit(self, batch: Batch, *seed: int | str) -> Batch:
-        """A pair whose one reward failed has no difference."""
-        valid = batch.valid.unflatten(0, (-1, 2)).all(1).repeat_interleave(2)
-        change = _half_difference(batch.advantage)
-        return Batch(
-            probes=batch.probes,
-            cond=batch.cond,
-            advantage=torch.where(valid, change, 0.0),
-            group=batch.group,
-            valid=valid,
-        )
-
-    def loss(self, v: Tensor, base: Baselines, batch: Batch) -> tuple[Tensor, Metrics]:
-        dx, change = batch.probes.dx[:, None], batch.advantage[:, None]
+    def loss(self, v: Tensor, base: Baselines, batch: Batch[PairTrajectory]) -> tuple[Tensor, Metrics]:
+        dx, change = batch.points.dx[:, None], batch.advantage[:, None]
         move = v.float() - base["old"].float()
         log_ratio = -(move * (move + 2 * dx)).flatten(2).mean(2)  # [B, S]; l without the mean(dx^2) that cancels
         ratio = log_ratio.exp()

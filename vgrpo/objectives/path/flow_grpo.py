@@ -13,6 +13,7 @@ import torch
 
 from vgrpo.core.sde import CpsKernel, FlowKernel, Kernel, PathSampler, all_but_last
 from vgrpo.core.seeds import generator
+from vgrpo.objectives.drawing import StepDrawing
 from vgrpo.objectives.path.base import PathObjective
 from vgrpo.support.checks import require
 
@@ -50,7 +51,11 @@ class FlowGRPO(PathObjective):
     def kernel_step(self) -> Kernel:
         return FlowKernel(noise=self.noise) if self.kernel == "flow" else CpsKernel(noise=self.noise)
 
-    def path_sampler(self, *seed: int | str) -> PathSampler:
+    @property
+    def drawing(self) -> StepDrawing:
+        return StepDrawing(sampler=self._sampler)
+
+    def _sampler(self, iteration: int, *seed: int | str) -> PathSampler:
         low, high = self.window_range
         last = max(low, high - (self.num_window_steps or 0))
         start = int(torch.randint(low, last + 1, (1,), generator=generator(*seed, "window")))

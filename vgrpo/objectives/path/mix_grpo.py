@@ -7,6 +7,7 @@ Flow-GRPO's. `flash` finishes with a few second-order steps after the window (Mi
 from dataclasses import dataclass
 
 from vgrpo.core.sde import FlowKernel, Kernel, PathSampler
+from vgrpo.objectives.drawing import StepDrawing
 from vgrpo.objectives.path.base import PathObjective
 from vgrpo.support.checks import require
 
@@ -32,11 +33,12 @@ class MixGRPO(PathObjective):
     def kernel_step(self) -> Kernel:
         return FlowKernel(noise=self.noise)
 
-    def initial_noise(self, member: int) -> int:
-        return 0  # one for the group
+    @property
+    def drawing(self) -> StepDrawing:
+        return StepDrawing(sampler=self._sampler, images_per_noise=None)
 
-    def path_sampler(self, *seed: int | str) -> PathSampler:
-        move = int(seed[-1]) // self.iterations_per_window  # seeds end in the iteration
+    def _sampler(self, iteration: int, *seed: int | str) -> PathSampler:
+        move = iteration // self.iterations_per_window
 
         def window(num_steps: int) -> range:
             size = min(self.num_window_steps, max(1, num_steps - 1))

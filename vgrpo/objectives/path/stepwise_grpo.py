@@ -6,8 +6,7 @@ image expected before it; gains are compared within the group, step by step. The
 and a reward; with `steps_per_gain` above 1 neighbouring steps share one.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -15,13 +14,15 @@ from torch import Tensor
 from vgrpo.core.flow import predict_x_0
 from vgrpo.core.sde import CpsKernel, Kernel, PathSampler, all_but_last
 from vgrpo.core.solvers import Velocity
-from vgrpo.core.types import Batch, Path
+from vgrpo.core.types import Batch, Points, Trajectory
+from vgrpo.objectives.credit import Credit
+from vgrpo.objectives.drawing import StepDrawing
 from vgrpo.objectives.path.base import PathObjective
 from vgrpo.support.checks import require
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExpectedPath(Path):
+class ExpectedTrajectory(Trajectory):
     expected: Tensor  # [B, S, *D] x_0_hat at the start of every step
 
 
@@ -31,7 +32,7 @@ class ExpectingSampler:
 
     steps: PathSampler
 
-    def __call__(self, velocity: Velocity, x: Tensor, times: Tensor, noise: Tensor) -> tuple[Tensor, ExpectedPath]:
+    def __call__(self, velocity: Velocity, x: Tensor, times: Tensor, noise: Tensor) -> tuple[Tensor, ExpectedTrajectory]:
         expected = []
 
         def watched(x: Tensor, t: float) -> Tensor:
@@ -39,12 +40,34 @@ class ExpectingSampler:
             expected.append(predict_x_0(x, v.float(), x.new_tensor(t)))
             return v
 
-        x_0, path = self.steps(watched, x, times, noise)
-        kept = torch.stack(expected[: path.t.shape[1]], 1)
-        return x_0, ExpectedPath(x=path.x, x_next=path.x_next, t=path.t, t_next=path.t_next, expected=kept)
+        x_0, kept = self.steps(watched, x, times, noise)
+        means = torch.stack(expected[: kept.t.shape[1]], 1)
+        return x_0, ExpectedTrajectory(x=kept.x, x_next=kept.x_next, t=kept.t, t_next=kept.t_next, expected=means)
 
     def num_evaluations(self, num_steps: int) -> int:
         return self.steps.num_evaluations(num_steps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepCredit(Credit):
+    """Every step, or `steps_per_gain` neighbours together, earns the gain between two expected images."""
+
+    steps_per_gain: int
+
+    def judged(self, trajectory: Trajectory | None) -> Tensor:
+        assert isinstance(trajectory, ExpectedTrajectory)
+        return trajectory.expected[:, :: self.steps_per_gain]
+
+    def gains(self, rewards: Tensor, judged: Tensor | None) -> Tensor:
+        """[B, ceil(S / steps_per_gain), R]; they add up to the final reward minus that of the first expectation."""
+        assert judged is not None
+        # The last step is deterministic and ends at the image expected before it, whose reward is the final one.
+        return torch.cat([judged, rewards[:, None]], 1).diff(dim=1)
+
+    def assign(self, batch: Batch[Points], iteration: int) -> Batch[Points]:
+        gains = batch.advantage.reshape(len(batch), -1)
+        num_steps = batch.points.times().shape[1]
+        return replace(batch, advantage=gains.repeat_interleave(self.steps_per_gain, 1)[:, :num_steps])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,18 +90,11 @@ class StepwiseGRPO(PathObjective):
     def kernel_step(self) -> Kernel:
         return CpsKernel(noise=self.noise)
 
-    def path_sampler(self, *seed: int | str) -> ExpectingSampler:
-        window = PathSampler(kernel=self.kernel_step, window=all_but_last)
-        return ExpectingSampler(steps=window)
+    @property
+    def drawing(self) -> StepDrawing:
+        sampler = ExpectingSampler(steps=PathSampler(kernel=self.kernel_step, window=all_but_last))
+        return StepDrawing(sampler=lambda iteration, *seed: sampler)
 
-    def gains(self, rewards: Tensor, path: Path | None, judge: Callable[[Tensor], Tensor]) -> Tensor:
-        """[B, ceil(S / steps_per_gain), R]; they add up to the final reward minus that of the first expectation."""
-        assert isinstance(path, ExpectedPath)
-        scores = [judge(path.expected[:, step]) for step in range(0, path.t.shape[1], self.steps_per_gain)]
-        # The last step is deterministic and ends at the image expected before it, whose reward is the final one.
-        return torch.stack([*scores, rewards], 1).diff(dim=1)
-
-    def credit(self, batch: Batch, *seed: int | str) -> Batch:
-        gains = batch.advantage.reshape(len(batch), -1)
-        advantage = gains.repeat_interleave(self.steps_per_gain, 1)[:, : batch.probes.t.shape[1]]
-        return Batch(probes=batch.probes, cond=batch.cond, advantage=advantage, group=batch.group, valid=batch.valid)
+    @property
+    def credit(self) -> StepCredit:
+        return StepCredit(steps_per_gain=self.steps_per_gain)

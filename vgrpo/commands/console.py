@@ -1,0 +1,93 @@
+"""A run as a person sees it in a terminal: progress, alarms, the closing table."""
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from vgrpo.commands.tables import results_table
+from vgrpo.training.events import (
+    AlarmRaised,
+    Event,
+    IterationDone,
+    Noticed,
+    PhaseBegan,
+    RunFinished,
+    RunStarted,
+    RunStopped,
+    Values,
+)
+
+QUIET_PHASES = ("rollout", "reward", "update")  # of every iteration; the bar shows them well enough
+LINES_EVERY = 5  # iterations, where there is no terminal to redraw
+
+
+class RunConsole:
+    """Shows a run's events: iteration, reward now and at the start, images/s, time left."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(highlight=False)
+        self.first: float | None = None
+        self.recent: float | None = None
+        self.total, self.task = 0, TaskID(0)
+        self.progress = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[status]}"),
+            TimeRemainingColumn(),
+            console=self.console,
+        )
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case RunStarted():
+                self._begin(event)
+            case PhaseBegan() if event.name not in QUIET_PHASES:
+                self.say(f"{event.name}" + (f", {event.detail}" if event.detail else ""))
+            case IterationDone():
+                self._iteration(event)
+            case AlarmRaised():
+                self.console.print(
+                    f"[bold red]alarm[/]: {escape(event.monitor)} falls while the reward is up, iteration {event.iteration + 1}"
+                )
+            case Noticed():
+                self.say(event.text)
+            case RunStopped():
+                self._stopped(event)
+            case RunFinished():
+                self._finished(event)
+
+    def say(self, text: str) -> None:
+        self.console.print(escape(text), soft_wrap=True)
+
+    def _begin(self, event: RunStarted) -> None:
+        for values in event.past:
+            self._track(values)
+        self.say(f"run folder {event.folder}")
+        self.total = event.config.num_iterations
+        self.progress.start()
+        self.task = self.progress.add_task("train", total=self.total, completed=event.iteration, status="")
+
+    def _track(self, values: Values) -> None:
+        reward = values["reward/mean"]
+        self.first = reward if self.first is None else self.first
+        self.recent = reward if self.recent is None else 0.8 * self.recent + 0.2 * reward
+
+    def _iteration(self, event: IterationDone) -> None:
+        self._track(event.values)
+        status = f"reward {self.recent:.3f} (start {self.first:.3f})  {event.values['images_per_second']:.0f} images/s"
+        self.progress.update(self.task, advance=1, status=status)
+        number = event.iteration + 1
+        if not self.console.is_terminal and number % LINES_EVERY == 0:
+            self.say(f"iteration {number}/{self.total}  {status}")
+
+    def _stopped(self, event: RunStopped) -> None:
+        self.progress.stop()
+        kept = f"{event.checkpoint} holds everything so far" if event.checkpoint else "the last checkpoint holds what was saved"
+        self.say(f"\nstopped; {kept}. Go on with\n  vgrpo train {event.folder}/config.yaml --resume")
+
+    def _finished(self, event: RunFinished) -> None:
+        self.progress.stop()
+        if event.evaluation:
+            self.console.print(results_table(event.evaluation))
+        self.say(f"weights  {event.weights}\nreport   {event.report}")

@@ -1,0 +1,39 @@
+"""From a judged rollout to what an update trains on."""
+
+import dataclasses
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vgrpo.core.processes import Processes
+from vgrpo.core.types import Batch, Rollout
+from vgrpo.objectives.advantage import extremes
+from vgrpo.training.config import Config
+
+
+def make_batch(
+    config: Config, rollout: Rollout, gains: Tensor, iteration: int, *seed: int | str, processes: Processes
+) -> Batch[Any]:
+    """Advantages, and points to query, from a rollout and what its actions earned: [B, S, R], NaN where a reward failed."""
+    objective = config.objective
+    weights = gains.new_tensor(config.reward_weights or [1.0] * gains.shape[2])
+    valid = ~gains.isnan().flatten(1).any(1) & rollout.latents.isfinite().flatten(1).all(1)
+    gains = torch.where(valid[:, None, None], gains, torch.nan)
+    actions = [config.advantage(action, weights, rollout.group, rollout.num_groups, processes) for action in gains.unbind(1)]
+    batch = Batch(
+        points=objective.points(rollout.latents, rollout.group, *seed, trajectory=rollout.trajectory),
+        cond=rollout.cond,
+        advantage=torch.where(valid[:, None], torch.stack(actions, 1), 0.0).squeeze(1),
+        group=rollout.group,
+        valid=valid,
+        processes=processes,
+    )
+    batch = objective.credit.assign(batch, iteration)
+    if not batch.valid.all():
+        # A masked row must not reach the network: its loss counts 0 times, but 0 x NaN is NaN in every weight's gradient.
+        batch = batch[batch.valid.nonzero()[:, 0]]
+    if config.update.keep_share < 1:
+        rows, centred = extremes(batch.advantage, batch.group, config.update.keep_share)
+        batch = dataclasses.replace(batch[rows], advantage=centred)
+    return batch

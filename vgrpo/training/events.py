@@ -1,0 +1,125 @@
+"""Everything that happens in a run, as a stream of events. The console, metrics.jsonl and trackers listen to it."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vgrpo.training.config import Config
+
+Values = dict[str, float]
+"""An iteration's line of metrics.jsonl."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunStarted:
+    folder: Path
+    config: Config
+    iteration: int
+    """0, or where a resumed run goes on."""
+    past: list[Values]
+    """The lines of the iterations before."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhaseBegan:
+    name: str
+    """rollout, reward, update, evaluation of the base model, ..."""
+    detail: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhaseEnded:
+    name: str
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class IterationDone:
+    iteration: int
+    """Counted from 0."""
+    values: Values
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplesDrawn:
+    folder: Path
+    iteration: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlarmRaised:
+    monitor: str
+    iteration: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Noticed:
+    """What a person who watches the run should know."""
+
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointSaved:
+    path: Path
+    iteration: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunStopped:
+    """The run ended early and can go on."""
+
+    folder: Path
+    reason: str
+    checkpoint: Path | None
+    """Where everything is; None if nothing could be saved."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFinished:
+    evaluation: dict[str, Any]
+    weights: Path
+    report: Path
+
+
+Event = (
+    RunStarted
+    | PhaseBegan
+    | PhaseEnded
+    | IterationDone
+    | SamplesDrawn
+    | AlarmRaised
+    | Noticed
+    | CheckpointSaved
+    | RunStopped
+    | RunFinished
+)
+Listener = Callable[[Event], None]
+
+
+class Events:
+    """Hands every event to every listener, in order."""
+
+    def __init__(self, listeners: Iterable[Listener] = ()) -> None:
+        self.listeners = list(listeners)
+
+    def emit(self, event: Event) -> None:
+        for listener in self.listeners:
+            listener(event)
+
+    def notice(self, text: str) -> None:
+        self.emit(Noticed(text=text))
+
+    @contextmanager
+    def phase(self, name: str, clock: Values | None = None, detail: str = "") -> Iterator[None]:
+        """A part of the run that takes time. Adds its seconds to `clock`, where one is given."""
+        self.emit(PhaseBegan(name=name, detail=detail))
+        begin = time.perf_counter()
+        yield
+        seconds = time.perf_counter() - begin
+        if clock is not None:
+            clock[name] = clock.get(name, 0.0) + seconds
+        self.emit(PhaseEnded(name=name, seconds=seconds))

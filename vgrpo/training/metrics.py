@@ -1,0 +1,69 @@
+"""What one iteration's numbers boil down to."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vgrpo.core.types import Batch, Rollout
+from vgrpo.objectives.advantage import group_moments
+from vgrpo.training.events import Values
+from vgrpo.training.run import Run
+from vgrpo.training.update import StepMetrics
+
+
+def iteration_values(
+    rollout: Rollout,
+    rewards: Tensor,
+    batch: Batch[Any],
+    steps: Sequence[StepMetrics],
+    seconds: Values,
+    reward_names: Sequence[str],
+) -> Values:
+    """One line of metrics.jsonl. Rewards [B, R]; `seconds` of each phase."""
+    total = sum(seconds.values())
+    valid = rewards[~rewards.isnan().any(1)]
+    _, group_std = group_moments(rewards.nanmean(1), rollout.group.cpu(), rollout.num_groups)
+    # Minibatches hold whole groups in order, so the first pass over them lists the rows in order.
+    surrogate = torch.cat([step["surrogate"].cpu() for step in steps])[: len(batch)]
+    surrogate_mean, surrogate_std = group_moments(surrogate, batch.group.cpu(), rollout.num_groups)
+    scale = surrogate.mean().abs().clamp(min=1e-12)
+    line = {
+        "reward/mean": valid.mean().item(),
+        "reward/std": valid.mean(1).std().item(),
+        "reward/failed": len(rewards) - len(valid),
+        "reward/zero_std_groups": (group_std < 1e-6).float().mean().item(),
+        "surrogate/mean": surrogate.mean().item(),
+        "surrogate/cv_within": (surrogate_std.mean() / scale).item(),
+        "surrogate/cv_between": (surrogate_mean.std(correction=0) / scale).item(),
+        "ratio/first": steps[0]["ratio"].mean().item(),
+        "grad_norm": sum(step["grad_norm"].item() for step in steps) / len(steps),
+        **{f"seconds/{name}": value for name, value in seconds.items()},
+        "seconds/total": total,
+        "images_per_second": len(rewards) / (total),
+    }
+    if rewards.shape[1] > 1:
+        for name, column in zip(reward_names, rewards.unbind(1), strict=True):
+            line[f"reward/{name}/mean"] = column.nanmean().item()
+            line[f"reward/{name}/std"] = column[~column.isnan()].std().item()
+    ratio = torch.cat([step["ratio"] for step in steps])
+    line |= {"ratio/mean": ratio.mean().item(), "ratio/min": ratio.min().item(), "ratio/max": ratio.max().item()}
+    for name in ("clip_share", "kl", "loss"):  # an algorithm without a clip has no share to report
+        if name in steps[0]:
+            line[name] = torch.cat([step[name] for step in steps]).mean().item()
+    return line
+
+
+def nfe_values(run: Run, rollout: Rollout, batch: Batch[Any]) -> Values:
+    """Network evaluations per image of an iteration."""
+    config = run.config
+    branches = run.policy.num_branches(config.training_guidance)
+    forwards = branches * batch.points.times().shape[1] * len(batch) / len(rollout.prompts)
+    num_minibatches, num_epochs = config.update.num_minibatches, config.update.num_epochs
+    needed = [len(config.objective.needed(index, num_epochs)) for index in range(num_minibatches)]
+    return {
+        "nfe/rollout": rollout.nfe,
+        "nfe/old": forwards * sum(needed) / num_minibatches,
+        "nfe/train": forwards * num_epochs,
+    }
