@@ -46,6 +46,8 @@ class UpdateConfig:
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
+    max_bad_steps: int = 5
+    """A step whose loss or gradient is not finite is left out and counted; so many in a row stop the run."""
     num_warmup_steps: int = 0
     """Optimiser steps of linear warm-up."""
     lr_schedule: Literal["constant", "linear"] = "constant"
@@ -76,7 +78,7 @@ class UpdateConfig:
             self.guidance is None or self.guidance >= 1,
             f"update.guidance={self.guidance}: must be at least 1, which is no guidance; None is the rollout's",
         )
-        for name in ("num_minibatches", "num_epochs"):
+        for name in ("num_minibatches", "num_epochs", "max_bad_steps"):
             require(getattr(self, name) >= 1, f"update.{name}={getattr(self, name)}: must be at least 1")
         require(0 < self.keep_share <= 1, f"update.keep_share={self.keep_share}: must lie in (0, 1]; 1 trains on every image")
         require(
@@ -165,6 +167,7 @@ class Config:
     def __post_init__(self) -> None:
         require(self.num_iterations >= 1, f"num_iterations={self.num_iterations}: must be at least 1")
         require_finite(self)
+        require_finite(self.objective, "objective.")
         require(
             self.checkpoint_every >= 1, f"checkpoint_every={self.checkpoint_every}: at least 1 iteration between checkpoints"
         )

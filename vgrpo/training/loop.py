@@ -74,9 +74,11 @@ def iterate(run: Run) -> Values:
 
     with run.events.phase("rollout", seconds), run.weight_set("old"):
         rollout = draw_rollout(run, *seed)
+    run.check()
     with run.events.phase("reward", seconds):
         rewards = judge(run, rollout, rollout.images)
         gains = objective.credit.gains(rewards, judge_latents(run, rollout))
+    run.check()
     with run.events.phase("update", seconds):
         gains = gains.to(rollout.latents.device)
         batch = make_batch(config, rollout, gains, run.iteration, *seed, processes=run.processes)
@@ -100,6 +102,7 @@ def draw_rollout(run: Run, *seed: int | str) -> Rollout:
         groups=run.processes.share(config.rollout.num_prompts),
         step_sampler=drawing.step_sampler(run.iteration, *seed),
         initial_noise=drawing.initial_noise,
+        between=run.check,
     )
 
 
@@ -135,7 +138,8 @@ def update(run: Run, batch: Batch[Any], num_groups: int) -> list[StepMetrics]:
         for part, base in zip(parts, bases, strict=True):
             with suitable_attention(run.policy.device):  # gradient checkpointing computes the forward again in the backward
                 metrics = backward(run.policy, objective, part, base, guidance, size)
-            steps.append(metrics | {"grad_norm": torch.tensor(run.optimizer.step())})
+            run.whole = False  # from the first step to the iteration's end
+            steps.append(metrics | {"grad_norm": torch.tensor(run.optimizer.step(metrics["loss"]))})
     return steps
 
 

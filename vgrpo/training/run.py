@@ -1,5 +1,6 @@
 """What a run is made of."""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from vgrpo.training import checkpoint
 from vgrpo.training.alarm import Alarm
 from vgrpo.training.config import Config
 from vgrpo.training.events import AlarmRaised, CheckpointSaved, Events, IterationDone, SamplesDrawn, Values
+from vgrpo.training.health import Health
 from vgrpo.training.optimizer import Optimizer
 
 
@@ -42,11 +44,16 @@ class Run:
     copies: dict[WeightSet, WeightCopy]
     events: Events
     alarm: Alarm
+    health: Health
     past: list[Values]
     """The lines of metrics of the iterations before a resumed run's first."""
     processes: Processes = ALONE
     iteration: int = 0
     """Counted from 0; the one that comes next."""
+    check: Callable[[], None] = lambda: None
+    """Called where the run may be stopped without loss: between phases and between batches of images."""
+    whole: bool = True
+    """Whether the weights are those after a whole iteration, not after some of the optimiser steps of one."""
 
     def weight_set(self, name: WeightSet) -> AbstractContextManager[None]:
         """Other weights in the model for a while. "old" without a copy are the current ones."""
@@ -59,10 +66,13 @@ class Run:
 
     def finish_iteration(self, values: Values) -> None:
         """Tell everyone about it, go on to the next, and leave on disk what is due."""
+        for text in self.health.add(values):
+            self.events.notice(f"iteration {self.iteration + 1}: {text}")
         for monitor in self.alarm.add(values):
             self.events.emit(AlarmRaised(monitor=monitor, iteration=self.iteration))
         self.events.emit(IterationDone(iteration=self.iteration, values=values))
         self.iteration += 1
+        self.whole = True
         if self.iteration % self.config.eval.sample_every == 0:
             save_samples(self)
         if self.iteration % self.config.checkpoint_every == 0:

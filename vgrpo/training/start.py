@@ -39,6 +39,7 @@ from vgrpo.training.alarm import Alarm
 from vgrpo.training.config import Config
 from vgrpo.training.config_files import save_yaml
 from vgrpo.training.events import Events
+from vgrpo.training.health import Health
 from vgrpo.training.optimizer import Optimizer, check_optimizer, make_adamw
 from vgrpo.training.run import Run
 from vgrpo.training.trackers import MetricsFile, TensorBoard
@@ -86,6 +87,7 @@ def start_run(config: Config, given: Given | None = None, *, resume: bool = Fals
         copies=copies,
         events=events,
         alarm=Alarm(list(config.monitor)),
+        health=Health(lags="old" in copies),
         past=[],
     )
     if resume:
@@ -102,6 +104,7 @@ def _add_files(run: Run) -> None:
     run.past.extend(metrics.past)
     for values in run.past:
         run.alarm.add(values)
+        run.health.add(values)
     run.events.listeners.insert(0, metrics)
     if run.config.tensorboard:
         run.events.listeners.insert(1, TensorBoard(run.folder))
@@ -212,6 +215,7 @@ def _make_optimizer(policy: Policy, config: Config, average: AverageWeights) -> 
         lr=config.update.lr,
         num_warmup_steps=config.update.num_warmup_steps,
         max_grad_norm=config.update.max_grad_norm,
+        max_bad_steps=config.update.max_bad_steps,
         num_decay_steps=num_steps if config.update.lr_schedule == "linear" else None,
         after_step=average.step,
     )
