@@ -9,13 +9,14 @@ import torch
 from PIL import Image
 
 from vgrpo.commands.main import main
-from vgrpo.commands.sample import DrawOptions, load_policy
 from vgrpo.core.types import Prompt
 from vgrpo.evaluation.core import evaluate, image_jobs
 from vgrpo.evaluation.gallery import write_gallery
 from vgrpo.evaluation.scores import ScoreFiles, Shard
 from vgrpo.evaluation.settings import EvalConfig
 from vgrpo.evaluation.summary import summarise
+from vgrpo.models.loading import load_policy
+from vgrpo.models.settings import ModelSettings
 from vgrpo.prompts.sources import evaluation_prompts
 from vgrpo.rewards.registry import load_reward
 
@@ -104,7 +105,7 @@ def test_a_killed_evaluation_goes_on(lora, tmp_path, monkeypatch):
 
 def test_the_command_and_training_score_alike(tmp_path):
     assert main(f"eval --output-dir {tmp_path} --eval.num-prompts 14 --eval.num-images 2 --eval.num-steps 4".split()) == 0
-    settings, policy = EvalConfig(num_images=2, num_steps=4), load_policy("sprites", None, DrawOptions())
+    settings, policy = EvalConfig(num_images=2, num_steps=4), load_policy(ModelSettings())
     scores = evaluate(policy, evaluation_prompts("sprites", 14), [load_reward("sprites")], settings, [1.0])
     content = json.loads((tmp_path / "eval.json").read_text())
     assert content["num_images"] == scores.pop("num_images") == 28

@@ -9,7 +9,8 @@ from diffusers import StableDiffusion3Pipeline
 
 from vgrpo.core.types import Prompt
 from vgrpo.evaluation.core import evaluate
-from vgrpo.models.loading import load_pipeline, make_policy, model_folder
+from vgrpo.models.loading import load_pipeline, make_policy
+from vgrpo.models.supported import model_folder
 from vgrpo.prompts.sources import evaluation_prompts
 from vgrpo.recipes import RECIPES
 from vgrpo.rewards.registry import load_reward

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from vgrpo.commands.main import COMMANDS, main
-from vgrpo.models.loading import model_folder
+from vgrpo.models.supported import model_folder
 from vgrpo.objectives import OBJECTIVES
 
 ROOT = Path(__file__).parents[2]

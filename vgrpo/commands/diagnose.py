@@ -1,7 +1,7 @@
 """`vgrpo diagnose`: measurements, a table, a plot, a recommendation."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,11 @@ from vgrpo.analysis.diagnose.measure import (
     ratio_moves,
     variation,
 )
-from vgrpo.commands.sample import DrawOptions, load_policy
 from vgrpo.core.seeds import seed_of
 from vgrpo.models.attention import suitable_attention
+from vgrpo.models.loading import load_policy
 from vgrpo.models.lora import add_lora
-from vgrpo.models.settings import LoraConfig
+from vgrpo.models.settings import LoraConfig, ModelSettings
 from vgrpo.objectives import VGRPO
 from vgrpo.prompts.sources import training_prompts
 from vgrpo.sampling.draw import draw_groups
@@ -34,7 +34,7 @@ NEARLY = 1.25  # a number of pairs is enough if the variation within groups is a
 
 
 @dataclass(frozen=True, kw_only=True)
-class DiagnoseConfig(DrawOptions, Sampling):
+class DiagnoseConfig(ModelSettings, Sampling):
     """Measure how noisy a model's surrogate likelihood is, before training it."""
 
     output_dir: Path = Path("diagnosis")
@@ -95,7 +95,7 @@ def _measure(subject: Subject, config: DiagnoseConfig) -> dict[str, Any]:
 
 def _subject(model: str, config: DiagnoseConfig) -> Subject:
     prompts = training_prompts(config.prompts, config.seed)(0, config.num_prompts)
-    policy = load_policy(model, None, config)
+    policy = load_policy(replace(config, model=model))
     for part in policy.pipeline.components.values():
         if hasattr(part, "requires_grad_"):
             part.requires_grad_(False)

@@ -10,7 +10,6 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
-from vgrpo.commands.sample import DrawOptions, load_policy, lora_file
 from vgrpo.commands.tables import results_table
 from vgrpo.core.images import to_pil
 from vgrpo.core.types import Prompt
@@ -21,6 +20,9 @@ from vgrpo.evaluation.settings import EvalConfig
 from vgrpo.evaluation.suites import SuiteName, find_suite, suite_prompts
 from vgrpo.evaluation.summary import intervals_table, save, summarise
 from vgrpo.models.lengths import warn_of_cut_off
+from vgrpo.models.loading import load_policy
+from vgrpo.models.lora_files import lora_file
+from vgrpo.models.settings import ModelSettings
 from vgrpo.rewards.registry import Reward, load_reward
 from vgrpo.support.checks import require
 from vgrpo.support.memory_errors import out_of_memory_while
@@ -29,14 +31,13 @@ NOT_OF_SCORES = ("num_prompts", "sample_every", "num_sample_prompts")  # the pro
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvalJob(DrawOptions):
+class EvalJob(ModelSettings):
     """Score a model on held-out prompts: eval.json, eval.html, images and every score."""
 
     output_dir: Path
     """Gets it all: the model as `base`, and with the LoRA as `tuned`. A stopped evaluation in it goes on."""
     suite: SuiteName | None = None
     """Rewards and prompts of a benchmark; the other options override them."""
-    model: str = "sprites"
     lora: Path | None = None
     prompts: str | None = "sprites"
     """`sprites` (its held-out prompts), `ocr` (the suite's own), or a file."""
@@ -88,7 +89,7 @@ def _score_part(
 ) -> None:
     """Draw and score a shard's batches of one model. Images are saved first: a score is there only if its image is."""
     lora = job.lora if part == "tuned" else None
-    policy = load_policy(job.model, lora, job)
+    policy = load_policy(job, lora=lora)
     if lora is None:
         warn_of_cut_off(policy, prompts)
     (job.output_dir / "images" / part).mkdir(parents=True, exist_ok=True)
@@ -124,7 +125,7 @@ def _settings(job: EvalJob, prompts: list[Prompt], batch_size: int, lora: Path |
     return {
         "suite": job.suite,
         "model": job.model,
-        "lora": None if lora is None else f"{lora.resolve()} ({digest(lora_file(lora).read_bytes())})",
+        "lora": None if lora is None else f"{lora.resolve()} ({digest(lora_file(lora, '--lora').read_bytes())})",
         "prompts": f"{Path(str(job.prompts)).name} ({len(prompts)}, {digest(texts.encode())})",
         "reward": list(job.reward),
         "batch_size": batch_size,

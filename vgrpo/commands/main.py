@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vgrpo.commands.options import parse, parse_job, take_option
+from vgrpo.models.quiet import without_import_chatter
 from vgrpo.support.spelling import hint
 
 USAGE = """vgrpo: online reinforcement learning for text-to-image diffusion and flow models.
@@ -36,7 +37,8 @@ def main(args: list[str] | None = None) -> int:
         print(f"vgrpo: no command {args[0]!r}; {hint(args[0], COMMANDS)}\n\n{USAGE}", file=sys.stderr)
         return 2
     try:
-        command(args[1:])
+        with without_import_chatter():
+            command(args[1:])
     except KeyboardInterrupt:
         return 130
     except (ValueError, OSError, RuntimeError, TypeError) as error:
@@ -187,7 +189,9 @@ def _diagnose(args: list[str]) -> None:
     from vgrpo.commands.diagnose import DiagnoseConfig, diagnose
 
     description = "Measure how noisy a model's surrogate likelihood is on its own images, before training it."
-    diagnose(model, parse(DiagnoseConfig, args, prog="vgrpo diagnose MODEL", description=description))
+    default = DiagnoseConfig(model=model)
+    config = parse(DiagnoseConfig, args, prog="vgrpo diagnose MODEL", description=description, default=default)
+    diagnose(config.model, config)
 
 
 COMMANDS: dict[str, Callable[[list[str]], None]] = {

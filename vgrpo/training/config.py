@@ -1,12 +1,12 @@
 """The settings of a run. Frozen, typed, checked when made; what is saved as config.yaml repeats the run."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from vgrpo.evaluation.settings import EvalConfig
 from vgrpo.models.precision import Precision
-from vgrpo.models.settings import LoraConfig, MemoryConfig
+from vgrpo.models.settings import LoraConfig, MemoryConfig, ModelSettings
 from vgrpo.objectives import VGRPO, ForwardObjective, Objective
 from vgrpo.objectives.advantage import Advantages
 from vgrpo.sampling.settings import Sampling
@@ -103,9 +103,11 @@ class Config:
     """Rollout, judge, update: how often."""
     model: str = "sprites"
     """`sprites`, the folder of a diffusers pipeline, or its ORG/NAME on the hub."""
+    adapter: str | None = None
+    """Your own adapter for a pipeline class, as my_file:MyPolicy."""
     max_sequence_length: int | None = None
     """Tokens of the longest text encoder (zero vectors for a T5 that Stable Diffusion 3 is without); None is the pipeline's own
-    default, such as 256 for Stable Diffusion 3 and 512 for FLUX."""
+    default, such as 256 for Stable Diffusion 3 and 512 for FLUX, and 0 for sprites."""
     resolution: int | None = None
     """Pixels per side; None is the model's own."""
     num_frames: int | None = None
@@ -149,6 +151,11 @@ class Config:
     lora: LoraConfig = field(default_factory=LoraConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
     memory: MemoryConfig = field(default_factory=MemoryConfig)
+
+    @property
+    def model_settings(self) -> ModelSettings:
+        """Which model, and how it is loaded; the fields have the same names here."""
+        return ModelSettings(**{each.name: getattr(self, each.name) for each in fields(ModelSettings)})
 
     @property
     def eval_batch_size(self) -> int | None:

@@ -15,8 +15,9 @@ from rich.console import Console
 from rich.table import Table
 
 from vgrpo.evaluation.core import judge_model, mean_over_tags
-from vgrpo.models.loading import check_model
+from vgrpo.models.loading import load_policy
 from vgrpo.models.lora import check_init
+from vgrpo.models.supported import check_model
 from vgrpo.prompts.sources import evaluation_prompts, held_out_name, training_prompts
 from vgrpo.rewards.registry import RewardError, load_reward
 from vgrpo.support.files import write_whole
@@ -26,7 +27,7 @@ from vgrpo.training.config_files import save_yaml
 from vgrpo.training.events import Listener
 from vgrpo.training.loop import Result, train
 from vgrpo.training.stages import Curriculum
-from vgrpo.training.start import Given, load_policy, new_folder
+from vgrpo.training.start import Given, new_folder
 
 
 def train_curriculum(
@@ -44,7 +45,8 @@ def train_curriculum(
     _check(curriculum, has_pipeline=pipeline is not None)
     folder = _folder(curriculum, resume)
     console = Console(quiet=quiet, highlight=False)
-    pipeline = load_policy(curriculum.stages[0].config, pipeline).pipeline
+    first = curriculum.stages[0].config
+    pipeline = load_policy(first.model_settings, pipeline, full=first.finetune == "full").pipeline
     scores = Scores(curriculum, folder)
     if not scores.columns:
         console.print(f"run folder {folder}\nevaluating the base model on the rewards of all stages")
@@ -93,7 +95,7 @@ def _check(curriculum: Curriculum, *, has_pipeline: bool) -> None:
         evaluation_prompts(held_out_name(config.prompts, config.eval_prompts), config.eval.num_prompts)
     check_init(configs[0].lora)
     if not has_pipeline:
-        check_model(configs[0].model)
+        check_model(configs[0].model, configs[0].adapter)
     for name in dict.fromkeys(name for config in configs for name in (*config.reward, *config.monitor)):
         load_reward(name, configs[0].device_of_rewards)
 
@@ -142,7 +144,7 @@ class Scores:
             where = config.device_of_rewards
             rewards = [load_reward(name, where) for name in names]  # each time anew: they would fill the memory a stage needs
             held_out = evaluation_prompts(prompts, config.eval.num_prompts)
-            policy = load_policy(config, pipeline)
+            policy = load_policy(config.model_settings, pipeline)
             values, _, jobs = judge_model(policy, held_out, rewards, config.eval, config.rollout.batch_size)
             for name, value in zip(names, mean_over_tags(values, jobs), strict=True):
                 self._row(name, prompts)["scores"][column] = round(value, 4)

@@ -10,14 +10,12 @@ import torch
 
 from vgrpo.core.seeds import seed_of
 from vgrpo.core.types import Prompt
-from vgrpo.models.attention import choose_attention
-from vgrpo.models.compiled import compile_blocks
 from vgrpo.models.lengths import warn_of_cut_off
-from vgrpo.models.loading import check_model, load_pipeline, make_policy
+from vgrpo.models.loading import load_policy
 from vgrpo.models.lora import add_lora, check_init, fill_lora
-from vgrpo.models.memory import fit
 from vgrpo.models.policy import Policy
-from vgrpo.models.precision import autocast_dtype, device_of, frozen_dtype, on_bf16_gpu
+from vgrpo.models.precision import device_of
+from vgrpo.models.supported import check_model
 from vgrpo.models.weight_sets import AverageWeights, WeightCopy, trainable
 from vgrpo.objectives.base import WeightSet
 from vgrpo.prompts.sources import (
@@ -64,10 +62,10 @@ def start_run(config: Config, given: Given | None = None, *, resume: bool = Fals
     check_init(config.lora)
     check_optimizer(config.update)
     if pipeline is None:
-        check_model(config.model)
+        check_model(config.model, config.adapter)
         device_of(config.device)
     folder = _run_folder(config, resume)
-    policy = load_policy(config, pipeline)
+    policy = load_policy(config.model_settings, pipeline, full=config.finetune == "full")
     warn_of_cut_off(policy, listed)
     _make_trainable(policy, config)
     copies = _copies(policy, config)
@@ -108,29 +106,6 @@ def _add_files(run: Run) -> None:
     run.events.listeners.insert(0, metrics)
     if run.config.tensorboard:
         run.events.listeners.insert(1, TensorBoard(run.folder))
-
-
-@out_of_memory_while("loading the model")
-def load_policy(config: Config, pipeline: Any = None) -> Policy:
-    """The model that `config` names, or a pipeline in memory, as the trainer sees it."""
-    if pipeline is None:
-        device, full = device_of(config.device), config.finetune == "full"
-        frozen = frozen_dtype(config.memory.weights, on_bf16_gpu(device), full=full)
-        trained = torch.float32 if full else None  # never rounded, not even where it starts
-        pipeline = load_pipeline(config.model, device, frozen, trained)
-    policy = make_policy(
-        pipeline,
-        max_sequence_length=config.max_sequence_length,
-        resolution=config.resolution,
-        num_frames=config.num_frames,
-        autocast=autocast_dtype(config.precision, pipeline.device),
-    )
-    fit(policy, config.memory)
-    if config.attention is not None:
-        choose_attention(policy.module, config.attention)
-    if config.compile:
-        compile_blocks(policy.module)
-    return policy
 
 
 def _prompts(config: Config, given: list[str] | list[Prompt] | None) -> tuple[PromptSource, list[Prompt], list[Prompt]]:
