@@ -18,6 +18,7 @@ def train(
     reward: Reward | None = None,
     prompts: list[str] | list[Prompt] | None = None,
     resume: bool = False,
+    allow_changes: bool = False,
     quiet: bool = False,
 ) -> Result:
     """Run a training job to its end, or go on with one.
@@ -26,4 +27,4 @@ def train(
     `vgrpo.training.loop.train` raises.
     """
     given = Given(pipeline=pipeline, reward=reward, prompts=prompts)
-    return loop.train(config, given, resume=resume, listeners=() if quiet else (RunConsole(),))
+    return loop.train(config, given, resume=resume, allow_changes=allow_changes, listeners=() if quiet else (RunConsole(),))

@@ -70,6 +70,8 @@ class RunConsole:
 
     def _track(self, values: Values) -> None:
         reward = values["reward/mean"]
+        if reward is None or reward != reward:  # null in metrics.jsonl: nothing was judged
+            return
         self.first = reward if self.first is None else self.first
         self.recent = reward if self.recent is None else 0.8 * self.recent + 0.2 * reward
 

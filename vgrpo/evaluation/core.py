@@ -1,6 +1,5 @@
 """Scores on held-out prompts, by fixed seeds, so that base and tuned weights face the same noise."""
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from vgrpo.evaluation.settings import EvalConfig
 from vgrpo.models.policy import Policy
 from vgrpo.rewards.registry import Reward, score_images
 from vgrpo.sampling.draw import draw_images, named_noise
-from vgrpo.support.files import write_whole
+from vgrpo.support.json_files import read_json, write_json
 from vgrpo.support.memory_errors import out_of_memory_while
 from vgrpo.worlds.sprites import verifier
 from vgrpo.worlds.sprites.grammar import TAGS
@@ -121,14 +120,20 @@ def _mean(scores: Tensor) -> dict[str, float | None]:
     return {"strict": None if strict != strict else round(strict, 4), "reward": round(reward, 4)}
 
 
+def read_eval(folder: Path) -> dict[str, Any]:
+    """eval.json's content, empty where there is none. Raises ValueError if it is damaged."""
+    path = folder / "eval.json"
+    content: dict[str, Any] = read_json(path) if path.exists() else {}
+    return content
+
+
 def write_eval(folder: Path, **parts: dict[str, Any]) -> dict[str, Any]:
     """Add `base` or `tuned` to eval.json; returns the whole of it."""
-    path = folder / "eval.json"
-    content: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    content = read_eval(folder)
     for name, part in parts.items():
         if part:
             part = dict(part)
             content |= {"num_prompts": part.pop("num_prompts"), "num_images": part.pop("num_images")}
             content[name] = part
-    write_whole(path, json.dumps(content, indent=1))
+    write_json(folder / "eval.json", content)
     return content

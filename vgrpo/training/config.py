@@ -142,6 +142,8 @@ class Config:
     """Decay of the averaged weights, which are the ones evaluated and saved."""
     checkpoint_every: int = 25
     """Iterations between checkpoints."""
+    keep_checkpoints: int = 2
+    """The newest so many stay on the disk; one more than 1 lets a damaged one be done without."""
     tensorboard: bool = False
     """Also write TensorBoard events (pip install "vgrpo[tensorboard]")."""
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
@@ -178,6 +180,7 @@ class Config:
         require(
             self.checkpoint_every >= 1, f"checkpoint_every={self.checkpoint_every}: at least 1 iteration between checkpoints"
         )
+        require(self.keep_checkpoints >= 1, f"keep_checkpoints={self.keep_checkpoints}: keep at least 1")
         require(0 <= self.ema_decay < 1, f"ema_decay={self.ema_decay}: must lie in [0, 1); 0 turns averaging off")
         require(len(self.reward) >= 1, "reward is empty: name at least one, e.g. --reward sprites")
         full = self.finetune == "full"

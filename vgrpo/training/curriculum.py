@@ -25,9 +25,10 @@ from vgrpo.support.memory_errors import GpuMemoryError
 from vgrpo.training.config import Config
 from vgrpo.training.config_files import save_yaml
 from vgrpo.training.events import Listener
+from vgrpo.training.folder import new_folder
 from vgrpo.training.loop import Result, train
 from vgrpo.training.stages import Curriculum
-from vgrpo.training.start import Given, new_folder
+from vgrpo.training.start import Given
 
 
 def train_curriculum(

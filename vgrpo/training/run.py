@@ -19,13 +19,15 @@ from vgrpo.objectives.base import WeightSet
 from vgrpo.prompts.sources import PromptSource
 from vgrpo.rewards.registry import Reward
 from vgrpo.sampling.draw import draw_images, named_noise
+from vgrpo.support.lock import FolderLock
 from vgrpo.support.memory_errors import out_of_memory_while
-from vgrpo.training import checkpoint
 from vgrpo.training.alarm import Alarm
 from vgrpo.training.config import Config
 from vgrpo.training.events import AlarmRaised, CheckpointSaved, Events, IterationDone, SamplesDrawn, Values
+from vgrpo.training.folder import settings_of
 from vgrpo.training.health import Health
 from vgrpo.training.optimizer import Optimizer
+from vgrpo.training.writer import CheckpointWriter
 
 
 @dataclass(kw_only=True)
@@ -34,6 +36,8 @@ class Run:
 
     config: Config
     folder: Path
+    lock: FolderLock
+    writer: CheckpointWriter
     policy: Policy
     rewards: list[Reward]
     monitors: dict[str, Reward]
@@ -52,6 +56,8 @@ class Run:
     """Counted from 0; the one that comes next."""
     check: Callable[[], None] = lambda: None
     """Called where the run may be stopped without loss: between phases and between batches of images."""
+    finished: bool = False
+    """Whether it had come to its end before it was resumed."""
     whole: bool = True
     """Whether the weights are those after a whole iteration, not after some of the optimiser steps of one."""
 
@@ -79,9 +85,17 @@ class Run:
             self.save_checkpoint()
 
     def save_checkpoint(self) -> Path:
-        path = checkpoint.save(self.state_dict(), self.folder / "checkpoints", self.iteration)
+        """Begin to write one, beside training; `writer.finish` waits for it."""
+        path = self.writer.save(self.state_dict(), self.iteration)
         self.events.emit(CheckpointSaved(path=path, iteration=self.iteration))
         return path
+
+    def close(self) -> None:
+        """Let go of the folder. Raises OSError if the last checkpoint could not be written."""
+        try:
+            self.writer.finish()
+        finally:
+            self.lock.release()
 
     @property
     def reward_names(self) -> list[str]:
@@ -93,15 +107,21 @@ class Run:
         return list(self.config.reward_weights or [1.0] * len(self.rewards))
 
     def state_dict(self) -> dict[str, Any]:
-        """All that the next iteration depends on; randomness needs nothing, it is named by the iteration."""
+        """All that the next iteration depends on. What is random about it is named by the iteration and needs nothing; torch's
+        own generators are kept for code that draws from them."""
         return {
+            "settings": settings_of(self.config),
             "iteration": self.iteration,
             "weights": {name: value.detach() for name, value in trainable(self.policy.module).items()},
             "average": self.average.values,
             "average_steps": self.average.num_steps,
             "optimizer": self.optimizer.inner.state_dict(),
             "optimizer_steps": self.optimizer.num_steps,
+            "bad_steps": self.optimizer.num_bad_steps,
             "old": self.copies["old"].values if "old" in self.copies else None,
+            "alarm": self.alarm.state_dict(),
+            "health": self.health.state_dict(),
+            "generators": [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [])],
         }
 
     @torch.no_grad()
@@ -114,7 +134,13 @@ class Run:
                 self.copies["old"].values[name].copy_(state["old"][name])
         self.average.num_steps = state["average_steps"]
         self.optimizer.inner.load_state_dict(state["optimizer"])
-        self.optimizer.num_steps = state["optimizer_steps"]
+        self.optimizer.num_steps, self.optimizer.num_bad_steps = state["optimizer_steps"], state["bad_steps"]
+        self.alarm.load_state_dict(state["alarm"])
+        self.health.load_state_dict(state["health"])
+        first, *others = state["generators"]
+        torch.set_rng_state(first)
+        if torch.cuda.is_available() and len(others) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(others)
 
     def save_weights(self) -> Path:
         """`lora/` for `load_lora_weights`, or `pipeline/` after full fine-tuning."""

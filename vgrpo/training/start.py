@@ -1,9 +1,6 @@
 """How a run starts: everything that can be wrong is checked here, before the first iteration."""
 
-import os
-import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -32,15 +29,16 @@ from vgrpo.rewards.registry import Reward, RewardError, load_reward, score_image
 from vgrpo.sampling.draw import draw_images, named_noise
 from vgrpo.sampling.settings import Sampling
 from vgrpo.support.memory_errors import out_of_memory_while
-from vgrpo.training import checkpoint
 from vgrpo.training.alarm import Alarm
 from vgrpo.training.config import Config
 from vgrpo.training.config_files import save_yaml
 from vgrpo.training.events import Events
+from vgrpo.training.folder import RunFolder, new_run, resumed_run
 from vgrpo.training.health import Health
 from vgrpo.training.optimizer import Optimizer, check_optimizer, make_adamw
 from vgrpo.training.run import Run
 from vgrpo.training.trackers import MetricsFile, TensorBoard
+from vgrpo.training.writer import CheckpointWriter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,9 +50,16 @@ class Given:
     prompts: list[str] | list[Prompt] | None = None
 
 
-def start_run(config: Config, given: Given | None = None, *, resume: bool = False, events: Events | None = None) -> Run:
-    """Check everything, cheapest first, then load the model and, to resume, the last checkpoint."""
-    given = given or Given()
+def start_run(
+    config: Config,
+    given: Given | None = None,
+    *,
+    resume: bool = False,
+    allow_changes: bool = False,
+    events: Events | None = None,
+) -> Run:
+    """Check everything, cheapest first, then load the model and, to resume, the newest checkpoint that is whole."""
+    given, events = given or Given(), events or Events()
     source, held_out, listed = _prompts(config, given.prompts)
     where, pipeline = config.device_of_rewards, given.pipeline
     rewards = [given.reward] if given.reward is not None else [load_reward(name, where) for name in config.reward]
@@ -64,22 +69,28 @@ def start_run(config: Config, given: Given | None = None, *, resume: bool = Fals
     if pipeline is None:
         check_model(config.model, config.adapter)
         device_of(config.device)
-    folder = _run_folder(config, resume)
-    policy = load_policy(config.model_settings, pipeline, full=config.finetune == "full")
-    warn_of_cut_off(policy, listed)
-    _make_trainable(policy, config)
+    opened = resumed_run(config, allow_changes=allow_changes, notice=events.notice) if resume else new_run(config)
+    try:
+        policy = load_policy(config.model_settings, pipeline, full=config.finetune == "full")
+        warn_of_cut_off(policy, listed)
+        _make_trainable(policy, config)
+        _try_rewards(policy, [*rewards, *monitors.values()], source(0, 2))
+        parts = {"rewards": rewards, "monitors": monitors, "prompts": source, "eval_prompts": held_out}
+        return _make_run(config, opened, policy, events, parts)
+    except BaseException:
+        opened.lock.release()
+        raise
+
+
+def _make_run(config: Config, opened: RunFolder, policy: Policy, events: Events, parts: dict[str, Any]) -> Run:
     copies = _copies(policy, config)
-    _try_rewards(policy, [*rewards, *monitors.values()], source(0, 2))
     average = AverageWeights(policy.module, config.ema_decay)
-    events = events or Events()
     run = Run(
         config=config,
-        folder=folder,
+        folder=opened.path,
+        lock=opened.lock,
+        writer=CheckpointWriter(opened.path / "checkpoints", config.keep_checkpoints),
         policy=policy,
-        rewards=rewards,
-        monitors=monitors,
-        prompts=source,
-        eval_prompts=held_out,
         optimizer=_make_optimizer(policy, config, average),
         average=average,
         copies=copies,
@@ -87,11 +98,12 @@ def start_run(config: Config, given: Given | None = None, *, resume: bool = Fals
         alarm=Alarm(list(config.monitor)),
         health=Health(lags="old" in copies),
         past=[],
+        finished=opened.finished,
+        **parts,
     )
-    if resume:
-        run.load_state_dict(checkpoint.load(folder / "checkpoints"))
-    else:
-        save_yaml(config, folder / "config.yaml")
+    if opened.loaded is not None:
+        run.load_state_dict(opened.loaded.state)
+    save_yaml(config, opened.path / "config.yaml")
     _add_files(run)
     return run
 
@@ -100,9 +112,8 @@ def _add_files(run: Run) -> None:
     """The files that listen to the run; what they hold of a resumed run's past is its own past, too."""
     metrics = MetricsFile(run.folder, run.iteration)
     run.past.extend(metrics.past)
-    for values in run.past:
-        run.alarm.add(values)
-        run.health.add(values)
+    if metrics.torn:
+        run.events.notice("the last line of metrics.jsonl was cut off by a kill; it is left out")
     run.events.listeners.insert(0, metrics)
     if run.config.tensorboard:
         run.events.listeners.insert(1, TensorBoard(run.folder))
@@ -126,36 +137,6 @@ def _prompts(config: Config, given: list[str] | list[Prompt] | None) -> tuple[Pr
     eval_name = config.eval_prompts if given is not None else held_out_name(config.prompts, config.eval_prompts)
     held_out = evaluation_prompts(eval_name, config.eval.num_prompts)
     return source, held_out, listed + held_out
-
-
-def _run_folder(config: Config, resume: bool) -> Path:
-    if not resume:
-        return new_folder(config.output_dir, config.model)
-    if config.output_dir is None:
-        raise ValueError("resume: name the run by its output_dir")
-    checkpoint.load(config.output_dir / "checkpoints")
-    return config.output_dir
-
-
-def new_folder(folder: Path | None, model: str) -> Path:
-    """Make the folder of a run, by default one named by its model and the time.
-
-    Raises FileExistsError if it holds another run, PermissionError if it cannot be written.
-    """
-    folder = Path(folder or time.strftime(f"runs/{Path(model).name}-%Y%m%d-%H%M%S"))
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise FileExistsError(
-            f"--output-dir {folder} is not empty: it may hold another run; name a new folder, or add --resume"
-        )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise PermissionError(
-            f"--output-dir {folder} cannot be made ({error.strerror}); name a folder you may write"
-        ) from error
-    if not os.access(folder, os.W_OK):
-        raise PermissionError(f"--output-dir {folder} cannot be written; name a folder you may write")
-    return folder
 
 
 @out_of_memory_while("loading the model")

@@ -1,9 +1,10 @@
 """Listeners that write a run's numbers down: metrics.jsonl and TensorBoard."""
 
-import json
 from pathlib import Path
 from typing import Any
 
+from vgrpo.support.files import write_whole
+from vgrpo.support.json_files import line_of, read_lines
 from vgrpo.training.events import Event, IterationDone, RunFinished, RunStopped, Values
 
 
@@ -12,14 +13,14 @@ class MetricsFile:
 
     def __init__(self, folder: Path, start: int) -> None:
         path = folder / "metrics.jsonl"
-        lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        lines, self.torn = read_lines(path)
         self.past: list[Values] = [line for line in lines if line["iteration"] < start]
-        path.write_text("".join(json.dumps(line) + "\n" for line in self.past))
+        write_whole(path, "".join(line_of(line) for line in self.past))
         self.file = path.open("a")
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, IterationDone):
-            self.file.write(json.dumps(event.values) + "\n")
+            self.file.write(line_of(event.values))
             self.file.flush()
         elif isinstance(event, RunStopped | RunFinished):
             self.file.close()

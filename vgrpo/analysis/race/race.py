@@ -105,7 +105,8 @@ def _evaluate(lane: Lane, judge: Judge, path: Path, console: Console) -> None:
         "phases": {name: round(value, 3) for name, value in lane.phases.items()},
         **{name: round(value, 4) for name, value in scores.items()},
     }
-    checkpoint.save(lane.run.state_dict(), lane.run.folder / "checkpoints", lane.run.iteration)
+    lane.run.save_checkpoint()
+    lane.run.writer.finish()
     with path.open("a") as file:  # after the checkpoint: what is written can be gone on with
         file.write(json.dumps(record) + "\n")
     lane.last_eval = lane.seconds
