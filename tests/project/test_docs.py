@@ -67,7 +67,7 @@ def test_named_commands_and_options_exist():
         for option in re.findall(r"--((?:objective|rollout|update|advantage|eval|lora|memory)\.[a-z-]+)", page.read_text()):
             section, name = option.replace("-", "_").split(".")
             kinds = OBJECTIVES.values() if section == "objective" else (type(getattr(Config(), section)),)
-            assert any(name in {field.name for field in dataclasses.fields(kind)} for kind in kinds), option
+            assert any(name.removeprefix("no_") in {field.name for field in dataclasses.fields(kind)} for kind in kinds), option
     assert from_dict(Config, to_dict(Config())) == Config()
 
 

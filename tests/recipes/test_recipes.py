@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from vgrpo import Curriculum
+from vgrpo.commands.job import parse_job
 from vgrpo.commands.main import main
-from vgrpo.commands.options import parse_job
 from vgrpo.prompts.sources import read_prompts, sprites_tags
 from vgrpo.recipes import RECIPES
 from vgrpo.rewards.registry import MODELS, NAMED
@@ -32,7 +32,7 @@ def test_a_recipe_survives_yaml_and_the_command_line(tmp_path, name):
     save_yaml(recipe, tmp_path / "config.yaml")
     assert load_yaml(tmp_path / "config.yaml") == recipe
     assert parse_job([name], prog="train", description="") == recipe
-    changed = parse_job([name, "--model", "m", "--memory.gradient-checkpointing", "True"], prog="train", description="")
+    changed = parse_job([name, "--model", "m", "--memory.gradient-checkpointing"], prog="train", description="")
     assert {(config.model, config.memory.gradient_checkpointing) for config in configs_of(changed)} == {("m", True)}
 
 

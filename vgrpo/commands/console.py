@@ -58,7 +58,7 @@ class RunConsole:
                 self._finished(event)
 
     def say(self, text: str) -> None:
-        self.console.print(escape(text), soft_wrap=True)
+        self.console.print(text, soft_wrap=True, markup=False, emoji=False)
 
     def _begin(self, event: RunStarted) -> None:
         for values in event.past:

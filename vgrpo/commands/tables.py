@@ -3,6 +3,7 @@
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 
 def results_table(evaluation: dict[str, Any]) -> Table:
@@ -15,7 +16,7 @@ def results_table(evaluation: dict[str, Any]) -> Table:
 
     def row(label: str, values: list[float], style: str = "") -> None:
         change = f"{values[-1] - values[0]:+.3f}" if len(values) > 1 else ""
-        table.add_row(label, *(f"{value:.3f}" for value in values), change, style=style)
+        table.add_row(Text(label), *(f"{value:.3f}" for value in values), change, style=style)
 
     for category in evaluation[parts[0]]["by_category"]:
         row(category, [evaluation[part]["by_category"][category][metric] for part in parts])

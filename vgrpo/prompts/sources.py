@@ -57,7 +57,7 @@ def _remedy(path: Path) -> str:
     kind = next((kind for kind in ("geneval", "ocr") if path.name in (f"{kind}.jsonl", f"{kind}-held-out.jsonl")), None)
     if kind is None:
         return "write your prompts there, one a line, or give `sprites`, another file, a dataset's folder or hub:owner/name"
-    more = " --num 500 --held-out True" if path.stem.endswith("-held-out") else ""
+    more = " --num 500 --held-out" if path.stem.endswith("-held-out") else ""
     return f"make it with: vgrpo prompts --kind {kind}{more} --output {path}"
 
 

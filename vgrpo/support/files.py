@@ -1,4 +1,4 @@
-"""Files that other processes see whole or not at all."""
+"""Files that other processes see whole or not at all, and folders that can be written."""
 
 import os
 from collections.abc import Iterator
@@ -8,12 +8,43 @@ from pathlib import Path
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """A draft to write to, which takes `path`'s place at the end."""
+    """A draft to write to, which takes `path`'s place at the end. If the writing fails, the draft goes and `path` stays."""
     draft = path.with_name(f"{path.name}.{os.getpid()}")
-    yield draft
-    draft.replace(path)
+    try:
+        yield draft
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def write_whole(path: Path, text: str) -> None:
     with whole(path) as draft:
         draft.write_text(text)
+
+
+def require_folder(folder: Path, option: str) -> None:
+    """Raise an OSError, naming the option, unless files can be written into the folder or it can be made. Makes nothing."""
+    there = folder.absolute()
+    while not _exists(there, folder, option):
+        there = there.parent
+    if not there.is_dir():
+        raise NotADirectoryError(f"{option} {folder}: {there} is a file; name a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise PermissionError(f"{option} {folder}: {there} cannot be written; name a folder you may write")
+
+
+def require_file(path: Path, option: str) -> None:
+    """Raise an OSError, naming the option, unless a file of this name can be written. Makes nothing."""
+    require_folder(path.parent, option)
+    if path.is_dir():
+        raise IsADirectoryError(f"{option} {path}: is a folder; name a file")
+
+
+def _exists(path: Path, folder: Path, option: str) -> bool:
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return path == path.parent
+    except OSError as error:  # a name that is too long, a folder that may not be entered
+        raise type(error)(f"{option} {folder}: {error.strerror}; name another") from error
+    return True
