@@ -5,6 +5,7 @@ import shlex
 from vgrpo.commands.options import take_flag
 from vgrpo.rewards.registry import RewardError
 from vgrpo.support.memory_errors import GpuMemoryError
+from vgrpo.training.optimizer import BadStepsError
 
 LESS = (
     "Draw fewer images at once (--num-images of sample, --batch-size of eval and diagnose), or switch on\n"
@@ -16,7 +17,7 @@ LESS = (
 
 def remedy(command: str, words: list[str], error: RuntimeError) -> str | None:
     """Advice on an error that a user can mend, perhaps empty; None for any other."""
-    if isinstance(error, RewardError):
+    if isinstance(error, RewardError | BadStepsError):
         return ""
     if not isinstance(error, GpuMemoryError):
         return None

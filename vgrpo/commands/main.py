@@ -8,6 +8,7 @@ from contextlib import suppress
 from vgrpo.commands.options import HelpShown
 from vgrpo.commands.words import UsageError
 from vgrpo.models.quiet import without_import_chatter
+from vgrpo.support.interrupts import EXIT_RESUMABLE, StopRequested
 from vgrpo.support.secrets import redact
 from vgrpo.support.spelling import hint
 
@@ -69,6 +70,9 @@ def _run(name: str, words: list[str]) -> int:
         return 0
     except BrokenPipeError:
         raise
+    except StopRequested as error:
+        _say(f"vgrpo {name}: {error}")
+        return EXIT_RESUMABLE
     except (ValueError, OSError) as error:
         _say(f"vgrpo {name}: {_message(error)}")
         return 2 if isinstance(error, UsageError) else 1
