@@ -10,7 +10,7 @@ from vgrpo.analysis.race.race import Advanced, Evaluated, race
 from vgrpo.analysis.race.suites import KNOBS, SUITES
 from vgrpo.commands.options import parse
 from vgrpo.commands.screen import Screen
-from vgrpo.support.files import require_folder
+from vgrpo.support.folders import require_folder
 from vgrpo.support.spelling import hint
 from vgrpo.training.config import Config
 

@@ -20,7 +20,7 @@ from vgrpo.prompts.sources import training_prompts
 from vgrpo.sampling.draw import draw_groups
 from vgrpo.sampling.settings import Sampling
 from vgrpo.support.checks import require
-from vgrpo.support.files import require_folder
+from vgrpo.support.folders import require_folder
 from vgrpo.support.memory_errors import out_of_memory_while
 
 DESCRIPTION = "Measure how noisy a model's surrogate likelihood is on its own images, before training it."

@@ -12,7 +12,8 @@ from vgrpo.prompts.generators import geneval, ocr
 from vgrpo.prompts.sources import read_prompts
 from vgrpo.prompts.splits import key
 from vgrpo.support.checks import require, require_finite
-from vgrpo.support.files import require_file, write_whole
+from vgrpo.support.files import write_whole
+from vgrpo.support.folders import require_file
 
 SETS: dict[str, Callable[[int, int, frozenset[str], bool], list[Prompt]]] = {
     "geneval": geneval.training_set,

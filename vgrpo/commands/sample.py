@@ -15,7 +15,7 @@ from vgrpo.prompts.sources import read_prompts
 from vgrpo.sampling.draw import draw_images, named_noise
 from vgrpo.sampling.settings import Sampling
 from vgrpo.support.checks import require
-from vgrpo.support.files import require_folder
+from vgrpo.support.folders import require_folder
 from vgrpo.support.memory_errors import out_of_memory_while
 
 

@@ -1,4 +1,4 @@
-"""JSON in a run's folder, as a machine that failed may have left it."""
+"""JSON as files hold it: strict in writing, lenient where older versions wrote NaN, clear about what is broken."""
 
 import json
 import math
@@ -6,62 +6,46 @@ from pathlib import Path
 from typing import Any
 
 from vgrpo.support.files import write_whole
+from vgrpo.support.textfiles import read_text
 
 
 def read_json(path: Path) -> Any:
-    """Raises ValueError, naming the file and the way out, for what is not JSON. NaN, which is none, is read as None."""
+    """A file's value. NaN and infinities, which are no JSON, are read as None. Raises ValueError with file and line."""
+    return parse_json(read_text(path), str(path))
+
+
+def parse_json(text: str, where: str) -> Any:
+    """The value of a text; `where` is how an error calls it."""
     try:
-        return json.loads(path.read_text(), parse_constant=lambda name: None)
-    except ValueError as error:
-        raise ValueError(f"{path}: not JSON ({error}); delete it, and it is made again") from error
+        return json.loads(text, parse_constant=lambda name: None, parse_float=_finite)
+    except json.JSONDecodeError as error:
+        line = f", line {error.lineno}" if "\n" in text.rstrip("\n") else ""
+        raise ValueError(f"{where}{line}: not JSON ({error.msg}); correct it, or put back a copy of the file") from None
+    except RecursionError:
+        raise ValueError(f"{where}: brackets are nested too deeply; put back a copy of the file") from None
+    except ValueError:  # Python converts no integers of more than 4300 digits
+        raise ValueError(f"{where}: a number is too long; put back a copy of the file") from None
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Whole or not at all; numbers that are not finite become null."""
-    write_whole(path, json.dumps(finite(content), indent=1, allow_nan=False))
+def _finite(digits: str) -> float | None:
+    number = float(digits)  # 1e999 is JSON, and infinite
+    return number if math.isfinite(number) else None
 
 
-def read_lines(path: Path) -> tuple[list[dict[str, Any]], bool]:
-    """The objects of a file with one a line, and whether a last line was torn and left out.
-
-    Raises ValueError for a line in the middle that is not an object: that is damage, not an interrupted write.
-    """
-    if not path.exists():
-        return [], False
-    lines = path.read_bytes().split(b"\n")
-    found: list[dict[str, Any]] = []
-    for number, line in enumerate(lines, 1):
-        is_last = number == len(lines)
-        if is_last and not line:
-            break
-        value = _object(line)
-        if value is None:
-            if is_last:  # a write that was cut off, as no line break follows
-                return found, True
-            raise ValueError(f"{path}, line {number}: damaged ({line[:60].decode(errors='replace')!r}); delete that line")
-        found.append(value)
-    return found, False
+def write_json(path: Path, value: Any) -> None:
+    """Write a value whole, on the disk when this returns; numbers that are not finite become null."""
+    write_whole(path, to_json(value, indent=1) + "\n")
 
 
-def line_of(values: dict[str, Any]) -> str:
-    """One line for such a file."""
-    return json.dumps(finite(values), allow_nan=False) + "\n"
+def to_json(value: Any, indent: int | None = None) -> str:
+    return json.dumps(_without_nan(value), indent=indent, allow_nan=False)
 
 
-def finite(value: Any) -> Any:
-    """The same with None in place of numbers that are not finite, which JSON does not have."""
+def _without_nan(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {key: finite(item) for key, item in value.items()}
+        return {key: _without_nan(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [finite(item) for item in value]
+        return [_without_nan(item) for item in value]
     return value
-
-
-def _object(line: bytes) -> dict[str, Any] | None:
-    try:
-        value = json.loads(line, parse_constant=lambda name: None)
-    except ValueError:
-        return None
-    return value if isinstance(value, dict) else None

@@ -1,194 +1,255 @@
-"""Checkpoints: a folder each, whole or absent, with a checksum of every file.
+"""Checkpoints that are whole or absent, and noticed when they are damaged.
 
-`iteration-000025/` holds the tensors of a run's state in state.safetensors, all else of it in state.json, and manifest.json
-with the files' sizes and checksums. It is written under another name, forced to the disk and renamed: the rename is what
-makes it a checkpoint. Nothing in it is a pickle, so a folder from a stranger runs no code.
+A checkpoint is a folder, `iteration-000025`, with a state's tensors, the rest of it, and a manifest of both. It is written
+under another name beside its place, put on the disk, then renamed: the rename is the moment from which it exists. One process
+at a time uses a folder of checkpoints (see `RunLock`).
 """
 
-import json
 import os
 import re
 import shutil
-from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
+import time
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
-from safetensors.torch import load_file
+from vgrpo.support.files import lives_elsewhere, sync
+from vgrpo.training.manifest import CheckpointError, DamagedError, check_files, write_file, write_manifest
+from vgrpo.training.state_files import Snapshot, read_state
 
-from vgrpo.training.snapshot import digest, pack, save_tensors, unpack
-
-FORMAT = 2
-TENSORS, REST, MANIFEST = "state.safetensors", "state.json", "manifest.json"
-LIBRARIES = ("torch", "diffusers", "transformers", "peft", "vgrpo")
-
-
-class CheckpointError(ValueError):
-    """There are checkpoints, and none can be read."""
+TENSORS, REST = "state.safetensors", "state.json"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Loaded:
-    """A checkpoint that was verified."""
+    """A checkpoint in memory."""
 
     state: dict[str, Any]
     iteration: int
     path: Path
-    damaged: list[Path] = field(default_factory=list)
-    """Newer ones that were not whole, under their new names."""
+    versions: dict[str, str]
+    """Of the libraries that made it."""
+    damaged: list[Path]
+    """Newer ones that could not be used, where they now are."""
+    notes: list[str]
+    """What was wrong with each of them."""
 
 
-def name_of(iteration: int) -> str:
-    return f"iteration-{iteration:06d}"
+class CheckpointWriter:
+    """Writes checkpoints in the background and keeps the newest `keep`.
 
-
-def write(state: dict[str, Any], folder: Path, iteration: int, keep: int) -> Path:
-    """Write a checkpoint of a state whose tensors are on the CPU, then delete all but the newest `keep`.
-
-    Raises OSError if it cannot be written; the older ones are untouched then.
+    What goes wrong there is raised, as it is, by the next `save` or `finish`. The thread does not keep a process alive that
+    wants to leave at once; what it then leaves behind is cleared by the next writer.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    draft = folder / f".{name_of(iteration)}.{os.getpid()}"
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir()
-    try:
-        tensors, rest = pack(state)
-        save_tensors(tensors, draft / TENSORS)
-        _write_text(draft / REST, json.dumps(rest))
-        manifest = {
-            "format": FORMAT,
-            "iteration": iteration,
-            "libraries": {name: _version(name) for name in LIBRARIES},
-            "files": {path.name: {"bytes": path.stat().st_size, "blake2b": digest(path)} for path in draft.iterdir()},
-        }
-        _write_text(draft / MANIFEST, json.dumps(manifest, indent=1))
-        _sync(draft)
-        path = _put(draft, folder / name_of(iteration))
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-    for old in all_of(folder)[:-keep]:
-        shutil.rmtree(old, ignore_errors=True)
-    return path
+
+    def __init__(self, folder: Path, keep: int = 2) -> None:
+        assert keep >= 1
+        folder.mkdir(parents=True, exist_ok=True)
+        clear_leftovers(folder)
+        self.folder, self.keep = folder, keep
+        self.saved: Path | None = None
+        """The newest one that is in place."""
+        self.seconds_waited = 0.0
+        """How long saving kept its caller, in copying and in waiting for the one before."""
+        self._thread: Thread | None = None
+        self._error: BaseException | None = None
+        self._known: set[Path] = set()
+
+    def save(self, state: dict[str, Any], iteration: int, *, wait: bool = False) -> Path:
+        """Copy a state, which may change when this returns, and begin to write it; `wait` for the end of it.
+
+        Returns where it will be.
+        """
+        self.finish()
+        began = time.perf_counter()
+        snapshot = Snapshot(state)
+        self.seconds_waited += time.perf_counter() - began
+        self._thread = Thread(target=self._write, args=(snapshot, iteration), name="checkpoint", daemon=True)
+        self._thread.start()
+        if wait:
+            self.finish()
+        return self.folder / _name(iteration)
+
+    def finish(self) -> None:
+        """Wait for what is being written. Raises what went wrong."""
+        if self._thread is not None:
+            began = time.perf_counter()
+            self._thread.join()
+            self.seconds_waited += time.perf_counter() - began
+            self._thread = None
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+    def _write(self, snapshot: Snapshot, iteration: int) -> None:
+        try:
+            self.saved = _write(snapshot, self.folder, iteration)
+            self._known.add(self.saved)
+            _retire(self.folder, iteration, self.keep, self._known)
+        except BaseException as error:  # raised in the caller's thread
+            self._error = error
 
 
-def _put(draft: Path, path: Path) -> Path:
-    """Rename a draft into its place. A checkpoint of the same iteration steps aside first, for no rename replaces a folder."""
-    aside = path.with_name(f".old-{path.name}.{os.getpid()}")
-    if path.exists():
-        path.rename(aside)
-    draft.rename(path)
-    _sync(path.parent)
-    shutil.rmtree(aside, ignore_errors=True)
-    return path
+def save(state: dict[str, Any], folder: Path, iteration: int, keep: int = 2) -> Path:
+    """Write a checkpoint and wait for it; returns its folder."""
+    writer = CheckpointWriter(folder, keep)
+    return writer.save(state, iteration, wait=True)
 
 
 def load_newest(folder: Path) -> Loaded | None:
-    """The newest checkpoint that verifies; None if there is none.
+    """The newest checkpoint that is what was written; None if there is none.
 
-    One that is damaged is renamed to `damaged-iteration-...` and kept, and the one before it is tried. Raises CheckpointError
-    if all there are, are damaged.
+    Damaged ones are renamed `damaged-iteration-000025`, to be looked at and never tried again. Raises CheckpointError if only
+    damaged ones are left, or those of a version that kept them in another way.
     """
-    _recover(folder)
+    if not folder.is_dir():
+        return None
+    clear_leftovers(folder)
     damaged: list[Path] = []
-    reason = ""
-    for path in reversed(all_of(folder)):
+    notes: list[str] = []
+    for _, path in reversed(_all(folder)):
         try:
-            return Loaded(state=_read(path), iteration=int(path.name.removeprefix("iteration-")), path=path, damaged=damaged)
-        except CheckpointError as error:
-            reason = str(error)
-            damaged.append(path.rename(_free(path.with_name(f"damaged-{path.name}"))))
-    if damaged:
+            return _load(path, damaged, notes)
+        except DamagedError as error:
+            damaged.append(_set_aside(path))
+            notes.append(f"{path} is damaged ({error}); it is kept as {damaged[-1].name}")
+    _refuse_old(folder)
+    left = sorted(path.name for path in folder.glob("damaged-iteration-*"))
+    if damaged or left:
         raise CheckpointError(
-            f"{folder}: no checkpoint can be read; the damaged ones are kept as {', '.join(path.name for path in damaged)} "
-            f"({reason}). Start anew in another folder"
+            f"every checkpoint in {folder} is damaged: {'; '.join(notes) or ', '.join(left)}. Put back a copy of one, or start "
+            "anew in another folder"
         )
     return None
 
 
-def load(folder: Path, iteration: int) -> dict[str, Any]:
-    """The state of one iteration. Raises FileNotFoundError if it is not there, CheckpointError if it is damaged."""
-    path = folder / name_of(iteration)
-    if not path.is_dir():
-        raise FileNotFoundError(f"{folder} holds no checkpoint of iteration {iteration}")
-    return _read(path)
-
-
-def all_of(folder: Path) -> list[Path]:
-    """In order, the oldest first. Raises CheckpointError for those of an older form."""
-    if any(folder.glob("iteration-*.pt")):
-        raise CheckpointError(f"{folder} holds checkpoints of vgrpo 0.1, which this version does not read; start a new run")
-    found = [path for path in folder.glob("iteration-*") if re.fullmatch(r"iteration-\d{6,}", path.name) and path.is_dir()]
-    return sorted(found, key=lambda path: int(path.name.removeprefix("iteration-")))
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """Raises CheckpointError unless all is as the manifest says."""
+def load(folder: Path, iteration: int) -> Loaded:
+    """The checkpoint of an iteration. Raises FileNotFoundError if there is none, CheckpointError if it is damaged."""
+    path = folder / _name(iteration)
+    if not path.exists():
+        _refuse_old(folder)
+        there = ", ".join(str(number) for number, _ in _all(folder)) or "none"
+        raise FileNotFoundError(f"{folder} holds no checkpoint of iteration {iteration}; there are {there}")
     try:
-        manifest = json.loads((path / MANIFEST).read_text())
-        if manifest["format"] != FORMAT or set(manifest["files"]) != {TENSORS, REST}:
-            raise CheckpointError(f"{path}: of another form than this version writes")
-        for name, expected in manifest["files"].items():
-            if (path / name).stat().st_size != expected["bytes"] or digest(path / name) != expected["blake2b"]:
-                raise CheckpointError(f"{path / name}: its content is not what was written")
-        if manifest["iteration"] != int(path.name.removeprefix("iteration-")):
-            raise CheckpointError(f"{path}: holds iteration {manifest['iteration']}")
-        state: dict[str, Any] = unpack(load_file(path / TENSORS), json.loads((path / REST).read_text()))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise error if isinstance(error, CheckpointError) else CheckpointError(f"{path}: damaged ({error})") from error
-    return state
+        return _load(path, [], [])
+    except DamagedError as error:
+        raise CheckpointError(f"{path} is damaged ({error}); choose another iteration") from error
 
 
-def _recover(folder: Path) -> None:
-    """Clear away what writers left that were killed. Between two renames the older checkpoint of an iteration may be all there
-    is of it: it goes back."""
-    for path in folder.glob(".*iteration-*.*"):
-        pid = int(path.name.rsplit(".", 1)[1]) if path.name.rsplit(".", 1)[1].isdecimal() else 0
-        if pid == os.getpid() or _runs(pid):
-            continue
-        place = folder / path.name.removeprefix(".old-").rsplit(".", 1)[0]
-        if path.name.startswith(".old-") and not place.exists():
-            path.rename(place)
+def clear_leftovers(folder: Path) -> None:
+    """Delete what dead writers left half written, and put back what one was about to replace."""
+    for path in folder.glob(".iteration-*.*"):
+        found = re.fullmatch(r"\.iteration-\d+\.(\d+)", path.name)
+        if found and not lives_elsewhere(int(found.group(1))):
+            _delete(path)
+    for path in folder.glob(".replaced-iteration-*"):
+        place = folder / path.name.removeprefix(".replaced-")
+        if place.exists():
+            _delete(path)
         else:
-            shutil.rmtree(path, ignore_errors=True)
+            path.rename(place)
 
 
-def _runs(pid: int) -> bool:
+def _name(iteration: int) -> str:
+    return f"iteration-{iteration:06d}"
+
+
+def _all(folder: Path) -> list[tuple[int, Path]]:
+    """By iteration, the oldest first."""
+    paths = [path for path in folder.glob("iteration-*") if re.fullmatch(r"iteration-\d{6,12}", path.name)]
+    return sorted((int(path.name.removeprefix("iteration-")), path) for path in paths)
+
+
+def _write(snapshot: Snapshot, folder: Path, iteration: int) -> Path:
+    path, draft = folder / _name(iteration), _draft(folder, iteration)
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return pid > 0
+        draft.mkdir()
+        files = {
+            TENSORS: write_file(draft / TENSORS, snapshot.tensor_bytes()),
+            REST: write_file(draft / REST, [snapshot.json_bytes()]),
+        }
+        write_manifest(draft, iteration, files)
+        _move(draft, path)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+    sync(folder)
+    return path
 
 
-def _free(path: Path) -> Path:
-    """A name that is not taken."""
-    number, free = 1, path
-    while free.exists():
+def _draft(folder: Path, iteration: int) -> Path:
+    return folder / f".{_name(iteration)}.{os.getpid()}"
+
+
+def _move(draft: Path, path: Path) -> None:
+    """Into place, also where an earlier one of the same iteration is: a folder cannot be renamed onto another."""
+    replaced = path.with_name(f".replaced-{path.name}")
+    if path.exists():
+        path.rename(replaced)
+    try:
+        draft.rename(path)
+    except OSError:
+        with suppress(FileNotFoundError):
+            replaced.rename(path)
+        raise
+    with suppress(FileNotFoundError):
+        _delete(replaced)
+
+
+def _retire(folder: Path, iteration: int, keep: int, known: set[Path]) -> None:
+    """Of the checkpoints up to an iteration, keep the newest good ones. `known` are those that were checked before."""
+    num_good = 0
+    for number, path in reversed(_all(folder)):
+        if number > iteration:  # of a future that a run went back from; not for us to judge
+            continue
+        if num_good >= keep:
+            gone = _draft(folder, number)
+            path.rename(gone)  # half deleted it would look damaged
+            _delete(gone)
+            known.discard(path)
+            continue
+        try:
+            check_files(path, contents=path not in known)
+        except DamagedError:
+            _set_aside(path)
+        else:
+            num_good += 1
+            known.add(path)
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+def _load(path: Path, damaged: list[Path], notes: list[str]) -> Loaded:
+    manifest = check_files(path)
+    if _name(manifest["iteration"]) != path.name:
+        raise DamagedError(f"by its manifest it is of iteration {manifest['iteration']}")
+    try:
+        state = read_state(path / TENSORS, path / REST)
+    except ValueError as error:
+        raise DamagedError(str(error)) from error
+    iteration, versions = manifest["iteration"], manifest["versions"]
+    return Loaded(state=state, iteration=iteration, path=path, versions=versions, damaged=damaged, notes=notes)
+
+
+def _set_aside(path: Path) -> Path:
+    """Where a damaged checkpoint is afterwards: where it was, if the disk can only be read."""
+    number, place = 1, path.with_name(f"damaged-{path.name}")
+    while place.exists():
         number += 1
-        free = path.with_name(f"{path.name}-{number}")
-    return free
+        place = path.with_name(f"damaged-{path.name}-{number}")
+    with suppress(OSError):
+        return path.rename(place)
+    return path
 
 
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
-
-
-def _write_text(path: Path, text: str) -> None:
-    with path.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    """A folder's names are on the disk only when the folder is."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _refuse_old(folder: Path) -> None:
+    old = sorted(folder.glob("iteration-*.pt"))
+    if old:
+        raise CheckpointError(f"{old[-1]} was made by vgrpo 0.1; go on with that version, or start anew in another folder")

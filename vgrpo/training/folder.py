@@ -6,72 +6,68 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from vgrpo.support.lock import FolderLock
-from vgrpo.training.checkpoint import Loaded
+from vgrpo.support.files import clear_drafts
+from vgrpo.support.lock import RunLock
+from vgrpo.training.checkpoint import Loaded, load_newest
 from vgrpo.training.config import Config
 from vgrpo.training.config_files import to_dict
-from vgrpo.training.resume import check_changes, newest_checkpoint, state_of
+from vgrpo.training.resume import check_changes, state_of
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunFolder:
-    """Open for one run."""
+    """Open for one run, until its lock is released."""
 
     path: Path
-    lock: FolderLock
-    loaded: Loaded | None
+    lock: RunLock
+    loaded: Loaded | None = None
     """The checkpoint to go on from; None starts at iteration 0."""
     finished: bool = False
 
 
-def new_run(config: Config) -> RunFolder:
-    """Raises FileExistsError if the folder holds another run, PermissionError if it cannot be written, LockedError if another
-    process is at work in it."""
-    path = new_folder(config.output_dir, config.model)
-    lock = FolderLock(path)
-    lock.take()
-    return RunFolder(path=path, lock=lock, loaded=None)
+def open_folder(config: Config, *, resume: bool, allow_changes: bool, notice: Callable[[str], None]) -> RunFolder:
+    """A new run's folder, or that of a run to go on with, wherever it was stopped; one that never began is begun.
 
-
-def resumed_run(config: Config, *, allow_changes: bool, notice: Callable[[str], None]) -> RunFolder:
-    """Go on with the run in `config.output_dir`, wherever it was stopped; one that never began is begun.
-
-    Raises ValueError for settings that may not change, CheckpointError if no checkpoint can be read, and what `new_run` raises.
+    Raises FileExistsError if it holds another run, LockedError if another process is at work in it, PermissionError if it
+    cannot be written; to resume, ValueError for settings that may not change and CheckpointError if no checkpoint can be read.
     """
-    if config.output_dir is None:
+    if resume and config.output_dir is None:
         raise ValueError("--resume: name the run, by --output-dir or by its config.yaml")
-    path = Path(config.output_dir)
-    state = state_of(path)
-    if state == "fresh":
-        opened = new_run(config)
-        notice(f"{path} holds no run yet, so there is nothing to resume: it begins")
-        return opened
-    lock = FolderLock(path)
+    is_new = not resume or state_of(Path(str(config.output_dir))) == "fresh"
+    path = new_folder(config.output_dir, config.model) if is_new else Path(str(config.output_dir))
+    lock = RunLock(path)
     lock.take()
     try:
-        loaded = newest_checkpoint(path)
-        _tell(path, loaded, notice)
-        if loaded is not None:
-            for change in check_changes(loaded.state["settings"], settings_of(config), allow=allow_changes):
-                notice(f"changed since the checkpoint: {change}")
+        if lock.note:
+            notice(lock.note)
+        if is_new and resume:
+            notice(f"{path} holds no run yet, so there is nothing to resume: it begins")
+        loaded = None if is_new else _newest(path, config, allow_changes, notice)
+        finished = not is_new and state_of(path) == "finished"
     except BaseException:
         lock.release()
         raise
-    return RunFolder(path=path, lock=lock, loaded=loaded, finished=state == "finished")
+    return RunFolder(path=path, lock=lock, loaded=loaded, finished=finished)
+
+
+def _newest(path: Path, config: Config, allow_changes: bool, notice: Callable[[str], None]) -> Loaded | None:
+    """The checkpoint that a stopped run goes on from, aloud."""
+    clear_drafts(path)
+    loaded = load_newest(path / "checkpoints")
+    if loaded is None:
+        notice(f"{path} was stopped before its first checkpoint: it begins again")
+        return None
+    for note in loaded.notes:
+        notice(note)
+    notice(f"goes on from {loaded.path}")
+    for change in check_changes(loaded.state["settings"], settings_of(config), allow=allow_changes):
+        notice(f"changed since the checkpoint: {change}")
+    return loaded
 
 
 def settings_of(config: Config) -> dict[str, object]:
     """As a checkpoint keeps them, to be compared when the run goes on."""
     return {name: value for name, value in to_dict(config).items() if name != "output_dir"}
-
-
-def _tell(path: Path, loaded: Loaded | None, notice: Callable[[str], None]) -> None:
-    if loaded is None:
-        notice(f"{path} was stopped before its first checkpoint: it begins again")
-        return
-    for damaged in loaded.damaged:
-        notice(f"a damaged checkpoint was left out and is kept as {damaged}")
-    notice(f"goes on from {loaded.path}")
 
 
 def new_folder(folder: Path | None, model: str) -> Path:

@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Any, Literal
 
-from vgrpo.training import checkpoint
-
 FINISHED = "finished"
 """A file that says that a run has come to its end."""
 State = Literal["fresh", "begun", "stopped", "finished"]
@@ -66,10 +64,6 @@ def check_changes(saved: dict[str, Any], now: dict[str, Any], *, allow: bool) ->
             "Leave them as they were, add --allow-changes to go on with the new ones, or start a new run in another folder"
         )
     return list(words.values())
-
-
-def newest_checkpoint(folder: Path) -> checkpoint.Loaded | None:
-    return checkpoint.load_newest(folder / "checkpoints") if (folder / "checkpoints").is_dir() else None
 
 
 def _is_free(name: str) -> bool:

@@ -19,15 +19,15 @@ from vgrpo.objectives.base import WeightSet
 from vgrpo.prompts.sources import PromptSource
 from vgrpo.rewards.registry import Reward
 from vgrpo.sampling.draw import draw_images, named_noise
-from vgrpo.support.lock import FolderLock
+from vgrpo.support.lock import RunLock
 from vgrpo.support.memory_errors import out_of_memory_while
 from vgrpo.training.alarm import Alarm
+from vgrpo.training.checkpoint import CheckpointWriter
 from vgrpo.training.config import Config
 from vgrpo.training.events import AlarmRaised, CheckpointSaved, Events, IterationDone, SamplesDrawn, Values
 from vgrpo.training.folder import settings_of
 from vgrpo.training.health import Health
 from vgrpo.training.optimizer import Optimizer
-from vgrpo.training.writer import CheckpointWriter
 
 
 @dataclass(kw_only=True)
@@ -36,7 +36,7 @@ class Run:
 
     config: Config
     folder: Path
-    lock: FolderLock
+    lock: RunLock
     writer: CheckpointWriter
     policy: Policy
     rewards: list[Reward]

@@ -30,15 +30,16 @@ from vgrpo.sampling.draw import draw_images, named_noise
 from vgrpo.sampling.settings import Sampling
 from vgrpo.support.memory_errors import out_of_memory_while
 from vgrpo.training.alarm import Alarm
+from vgrpo.training.checkpoint import CheckpointWriter
 from vgrpo.training.config import Config
 from vgrpo.training.config_files import save_yaml
 from vgrpo.training.events import Events
-from vgrpo.training.folder import RunFolder, new_run, resumed_run
+from vgrpo.training.folder import RunFolder, open_folder
 from vgrpo.training.health import Health
+from vgrpo.training.metrics_file import MetricsFile
 from vgrpo.training.optimizer import Optimizer, check_optimizer, make_adamw
 from vgrpo.training.run import Run
-from vgrpo.training.trackers import MetricsFile, TensorBoard
-from vgrpo.training.writer import CheckpointWriter
+from vgrpo.training.trackers import TensorBoard
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +70,7 @@ def start_run(
     if pipeline is None:
         check_model(config.model, config.adapter)
         device_of(config.device)
-    opened = resumed_run(config, allow_changes=allow_changes, notice=events.notice) if resume else new_run(config)
+    opened = open_folder(config, resume=resume, allow_changes=allow_changes, notice=events.notice)
     try:
         policy = load_policy(config.model_settings, pipeline, full=config.finetune == "full")
         warn_of_cut_off(policy, listed)

@@ -1,14 +1,12 @@
 """How a run ends before its end: what is saved, and what a person is told."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import contextmanager, suppress
 
 from vgrpo.rewards.registry import RewardError
-from vgrpo.support.disk import cause
+from vgrpo.support.files import explain
 from vgrpo.support.interrupts import StopRequested
 from vgrpo.support.memory_errors import GpuMemoryError
-from vgrpo.training import checkpoint
 from vgrpo.training.events import RunStopped
 from vgrpo.training.optimizer import BadStepsError
 from vgrpo.training.run import Run
@@ -23,38 +21,27 @@ def saved_on_stop(run: Run) -> Iterator[None]:
     try:
         yield
     except (StopRequested, RewardError, GpuMemoryError, BadStepsError) as error:
-        _tell(run, str(error), _save(run))
+        _save(run)
+        _tell(run, str(error))
         raise
     except KeyboardInterrupt:
-        _tell(run, "left at once", _last(run))
+        _tell(run, "left at once")
         raise
     except OSError as error:
-        saved = _save(run) or _last(run)
-        _tell(run, cause(error), saved)
-        raise OSError(error.errno or 0, f"{cause(error)}. {_way_on(run, saved)}") from error
+        _save(run)
+        saved = run.writer.saved
+        reason = explain(error, run.folder, str(saved) if saved else None)
+        _tell(run, reason)
+        raise OSError(reason) from error
 
 
-def _save(run: Run) -> Path | None:
-    """A checkpoint of the last whole iteration: a new one, or the last if weights are between two iterations."""
-    try:
+def _save(run: Run) -> None:
+    """A checkpoint of the last whole iteration, unless the weights are between two: then the one before has to do."""
+    with suppress(OSError):  # the disk is full or gone: what was saved before is all there is
         if run.whole:
             run.save_checkpoint()
         run.writer.finish()
-    except OSError:
-        return _last(run)
-    return _last(run)
 
 
-def _last(run: Run) -> Path | None:
-    folder = run.folder / "checkpoints"
-    found = checkpoint.all_of(folder) if folder.is_dir() else []
-    return found[-1] if found else None
-
-
-def _tell(run: Run, reason: str, saved: Path | None) -> None:
-    run.events.emit(RunStopped(folder=run.folder, reason=reason, checkpoint=saved))
-
-
-def _way_on(run: Run, saved: Path | None) -> str:
-    last = f"the last checkpoint is {saved}" if saved else "there is no checkpoint yet"
-    return f"{last}; go on with vgrpo train {run.folder}/config.yaml --resume"
+def _tell(run: Run, reason: str) -> None:
+    run.events.emit(RunStopped(folder=run.folder, reason=reason, checkpoint=run.writer.saved))

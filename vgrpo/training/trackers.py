@@ -1,29 +1,9 @@
-"""Listeners that write a run's numbers down: metrics.jsonl and TensorBoard."""
+"""A tracker that listens to a run: TensorBoard."""
 
 from pathlib import Path
 from typing import Any
 
-from vgrpo.support.files import write_whole
-from vgrpo.support.json_files import line_of, read_lines
-from vgrpo.training.events import Event, IterationDone, RunFinished, RunStopped, Values
-
-
-class MetricsFile:
-    """metrics.jsonl, a line per iteration. A resumed run keeps the lines before the iteration it goes on with."""
-
-    def __init__(self, folder: Path, start: int) -> None:
-        path = folder / "metrics.jsonl"
-        lines, self.torn = read_lines(path)
-        self.past: list[Values] = [line for line in lines if line["iteration"] < start]
-        write_whole(path, "".join(line_of(line) for line in self.past))
-        self.file = path.open("a")
-
-    def __call__(self, event: Event) -> None:
-        if isinstance(event, IterationDone):
-            self.file.write(line_of(event.values))
-            self.file.flush()
-        elif isinstance(event, RunStopped | RunFinished):
-            self.file.close()
+from vgrpo.training.events import Event, IterationDone, RunFinished, RunStopped
 
 
 class TensorBoard:
