@@ -7,7 +7,7 @@ from rich.table import Table
 
 from vgrpo.analysis.plan.advice import advise
 from vgrpo.analysis.plan.job import GB, Job, measure_job
-from vgrpo.rewards.downloads import is_own
+from vgrpo.rewards.registry import is_own
 from vgrpo.support.checks import require
 from vgrpo.training.config import Config
 
