@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from vgrpo.core.types import Prompt
+from vgrpo.prompts.files import read_prompts
 from vgrpo.prompts.generators import geneval, ocr
-from vgrpo.prompts.sources import read_prompts
 from vgrpo.prompts.splits import key
 from vgrpo.support.checks import require
 
