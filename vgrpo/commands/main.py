@@ -42,7 +42,7 @@ def main(args: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except (ValueError, OSError, RuntimeError, TypeError) as error:
-        from vgrpo.rewards.registry import RewardError
+        from vgrpo.rewards.base import RewardError
         from vgrpo.support.memory_errors import GpuMemoryError
 
         if isinstance(error, RuntimeError | TypeError) and not isinstance(error, RewardError | GpuMemoryError):
@@ -58,7 +58,7 @@ def main(args: list[str] | None = None) -> int:
 
 
 LESS = (
-    "Draw fewer images at once (--num-images of sample, --batch-size of eval and diagnose), or switch on\n"
+    "Draw fewer images at once (--num-images of sample, --eval.batch-size of eval, --batch-size of diagnose), or switch on\n"
     "  --memory.offload-encoders True --memory.vae-slicing True --memory.vae-tiling True\n"
     "and for diagnose --memory.gradient-checkpointing True.\n"
     "`vgrpo plan --model MODEL` says what the model's parts take."
@@ -82,7 +82,7 @@ def _train(args: list[str]) -> None:
     job = parse_job(args, prog="vgrpo train [RECIPE | run.yaml]", description=description, resume=resume)
     if resume and job.output_dir is None:
         raise ValueError("--resume: name the run, by --output-dir or by its config.yaml")
-    from vgrpo.training.curriculum import train_curriculum
+    from vgrpo.commands.api import train_curriculum
     from vgrpo.training.loop import train
     from vgrpo.training.stages import Curriculum
 
@@ -101,12 +101,13 @@ def _sample(args: list[str]) -> None:
 def _eval(args: list[str]) -> None:
     import tyro
 
-    from vgrpo.commands.evaluate import EvalJob, evaluate_model, suite_job
+    from vgrpo.commands.evaluate import evaluate
+    from vgrpo.evaluation.job import EvalJob, suite_job
 
     args, suite = take_option(args, "--suite")
     default = None if suite is None else suite_job(suite, output_dir=tyro.MISSING)
     description = "Score a model, with or without a LoRA, on the prompts and by the rewards of a suite or your own."
-    evaluate_model(parse(EvalJob, args, prog="vgrpo eval [--suite NAME]", description=description, default=default))
+    evaluate(parse(EvalJob, args, prog="vgrpo eval [--suite NAME]", description=description, default=default))
 
 
 def _report(args: list[str]) -> None:

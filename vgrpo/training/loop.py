@@ -17,7 +17,7 @@ from vgrpo.evaluation.core import evaluate, write_eval
 from vgrpo.models.attention import suitable_attention
 from vgrpo.objectives.base import WeightSet
 from vgrpo.pages.report import write_report
-from vgrpo.rewards.registry import RewardError, score_images
+from vgrpo.rewards.base import RewardError, score_images
 from vgrpo.sampling.draw import draw_groups
 from vgrpo.support.memory_errors import GpuMemoryError, out_of_memory_while
 from vgrpo.training.batch import make_batch
@@ -155,5 +155,4 @@ def _evaluate(run: Run, name: str) -> dict[str, Any]:
         return {}
     detail = f"{len(run.eval_prompts)} held-out prompts"
     with run.events.phase(f"evaluation of the {name} model", detail=detail), run.average.active():
-        size = run.config.eval_batch_size
-        return evaluate(run.policy, run.eval_prompts, run.rewards, run.config.eval, run.reward_weights, size)
+        return evaluate(run.policy, run.eval_prompts, run.rewards, run.config.eval_sampling, run.reward_weights, run.world)

@@ -1,7 +1,7 @@
 """What a run is made of."""
 
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from vgrpo.models.policy import Policy
 from vgrpo.models.weight_sets import AverageWeights, WeightCopy, trainable
 from vgrpo.objectives.base import WeightSet
 from vgrpo.prompts.sources import PromptSource
-from vgrpo.rewards.registry import Reward
+from vgrpo.rewards.base import Reward
 from vgrpo.sampling.draw import draw_images, named_noise
 from vgrpo.support.memory_errors import out_of_memory_while
 from vgrpo.training import checkpoint
@@ -24,6 +24,7 @@ from vgrpo.training.alarm import Alarm
 from vgrpo.training.config import Config
 from vgrpo.training.events import AlarmRaised, CheckpointSaved, Events, IterationDone, SamplesDrawn, Values
 from vgrpo.training.optimizer import Optimizer
+from vgrpo.worlds.base import World
 
 
 @dataclass(kw_only=True)
@@ -44,6 +45,8 @@ class Run:
     alarm: Alarm
     past: list[Values]
     """The lines of metrics of the iterations before a resumed run's first."""
+    world: World | None = None
+    """Whose strict scores stand beside the rewards in the evaluation."""
     processes: Processes = ALONE
     iteration: int = 0
     """Counted from 0; the one that comes next."""
@@ -133,7 +136,7 @@ def save_samples(run: Run) -> None:
     noise = torch.stack([named_noise(run.policy, "sample", p, i) for p in range(len(prompts)) for i in range(num_images)])
     repeated = [prompt for prompt in prompts for _ in range(num_images)]
     with run.average.active():
-        _, images = draw_images(run.policy, repeated, noise, replace(settings, batch_size=run.config.eval_batch_size))
+        _, images = draw_images(run.policy, repeated, noise, run.config.eval_sampling)
     for index, row in enumerate(images.unflatten(0, (len(prompts), num_images))):
         strip: Image.Image = to_pil(torch.cat(list(row), 2))
         strip.save(folder / f"{index:02d}.png")

@@ -18,17 +18,17 @@ from vgrpo.models.precision import device_of
 from vgrpo.models.supported import check_model
 from vgrpo.models.weight_sets import AverageWeights, WeightCopy, trainable
 from vgrpo.objectives.base import WeightSet
+from vgrpo.prompts.files import read_prompts
 from vgrpo.prompts.sources import (
     PromptSource,
     evaluation_prompts,
-    from_list,
-    from_sprites,
-    from_tags,
+    from_listed,
+    from_memory,
     held_out_name,
-    read_prompts,
-    sprites_tags,
+    training_prompts,
 )
-from vgrpo.rewards.registry import Reward, RewardError, load_reward, score_images
+from vgrpo.rewards.base import Reward, RewardError, score_images
+from vgrpo.rewards.registry import load_reward
 from vgrpo.sampling.draw import draw_images, named_noise
 from vgrpo.sampling.settings import Sampling
 from vgrpo.support.memory_errors import out_of_memory_while
@@ -40,6 +40,7 @@ from vgrpo.training.events import Events
 from vgrpo.training.optimizer import Optimizer, check_optimizer, make_adamw
 from vgrpo.training.run import Run
 from vgrpo.training.trackers import MetricsFile, TensorBoard
+from vgrpo.worlds.registry import find_world, judge_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +59,7 @@ def start_run(config: Config, given: Given | None = None, *, resume: bool = Fals
     where, pipeline = config.device_of_rewards, given.pipeline
     rewards = [given.reward] if given.reward is not None else [load_reward(name, where) for name in config.reward]
     monitors = {name: load_reward(name, where) for name in config.monitor}
+    names = (*config.monitor, *(config.reward if given.reward is None else ()))
     check_init(config.lora)
     check_optimizer(config.update)
     if pipeline is None:
@@ -85,6 +87,7 @@ def start_run(config: Config, given: Given | None = None, *, resume: bool = Fals
         events=events,
         alarm=Alarm(list(config.monitor)),
         past=[],
+        world=judge_of(held_out, names, [config.prompts, config.eval_prompts]) if held_out else None,
     )
     if resume:
         run.load_state_dict(checkpoint.load(folder / "checkpoints"))
@@ -107,19 +110,12 @@ def _add_files(run: Run) -> None:
 
 def _prompts(config: Config, given: list[str] | list[Prompt] | None) -> tuple[PromptSource, list[Prompt], list[Prompt]]:
     """Where training prompts come from, the held-out ones, and all that are known before training."""
-    if given is not None and not given:
-        raise ValueError("prompts is empty; give at least one")
     listed: list[Prompt] = []
-    tags = sprites_tags(config.prompts) if given is None else None
-    if tags:
-        if config.prompt_shares:
-            raise ValueError(f"prompt_shares={config.prompt_shares}: shares need a file of prompts")
-        source = from_sprites(tags, config.seed)
+    if given is None and find_world(config.prompts):
+        source = training_prompts(config.prompts, config.seed, config.prompt_shares)
     else:
-        items = read_prompts(config.prompts) if given is None else given
-        listed = [Prompt(text=item) if isinstance(item, str) else item for item in items]
-        shares, seed = config.prompt_shares, config.seed
-        source = from_tags(listed, shares, seed) if shares else from_list(listed, seed)
+        listed = read_prompts(config.prompts) if given is None else from_memory(given)
+        source = from_listed(listed, config.prompt_shares, config.seed)
     eval_name = config.eval_prompts if given is not None else held_out_name(config.prompts, config.eval_prompts)
     held_out = evaluation_prompts(eval_name, config.eval.num_prompts)
     return source, held_out, listed + held_out
