@@ -59,7 +59,7 @@ def test_commands(workplace, block):
 
 def test_named_commands_and_options_exist():
     from vgrpo.training.config import Config
-    from vgrpo.training.config_files import from_dict, to_dict
+    from vgrpo.training.config_files import config_from, to_dict
 
     for page in PAGES:
         for command in re.findall(r"`vgrpo ([\w-]+)", page.read_text()):
@@ -68,7 +68,7 @@ def test_named_commands_and_options_exist():
             section, name = option.replace("-", "_").split(".")
             kinds = OBJECTIVES.values() if section == "objective" else (type(getattr(Config(), section)),)
             assert any(name.removeprefix("no_") in {field.name for field in dataclasses.fields(kind)} for kind in kinds), option
-    assert from_dict(Config, to_dict(Config())) == Config()
+    assert config_from(to_dict(Config())) == Config()
 
 
 def test_linked_files_exist():

@@ -8,10 +8,11 @@ import pytest
 from vgrpo import Curriculum
 from vgrpo.commands.job import parse_job
 from vgrpo.commands.main import main
-from vgrpo.prompts.sources import read_prompts, sprites_tags
+from vgrpo.prompts.files import read_prompts
 from vgrpo.recipes import RECIPES
 from vgrpo.rewards.registry import MODELS, NAMED
 from vgrpo.training.config_files import load_yaml, save_yaml
+from vgrpo.worlds.registry import find_world
 
 TABLE = [  # stage, rewards, iterations, pairs, ratio clip, KL weight, soft clip
     ("preference", ("hpsv2", "pickscore", "clipscore"), 150, 4, None, 0.0, 3.0),
@@ -40,7 +41,7 @@ def test_a_recipe_survives_yaml_and_the_command_line(tmp_path, name):
 def test_a_recipe_names_known_rewards_and_an_evaluation_like_its_rollout(name):
     for config in configs_of(RECIPES[name]):
         assert {reward.partition("=")[0] for reward in config.reward} <= {*NAMED, *MODELS}
-        assert (sprites_tags(config.prompts) is not None) == (config.eval_prompts is None)
+        assert (find_world(config.prompts) is not None) == (config.eval_prompts is None)
         if config.eval_prompts is not None:
             assert config.eval.guidance == config.rollout.guidance
 

@@ -61,6 +61,9 @@ class RunConsole:
         self.console.print(text, soft_wrap=True, markup=False, emoji=False)
 
     def _begin(self, event: RunStarted) -> None:
+        self.first = self.recent = None
+        for old in self.progress.task_ids:  # of the stage before, in a curriculum
+            self.progress.remove_task(old)
         for values in event.past:
             self._track(values)
         self.say(f"run folder {event.folder}")

@@ -3,7 +3,7 @@
 import shlex
 
 from vgrpo.commands.options import take_flag
-from vgrpo.rewards.registry import RewardError
+from vgrpo.rewards.base import RewardError
 from vgrpo.support.memory_errors import GpuMemoryError
 from vgrpo.training.optimizer import BadStepsError
 

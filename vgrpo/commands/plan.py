@@ -12,7 +12,7 @@ from vgrpo.commands.options import parse, take_option
 from vgrpo.commands.screen import Screen
 from vgrpo.commands.words import options_of
 from vgrpo.models.published import PUBLISHED
-from vgrpo.rewards.downloads import is_own
+from vgrpo.rewards.registry import is_own
 from vgrpo.support.checks import require, require_finite
 from vgrpo.training.config import Config
 from vgrpo.training.stages import Curriculum

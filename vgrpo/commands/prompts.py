@@ -8,8 +8,8 @@ from typing import Literal
 
 from vgrpo.commands.options import parse
 from vgrpo.core.types import Prompt
+from vgrpo.prompts.files import read_prompts
 from vgrpo.prompts.generators import geneval, ocr
-from vgrpo.prompts.sources import read_prompts
 from vgrpo.prompts.splits import key
 from vgrpo.support.checks import require, require_finite
 from vgrpo.support.files import write_whole

@@ -11,7 +11,7 @@ from vgrpo.core.images import to_pil
 from vgrpo.models.lengths import warn_of_cut_off
 from vgrpo.models.loading import load_policy
 from vgrpo.models.settings import ModelSettings
-from vgrpo.prompts.sources import read_prompts
+from vgrpo.prompts.files import read_prompts
 from vgrpo.sampling.draw import draw_images, named_noise
 from vgrpo.sampling.settings import Sampling
 from vgrpo.support.checks import require

@@ -2,12 +2,10 @@
 
 from pathlib import Path
 
-from vgrpo.commands.api import train
-from vgrpo.commands.console import RunConsole
+from vgrpo.commands.api import train, train_curriculum
 from vgrpo.commands.job import parse_job
 from vgrpo.commands.options import take_flag
 from vgrpo.commands.words import UsageError
-from vgrpo.training.curriculum import train_curriculum
 from vgrpo.training.resume import newest_run
 from vgrpo.training.stages import Curriculum
 
@@ -30,7 +28,7 @@ def run(words: list[str]) -> None:
     if allow and not resume:
         raise UsageError("--allow-changes: only a resumed run has settings to change; add --resume")
     if isinstance(job, Curriculum):
-        train_curriculum(job, resume=resume, listeners=(RunConsole(),))
+        train_curriculum(job, resume=resume)
     else:
         train(job, resume=resume, allow_changes=allow)
 

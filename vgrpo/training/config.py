@@ -1,6 +1,6 @@
 """The settings of a run. Frozen, typed, checked when made; what is saved as config.yaml repeats the run."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -160,9 +160,9 @@ class Config:
         return ModelSettings(**{each.name: getattr(self, each.name) for each in fields(ModelSettings)})
 
     @property
-    def eval_batch_size(self) -> int | None:
-        """Images drawn at once in the evaluation and for sample pictures: what fits in the rollout fits here."""
-        return self.eval.batch_size or self.rollout.batch_size
+    def eval_sampling(self) -> EvalConfig:
+        """How the evaluation and sample pictures are drawn: by default as many at once as in the rollout."""
+        return replace(self.eval, batch_size=self.eval.batch_size or self.rollout.batch_size)
 
     @property
     def training_guidance(self) -> float:

@@ -18,7 +18,7 @@ from vgrpo.evaluation.core import evaluate, read_eval, write_eval
 from vgrpo.models.attention import suitable_attention
 from vgrpo.objectives.base import WeightSet
 from vgrpo.pages.report import write_report
-from vgrpo.rewards.registry import RewardError, score_images
+from vgrpo.rewards.base import RewardError, score_images
 from vgrpo.sampling.draw import draw_groups
 from vgrpo.support.files import write_whole
 from vgrpo.support.interrupts import Interrupts
@@ -127,7 +127,7 @@ def draw_rollout(run: Run, *seed: int | str) -> Rollout:
     config, drawing = run.config, run.config.objective.drawing
     return draw_groups(
         run.policy,
-        run.prompts(run.iteration, config.rollout.num_prompts),
+        run.task.prompts(run.iteration, config.rollout.num_prompts),
         *seed,
         group_size=config.rollout.group_size,
         sampling=config.rollout,
@@ -140,7 +140,7 @@ def draw_rollout(run: Run, *seed: int | str) -> Rollout:
 
 def judge(run: Run, rollout: Rollout, images: Tensor) -> Tensor:
     """Every reward of images [B, 3, H, W] for the rollout's prompts, [B, R]."""
-    return torch.stack([score_images(reward, images, rollout.prompts) for reward in run.rewards], 1)
+    return torch.stack([score_images(reward, images, rollout.prompts) for reward in run.task.rewards], 1)
 
 
 def judge_latents(run: Run, rollout: Rollout) -> Tensor | None:
@@ -178,7 +178,7 @@ def update(run: Run, batch: Batch[Any], num_groups: int) -> list[StepMetrics]:
 def _monitored(run: Run, rollout: Rollout) -> Values:
     """Means of the rewards that are only watched. One that fails on every image is left out: no reason to end a run."""
     line = {}
-    for name, monitor in run.monitors.items():
+    for name, monitor in run.task.monitors.items():
         try:
             line[f"monitor/{name}"] = score_images(monitor, rollout.images, rollout.prompts).nanmean().item()
         except RewardError:
@@ -187,9 +187,9 @@ def _monitored(run: Run, rollout: Rollout) -> Values:
 
 
 def _evaluate(run: Run, name: str) -> dict[str, Any]:
-    if not run.eval_prompts:
+    task, weights = run.task, run.reward_weights
+    if not task.eval_prompts:
         return {}
-    detail = f"{len(run.eval_prompts)} held-out prompts"
+    detail = f"{len(task.eval_prompts)} held-out prompts"
     with run.events.phase(f"evaluation of the {name} model", detail=detail), run.average.active():
-        size = run.config.eval_batch_size
-        return evaluate(run.policy, run.eval_prompts, run.rewards, run.config.eval, run.reward_weights, size)
+        return evaluate(run.policy, task.eval_prompts, task.rewards, run.config.eval_sampling, weights, task.world)

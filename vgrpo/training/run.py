@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from vgrpo.models.policy import Policy
 from vgrpo.models.weight_sets import AverageWeights, WeightCopy, trainable
 from vgrpo.objectives.base import WeightSet
 from vgrpo.prompts.sources import PromptSource
-from vgrpo.rewards.registry import Reward
+from vgrpo.rewards.base import Reward
 from vgrpo.sampling.draw import draw_images, named_noise
 from vgrpo.support.lock import RunLock
 from vgrpo.support.memory_errors import out_of_memory_while
@@ -28,6 +28,21 @@ from vgrpo.training.events import AlarmRaised, CheckpointSaved, Events, Iteratio
 from vgrpo.training.folder import settings_of
 from vgrpo.training.health import Health
 from vgrpo.training.optimizer import Optimizer
+from vgrpo.worlds.base import World
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What is learned: the prompts, and the rewards of their images."""
+
+    rewards: list[Reward]
+    monitors: dict[str, Reward]
+    """Measured and not trained on."""
+    prompts: PromptSource
+    eval_prompts: list[Prompt]
+    """Held out."""
+    world: World | None = None
+    """Whose strict scores stand beside the rewards in the evaluation."""
 
 
 @dataclass(kw_only=True)
@@ -39,10 +54,7 @@ class Run:
     lock: RunLock
     writer: CheckpointWriter
     policy: Policy
-    rewards: list[Reward]
-    monitors: dict[str, Reward]
-    prompts: PromptSource
-    eval_prompts: list[Prompt]
+    task: Task
     optimizer: Optimizer
     average: AverageWeights
     copies: dict[WeightSet, WeightCopy]
@@ -99,12 +111,12 @@ class Run:
 
     @property
     def reward_names(self) -> list[str]:
-        names = [getattr(reward, "__name__", type(reward).__name__) for reward in self.rewards]
+        names = [getattr(reward, "__name__", type(reward).__name__) for reward in self.task.rewards]
         return [name if names.count(name) == 1 else f"{name}.{index}" for index, name in enumerate(names)]
 
     @property
     def reward_weights(self) -> list[float]:
-        return list(self.config.reward_weights or [1.0] * len(self.rewards))
+        return list(self.config.reward_weights or [1.0] * len(self.task.rewards))
 
     def state_dict(self) -> dict[str, Any]:
         """All that the next iteration depends on. What is random about it is named by the iteration and needs nothing; torch's
@@ -161,7 +173,7 @@ class Run:
 def save_samples(run: Run) -> None:
     """Pictures of fixed prompts and seeds under the averaged weights: samples/000020/03.png is prompt 3, four images."""
     settings = run.config.eval
-    prompts = run.eval_prompts or run.prompts(0, settings.num_sample_prompts)
+    prompts = run.task.eval_prompts or run.task.prompts(0, settings.num_sample_prompts)
     prompts = prompts[:: max(1, len(prompts) // settings.num_sample_prompts)][: settings.num_sample_prompts]
     folder = run.folder / "samples" / f"{run.iteration:06d}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -169,7 +181,7 @@ def save_samples(run: Run) -> None:
     noise = torch.stack([named_noise(run.policy, "sample", p, i) for p in range(len(prompts)) for i in range(num_images)])
     repeated = [prompt for prompt in prompts for _ in range(num_images)]
     with run.average.active():
-        _, images = draw_images(run.policy, repeated, noise, replace(settings, batch_size=run.config.eval_batch_size))
+        _, images = draw_images(run.policy, repeated, noise, run.config.eval_sampling)
     for index, row in enumerate(images.unflatten(0, (len(prompts), num_images))):
         strip: Image.Image = to_pil(torch.cat(list(row), 2))
         strip.save(folder / f"{index:02d}.png")

@@ -15,17 +15,17 @@ from vgrpo.models.precision import device_of
 from vgrpo.models.supported import check_model
 from vgrpo.models.weight_sets import AverageWeights, WeightCopy, trainable
 from vgrpo.objectives.base import WeightSet
+from vgrpo.prompts.files import read_prompts
 from vgrpo.prompts.sources import (
     PromptSource,
     evaluation_prompts,
-    from_list,
-    from_sprites,
-    from_tags,
+    from_listed,
+    from_memory,
     held_out_name,
-    read_prompts,
-    sprites_tags,
+    training_prompts,
 )
-from vgrpo.rewards.registry import Reward, RewardError, load_reward, score_images
+from vgrpo.rewards.base import Reward, RewardError, score_images
+from vgrpo.rewards.registry import load_reward
 from vgrpo.sampling.draw import draw_images, named_noise
 from vgrpo.sampling.settings import Sampling
 from vgrpo.support.memory_errors import out_of_memory_while
@@ -38,8 +38,9 @@ from vgrpo.training.folder import RunFolder, open_folder
 from vgrpo.training.health import Health
 from vgrpo.training.metrics_file import MetricsFile
 from vgrpo.training.optimizer import Optimizer, check_optimizer, make_adamw
-from vgrpo.training.run import Run
+from vgrpo.training.run import Run, Task
 from vgrpo.training.trackers import TensorBoard
+from vgrpo.worlds.registry import find_world, judge_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,33 +62,45 @@ def start_run(
 ) -> Run:
     """Check everything, cheapest first, then load the model and, to resume, the newest checkpoint that is whole."""
     given, events = given or Given(), events or Events()
-    source, held_out, listed = _prompts(config, given.prompts)
-    where, pipeline = config.device_of_rewards, given.pipeline
-    rewards = [given.reward] if given.reward is not None else [load_reward(name, where) for name in config.reward]
-    monitors = {name: load_reward(name, where) for name in config.monitor}
+    task, listed = _task(config, given)
     check_init(config.lora)
     check_optimizer(config.update)
-    if pipeline is None:
+    if given.pipeline is None:
         check_model(config.model, config.adapter)
         device_of(config.device)
     opened = open_folder(config, resume=resume, allow_changes=allow_changes, notice=events.notice)
     try:
-        policy = load_policy(config.model_settings, pipeline, full=config.finetune == "full")
+        policy = load_policy(config.model_settings, given.pipeline, full=config.finetune == "full")
         warn_of_cut_off(policy, listed)
         _make_trainable(policy, config)
-        _try_rewards(policy, [*rewards, *monitors.values()], source(0, 2))
-        parts = {"rewards": rewards, "monitors": monitors, "prompts": source, "eval_prompts": held_out}
-        return _make_run(config, opened, policy, events, parts)
+        _try_rewards(policy, [*task.rewards, *task.monitors.values()], task.prompts(0, 2))
+        return _make_run(config, task, opened, policy, events)
     except BaseException:
         opened.lock.release()
         raise
 
 
-def _make_run(config: Config, opened: RunFolder, policy: Policy, events: Events, parts: dict[str, Any]) -> Run:
+def _task(config: Config, given: Given) -> tuple[Task, list[Prompt]]:
+    """What is trained on, and all prompts that are known before training."""
+    source, held_out, listed = _prompts(config, given.prompts)
+    where, own = config.device_of_rewards, given.reward
+    names = (*config.monitor, *(config.reward if own is None else ()))
+    task = Task(
+        rewards=[own] if own is not None else [load_reward(name, where) for name in config.reward],
+        monitors={name: load_reward(name, where) for name in config.monitor},
+        prompts=source,
+        eval_prompts=held_out,
+        world=judge_of(held_out, names, [config.prompts, config.eval_prompts]) if held_out else None,
+    )
+    return task, listed
+
+
+def _make_run(config: Config, task: Task, opened: RunFolder, policy: Policy, events: Events) -> Run:
     copies = _copies(policy, config)
     average = AverageWeights(policy.module, config.ema_decay)
     run = Run(
         config=config,
+        task=task,
         folder=opened.path,
         lock=opened.lock,
         writer=CheckpointWriter(opened.path / "checkpoints", config.keep_checkpoints),
@@ -100,7 +113,6 @@ def _make_run(config: Config, opened: RunFolder, policy: Policy, events: Events,
         health=Health(lags="old" in copies),
         past=[],
         finished=opened.finished,
-        **parts,
     )
     if opened.loaded is not None:
         run.load_state_dict(opened.loaded.state)
@@ -122,19 +134,12 @@ def _add_files(run: Run) -> None:
 
 def _prompts(config: Config, given: list[str] | list[Prompt] | None) -> tuple[PromptSource, list[Prompt], list[Prompt]]:
     """Where training prompts come from, the held-out ones, and all that are known before training."""
-    if given is not None and not given:
-        raise ValueError("prompts is empty; give at least one")
     listed: list[Prompt] = []
-    tags = sprites_tags(config.prompts) if given is None else None
-    if tags:
-        if config.prompt_shares:
-            raise ValueError(f"prompt_shares={config.prompt_shares}: shares need a file of prompts")
-        source = from_sprites(tags, config.seed)
+    if given is None and find_world(config.prompts):
+        source = training_prompts(config.prompts, config.seed, config.prompt_shares)
     else:
-        items = read_prompts(config.prompts) if given is None else given
-        listed = [Prompt(text=item) if isinstance(item, str) else item for item in items]
-        shares, seed = config.prompt_shares, config.seed
-        source = from_tags(listed, shares, seed) if shares else from_list(listed, seed)
+        listed = read_prompts(config.prompts) if given is None else from_memory(given)
+        source = from_listed(listed, config.prompt_shares, config.seed)
     eval_name = config.eval_prompts if given is not None else held_out_name(config.prompts, config.eval_prompts)
     held_out = evaluation_prompts(eval_name, config.eval.num_prompts)
     return source, held_out, listed + held_out

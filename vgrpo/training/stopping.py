@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from vgrpo.rewards.registry import RewardError
+from vgrpo.rewards.base import RewardError
 from vgrpo.support.files import explain
 from vgrpo.support.interrupts import StopRequested
 from vgrpo.support.memory_errors import GpuMemoryError
