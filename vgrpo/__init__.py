@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 # Diffusers takes a pipeline's own classes only from modules that are already imported; this one costs nothing.
 import vgrpo.worlds.sprites as _sprites  # noqa: F401
+from vgrpo.support.version import VERSION
 
 if TYPE_CHECKING:
     from vgrpo.commands.api import train as train
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from vgrpo.training.stages import Curriculum as Curriculum
     from vgrpo.training.stages import Stage as Stage
 
-__version__ = "0.1.0"
+__version__ = VERSION
 _HOMES = {
     "train": "vgrpo.commands.api",
     "train_curriculum": "vgrpo.commands.api",

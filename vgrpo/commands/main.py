@@ -11,6 +11,7 @@ from vgrpo.models.quiet import without_import_chatter
 from vgrpo.support.interrupts import EXIT_RESUMABLE, StopRequested
 from vgrpo.support.secrets import redact
 from vgrpo.support.spelling import hint
+from vgrpo.support.version import VERSION
 
 USAGE = """vgrpo: online reinforcement learning for text-to-image diffusion and flow models.
 
@@ -51,9 +52,7 @@ def _status_of(words: list[str]) -> int:
         print(USAGE, end="")
         return 0
     if words[0] == "--version":
-        from vgrpo import __version__
-
-        print(f"vgrpo {__version__}")
+        print(f"vgrpo {VERSION}")
         return 0
     if words[0] not in COMMANDS:
         print(f"vgrpo: no command {words[0]!r}; {hint(words[0], COMMANDS)} `vgrpo --help` explains them.", file=sys.stderr)
