@@ -6,7 +6,8 @@ import pytest
 from helpers.tiny import PROMPTS, red, tiny_config, tiny_pipeline
 
 from vgrpo.commands.main import main
-from vgrpo.models.loading import load_pipeline, model_folder
+from vgrpo.models.loading import load_pipeline
+from vgrpo.models.supported import model_folder
 from vgrpo.training.start import Given, start_run
 
 

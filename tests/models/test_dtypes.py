@@ -9,10 +9,9 @@ from helpers import pipelines
 from helpers.tiny import red, tiny_config, tiny_pipeline
 
 from vgrpo import Prompt, train
-from vgrpo.commands.sample import DrawOptions, load_policy
-from vgrpo.models.loading import load_pipeline
+from vgrpo.models.loading import load_pipeline, load_policy
 from vgrpo.models.precision import autocast_dtype, device_of, frozen_dtype
-from vgrpo.models.settings import MemoryConfig
+from vgrpo.models.settings import MemoryConfig, ModelSettings
 from vgrpo.models.text_store import text_encoders
 from vgrpo.models.weight_sets import trainable
 from vgrpo.sampling.draw import draw_images, named_noise
@@ -65,8 +64,8 @@ def test_pictures_are_drawn_in_the_formats_of_training(config):
     for weights, precision in (("bf16", "bf16"), ("fp32", "fp32")):
         memory = MemoryConfig(weights=weights)
         size = {"max_sequence_length": config.max_sequence_length, "resolution": config.resolution}
-        options = DrawOptions(memory=memory, precision=precision, **size)
-        policy = load_policy(config.model, config.output_dir / "lora", options)
+        settings = ModelSettings(model=config.model, memory=memory, precision=precision, **size)
+        policy = load_policy(settings, lora=config.output_dir / "lora")
         frozen = {value.dtype for name, value in policy.module.named_parameters() if "lora" not in name}
         assert (torch.bfloat16 in frozen) == (weights == "bf16")  # Wan keeps a few layers in fp32 all the same
         assert policy.pipeline.vae.dtype == torch.float32

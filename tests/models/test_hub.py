@@ -11,9 +11,10 @@ from helpers.hub import COMMIT, serving, use_hub
 
 from vgrpo.analysis.plan.job import skeleton
 from vgrpo.commands.main import main
-from vgrpo.models.loading import load_pipeline, model_folder
+from vgrpo.models.loading import load_pipeline
 from vgrpo.models.published import HUB_IDS, PUBLISHED
 from vgrpo.models.skeleton import from_folder
+from vgrpo.models.supported import model_folder
 from vgrpo.rewards.registry import load_reward
 from vgrpo.training.config import Config
 

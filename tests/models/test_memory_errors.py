@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-import vgrpo.training.start
+import vgrpo.models.loading
 from vgrpo.commands.main import main
 from vgrpo.models.adapters.sd3 import SD3Policy
 
@@ -39,7 +39,7 @@ PREDICT = SD3Policy.predict  # two calls try the rewards, two draw the samples, 
 @pytest.mark.parametrize(
     ("place", "name", "replacement", "phase"),
     [
-        (vgrpo.training.start, "load_pipeline", full, "loading the model"),
+        (vgrpo.models.loading, "load_pipeline", full, "loading the model"),
         (SD3Policy, "predict", full, "trying the rewards on two images"),
         (SD3Policy, "predict", at_call(3, PREDICT), "drawing sample pictures"),
         (SD3Policy, "predict", at_call(5, PREDICT), "drawing images to train on"),
@@ -57,7 +57,7 @@ def test_the_phase_the_gpu_and_the_plan_are_named(monkeypatch, capsys, tmp_path,
 
 
 def test_the_plan_that_is_named_is_one(monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr(vgrpo.training.start, "load_pipeline", full)
+    monkeypatch.setattr(vgrpo.models.loading, "load_pipeline", full)
     main(["train", "sprites", "--output-dir", str(tmp_path / "run"), *QUICK.split()])
     command = capsys.readouterr().err.splitlines()[-1].split()
     assert main(command[1:]) == 0

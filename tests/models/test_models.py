@@ -9,13 +9,12 @@ from helpers import pipelines
 from helpers.tiny import red, tiny_config, tiny_pipeline
 
 from vgrpo import Prompt, train
-from vgrpo.commands.sample import DrawOptions, load_policy
 from vgrpo.core import flow
 from vgrpo.models.adapters.packed import pack, unpack
 from vgrpo.models.adapters.unet import noise_level
-from vgrpo.models.loading import load_pipeline, make_policy
+from vgrpo.models.loading import load_pipeline, load_policy, make_policy
 from vgrpo.models.lora import add_lora, save_lora
-from vgrpo.models.settings import LoraConfig
+from vgrpo.models.settings import LoraConfig, ModelSettings
 from vgrpo.models.weight_sets import trainable
 from vgrpo.sampling.draw import draw_latents
 from vgrpo.training.config import RolloutConfig
@@ -173,7 +172,7 @@ def test_an_adapter_of_another_model_is_refused(name, folder, tmp_path):
     add_lora(policy, LoraConfig(rank=2), 0)
     save_lora(policy, tmp_path / "lora")
     with pytest.raises(ValueError, match=r"--lora .*lora (does not fit|has no weights for the .* of)"):
-        load_policy(str(folder), tmp_path / "lora", DrawOptions())
+        load_policy(ModelSettings(model=str(folder)), lora=tmp_path / "lora")
 
 
 def test_wan_draws_the_pipelines_own_size_and_not_its_second_version():

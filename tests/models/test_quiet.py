@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from vgrpo.models.quiet import NO_NEWS, without_no_news
+from vgrpo.models.quiet import CHATTER, without_loading_chatter
 
 
 @pytest.fixture
@@ -22,13 +22,13 @@ def said():
 
 def test_only_what_is_no_news_is_kept_back_and_only_for_a_while(said):
     logger = logging.getLogger("diffusers.loaders")
-    with without_no_news():
-        for part in NO_NEWS:
+    with without_loading_chatter():
+        for part in CHATTER:
             logger.warning("%s and so on", part)
         logger.warning("weights are missing")
     assert said.getvalue() == "weights are missing\n"
-    logger.warning(NO_NEWS[0])
-    assert NO_NEWS[0] in said.getvalue()
+    logger.warning(CHATTER[0])
+    assert CHATTER[0] in said.getvalue()
 
 
 def test_a_picture_is_drawn_without_a_word_of_the_libraries(tmp_path):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from vgrpo.commands.main import COMMANDS, main
-from vgrpo.models.loading import model_folder
+from vgrpo.models.supported import model_folder
 from vgrpo.objectives import OBJECTIVES
 
 ROOT = Path(__file__).parents[2]
@@ -62,7 +62,7 @@ def test_commands(workplace, block):
 
 def test_named_commands_and_options_exist():
     from vgrpo.training.config import Config
-    from vgrpo.training.config_files import from_dict, to_dict
+    from vgrpo.training.config_files import config_from, to_dict
 
     for page in PAGES:
         for command in re.findall(r"`vgrpo ([\w-]+)", page.read_text()):
@@ -70,8 +70,8 @@ def test_named_commands_and_options_exist():
         for option in re.findall(r"--((?:objective|rollout|update|advantage|eval|lora|memory)\.[a-z-]+)", page.read_text()):
             section, name = option.replace("-", "_").split(".")
             kinds = OBJECTIVES.values() if section == "objective" else (type(getattr(Config(), section)),)
-            assert any(name in {field.name for field in dataclasses.fields(kind)} for kind in kinds), option
-    assert from_dict(Config, to_dict(Config())) == Config()
+            assert any(name.removeprefix("no_") in {field.name for field in dataclasses.fields(kind)} for kind in kinds), option
+    assert config_from(to_dict(Config())) == Config()
 
 
 def test_linked_files_exist():

@@ -11,13 +11,13 @@ from helpers.tiny import PROMPTS, red, tiny_config, tiny_pipeline
 from safetensors.torch import load_file
 
 from vgrpo import train
+from vgrpo.models import loading
 from vgrpo.models.attention import choose_attention, suitable_attention
 from vgrpo.models.compiled import compile_blocks
-from vgrpo.models.loading import make_policy
+from vgrpo.models.loading import load_policy, make_policy
 from vgrpo.models.lora import add_lora
 from vgrpo.models.settings import LoraConfig, MemoryConfig
 from vgrpo.models.weight_sets import merged, trainable
-from vgrpo.training import start
 from vgrpo.training.config import RolloutConfig
 
 WEIGHTS_IN_RUN = "lora/pytorch_lora_weights.safetensors"
@@ -110,7 +110,7 @@ def test_generated_kernels_answer_and_learn_alike():
 
 
 def test_a_compiled_run_saves_and_resumes_as_any_other(tmp_path, monkeypatch):
-    monkeypatch.setattr(start, "compile_blocks", functools.partial(compile_blocks, backend="aot_eager"))
+    monkeypatch.setattr(loading, "compile_blocks", functools.partial(compile_blocks, backend="aot_eager"))
     settings = {
         "rollout": RolloutConfig(num_prompts=1, group_size=2, num_steps=2, guidance=2.0),
         "memory": MemoryConfig(gradient_checkpointing=True),
@@ -166,4 +166,4 @@ def test_attention_without_a_gradient_is_refused(monkeypatch):
 )
 def test_attention_that_cannot_be_is_refused_at_the_start(make, name, said, tmp_path):
     with pytest.raises(ValueError, match=said):
-        start.load_policy(tiny_config(tmp_path, attention=name), make())
+        load_policy(tiny_config(tmp_path, attention=name).model_settings, make())

@@ -16,12 +16,15 @@ def suitable_attention(device: torch.device) -> Iterator[None]:
 
     The CPU's fused kernel is made for long sequences: on the sprites model's 30 tokens its bf16 backward takes six times as
     long as two products and a softmax, and a third of a training step.
+
+    Torch has switches for the whole process only, these two among them. Both are put back at the end, also after an
+    exception, and blocks may be nested; a second thread that computes meanwhile sees them too.
     """
     if device.type != "cpu":
         yield
         return
     before = torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed()
-    torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)  # a global switch, CPUs included: no detour through fp32
+    torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)  # of CPUs too, for all its name: no detour through fp32
     try:
         with sdpa_kernel(SDPBackend.MATH):
             yield

@@ -1,5 +1,7 @@
 """A network whose repeated blocks are compiled: one graph for all blocks of a kind, in seconds instead of minutes."""
 
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import torch
@@ -22,7 +24,20 @@ def compile_blocks(network: Any, backend: str = "inductor") -> None:
     names = network._repeated_blocks or BLOCKS.get(kind)
     if not names:
         raise ValueError(f"compile=True: the repeated blocks of a {kind} are not known; leave it False")
-    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, MAX_GRAPHS)
     for module in network.modules():
         if type(module).__name__ in names:
             module.compile(backend=backend, dynamic=False)
+            module._compiled_call_impl = _with_room(module._compiled_call_impl)
+
+
+def _with_room(call: Callable[..., Any]) -> Callable[..., Any]:
+    """The call with room for MAX_GRAPHS graphs. The limit is torch's for the whole process, so it is raised no longer than a
+    block runs: other compiled code keeps its own."""
+
+    @wraps(call)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        limit = max(torch._dynamo.config.recompile_limit, MAX_GRAPHS)
+        with torch._dynamo.config.patch(recompile_limit=limit):
+            return call(*args, **kwargs)
+
+    return run

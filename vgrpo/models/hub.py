@@ -1,14 +1,18 @@
 """Models on the Hugging Face hub: taken from its cache where they are whole there, else downloaded."""
 
-import importlib
-import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-INDEX = "model_index.json"
+from vgrpo.models.classes import networks_of, parts_of
+from vgrpo.models.folder import WEIGHTS, WEIGHTS_INDEX, check_pickles, has_configs, is_whole, variant_of
+from vgrpo.models.index import INDEX
+from vgrpo.models.published import HUB_IDS
+from vgrpo.models.sizes import num_weights
+
+TEXTS = (".json", ".txt", ".model", ".jinja")  # of tokenizers and configs
 
 
 def is_hub_id(name: str) -> bool:
@@ -52,14 +56,36 @@ def fetch_configs(name: str) -> Path:
     """A folder with the configs of a model's parts, a few kilobytes."""
     from huggingface_hub import snapshot_download
 
-    return _fetch(name, _has_configs, lambda: snapshot_download(name, allow_patterns=[INDEX, "*/config.json"]))
+    return _fetch(name, has_configs, lambda: snapshot_download(name, allow_patterns=[INDEX, "*/config.json"]))
 
 
 def fetch_pipeline(name: str) -> Path:
-    """A folder with all that loads as a pipeline, without a safety checker and without what repositories hold besides."""
-    from diffusers import DiffusionPipeline
+    """A folder with all that loads as a pipeline, without a safety checker and without what repositories hold besides.
 
-    return _fetch(name, _is_whole, lambda: DiffusionPipeline.download(name, safety_checker=None))
+    Raises ValueError, before anything large comes, for a part whose weights are not in safetensors.
+    """
+    from huggingface_hub import snapshot_download
+
+    return _fetch(name, is_whole, lambda: snapshot_download(name, allow_patterns=_wanted(name)))
+
+
+def _wanted(name: str) -> list[str]:
+    """The files that a pipeline is loaded from, of those that the hub lists."""
+    from huggingface_hub import model_info
+
+    folder = fetch_index(name).parent
+    listed = [str(sibling.rfilename) for sibling in model_info(name).siblings or []]
+    networks, wanted = networks_of(folder), [INDEX]
+    for part in parts_of(folder):
+        names = [path.removeprefix(f"{part}/") for path in listed if path.startswith(f"{part}/")]
+        variant = variant_of(names)
+        if part in networks:
+            check_pickles(f"--model {name}: {part}/", names)
+        for file in names:
+            match = WEIGHTS.fullmatch(file) or WEIGHTS_INDEX.fullmatch(file)
+            taken = match[2] == variant if match else "/" not in file and file.endswith(TEXTS)
+            wanted += [f"{part}/{file}"] if taken else []
+    return wanted
 
 
 def _fetch(name: str, suffices: Callable[[Path], bool], download: Callable[[], Any]) -> Path:
@@ -71,68 +97,6 @@ def _fetch(name: str, suffices: Callable[[Path], bool], download: Callable[[], A
         if not suffices(folder):  # without a network what is in the cache comes back, also if it is half of it
             raise OSError(f"the cache holds {name} in part")
     return folder
-
-
-def read_index(folder: Path) -> dict[str, Any]:
-    """A pipeline's model_index.json. Raises ValueError if it is none."""
-    return _read_json(folder / INDEX)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path}: not JSON ({error}); delete it and save or download the model again") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}: not a JSON object; delete it and save or download the model again")
-    return content
-
-
-def _parts(folder: Path) -> dict[str, bool]:
-    """The parts of a pipeline, and whether each is a network, which has weights."""
-    pairs = {name: value for name, value in read_index(folder).items() if isinstance(value, list) and len(value) == 2}
-    return {name: _is_network(*value) for name, value in pairs.items() if value[0] and name != "safety_checker"}
-
-
-def _is_network(library: str, kind: str) -> bool:
-    from torch import nn
-
-    try:
-        return issubclass(getattr(importlib.import_module(library), kind), nn.Module)
-    except (ImportError, AttributeError):
-        return False  # diffusers, which cannot load it either, will say so
-
-
-def _has_configs(folder: Path) -> bool:
-    return all((folder / part / "config.json").is_file() for part, network in _parts(folder).items() if network)
-
-
-def _is_whole(folder: Path) -> bool:
-    """Whether nothing is missing, as it would be after a download that was broken off."""
-    return not lacking(folder)
-
-
-def lacking(folder: Path) -> list[str]:
-    """What a pipeline's folder should hold and does not, in words."""
-    found = []
-    for name, network in _parts(folder).items():
-        part = folder / name
-        if not any(part.glob("*")):
-            found.append(f"the folder {name}/")
-        elif network and not (part / "config.json").is_file():
-            found.append(f"{name}/config.json")
-        elif network and not _has_weights(part):
-            found.append(f"the weights of {name}/")
-    return found
-
-
-def _has_weights(part: Path) -> bool:
-    for kind in ("safetensors", "bin"):
-        for index in part.glob(f"*.{kind}.index.json"):
-            return all((part / shard).is_file() for shard in _read_json(index).get("weight_map", {}).values())
-        if any("-of-" not in path.name for path in part.glob(f"*.{kind}")):
-            return True
-    return False
 
 
 @contextmanager
@@ -155,7 +119,4 @@ def _explained(name: str) -> Iterator[None]:
 
 
 def _size(name: str) -> str:
-    from vgrpo.models.published import HUB_IDS
-    from vgrpo.models.skeleton import num_weights
-
     return f" ({2 * num_weights(HUB_IDS[name]) / 1e9:.1f} GB of weights in bf16)" if name in HUB_IDS else ""

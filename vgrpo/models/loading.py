@@ -1,87 +1,121 @@
-"""Models: one file per architecture, an adapter from a diffusers pipeline to the small interface the trainer needs."""
+"""A model from its name, its folder or a pipeline in memory to the small interface that the trainer needs."""
 
-import importlib
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 
-from vgrpo.models.hub import fetch_index, fetch_pipeline, is_hub_id, lacking, read_index
+from vgrpo.models.attention import choose_attention
+from vgrpo.models.classes import absent_parts, networks_of
+from vgrpo.models.compiled import compile_blocks
+from vgrpo.models.finite import check_finite
+from vgrpo.models.folder import variant_of
+from vgrpo.models.hub import fetch_pipeline, is_hub_id
+from vgrpo.models.lora import load_lora
+from vgrpo.models.lora_files import check_lora_file, lora_file
+from vgrpo.models.memory import fit
 from vgrpo.models.policy import Policy
-from vgrpo.models.quiet import without_no_news
-
-ADAPTERS = {
-    "StableDiffusion3Pipeline": "vgrpo.models.adapters.sd3:SD3Policy",
-    "FluxPipeline": "vgrpo.models.adapters.flux:FluxPolicy",
-    "Flux2Pipeline": "vgrpo.models.adapters.flux2:Flux2Policy",
-    "QwenImagePipeline": "vgrpo.models.adapters.qwen_image:QwenImagePolicy",
-    "SanaPipeline": "vgrpo.models.adapters.sana:SanaPolicy",
-    "WanPipeline": "vgrpo.models.adapters.wan:WanPolicy",
-    "StableDiffusionPipeline": "vgrpo.models.adapters.unet:StableDiffusionPolicy",
-    "StableDiffusionXLPipeline": "vgrpo.models.adapters.unet:SDXLPolicy",
-}
-SUPPORTED = tuple(ADAPTERS)
+from vgrpo.models.precision import autocast_dtype, device_of, frozen_dtype, on_bf16_gpu
+from vgrpo.models.quiet import without_loading_chatter
+from vgrpo.models.settings import ModelSettings
+from vgrpo.models.supported import BUNDLED, OwnAdapter, adapter_of, check_model
+from vgrpo.support.memory_errors import out_of_memory_while
 
 
-def model_folder(name: str) -> Path:
-    """The folder of a model named on the command line, checked without loading it. Of a model on the hub it may hold no more
-    than model_index.json yet: `vgrpo.models.hub` fetches the rest.
+@out_of_memory_while("loading the model")
+def load_policy(settings: ModelSettings, pipeline: Any = None, lora: Path | None = None, *, full: bool = False) -> Policy:
+    """The model that the settings name, or a pipeline in memory, as training and drawing see it.
 
-    Raises FileNotFoundError or ValueError, saying what a model is, if it is not a supported pipeline's; PermissionError if it
-    is gated.
+    `lora` is a folder with an adapter to draw with. With `full` the whole network will be trained, so it is never rounded,
+    not even where it starts. Raises FileNotFoundError for what is not there, ValueError for what cannot be loaded, drawn or
+    chosen, and for weights that are no numbers.
     """
-    if is_hub_id(name):
-        folder = fetch_index(name).parent
-    else:
-        folder = Path(__file__).parents[1] / "worlds/sprites/base" if name == "sprites" else Path(name)
-    index = folder / "model_index.json"
-    if not index.is_file():
-        raise FileNotFoundError(
-            f"--model {name}: no {index}, so this is not a diffusers pipeline folder; give `sprites`, a folder that "
-            "`pipeline.save_pretrained` wrote, or a model of the hub as ORG/NAME"
-        )
-    kind = read_index(folder).get("_class_name")
-    if kind not in SUPPORTED:
-        raise ValueError(f"--model {name} is a {kind}; supported are {', '.join(SUPPORTED)}. To add one, see docs/models.md")
-    return folder
-
-
-def check_model(name: str) -> Path:
-    """`model_folder`; of a model on this machine also that nothing is missing, else FileNotFoundError."""
-    folder = model_folder(name)
-    missing = [] if is_hub_id(name) else lacking(folder)
-    if missing:
-        raise FileNotFoundError(
-            f"--model {name}: {folder} lacks {', '.join(missing)}; copy what is missing there, or save the pipeline again"
-        )
-    return folder
+    if lora is not None:
+        check_lora_file(lora_file(lora, "--lora"), "--lora")
+    if pipeline is None:
+        device = device_of(settings.device)
+        frozen = frozen_dtype(settings.memory.weights, on_bf16_gpu(device), full=full)
+        pipeline = load_pipeline(settings.model, device, frozen, torch.float32 if full else None, adapter=settings.adapter)
+    policy = make_policy(
+        pipeline,
+        max_sequence_length=settings.max_sequence_length,
+        resolution=settings.resolution,
+        num_frames=settings.num_frames,
+        adapter=settings.adapter,
+    )
+    policy.autocast = autocast_dtype(settings.precision, policy.device)
+    check_finite(pipeline)
+    if lora is not None:
+        load_lora(policy, lora, settings.model)
+    fit(policy, settings.memory)
+    if settings.attention is not None:
+        choose_attention(policy.module, settings.attention)
+    if settings.compile:
+        compile_blocks(policy.module)
+    return policy
 
 
 def load_pipeline(
-    name: str, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32, network_dtype: torch.dtype | None = None
+    name: str,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    network_dtype: torch.dtype | None = None,
+    *,
+    adapter: OwnAdapter = None,
 ) -> Any:
     """Load a pipeline by name, folder or hub id onto a device, its network in a type of its own if one is given. The
     autoencoder stays fp32: it is small, and images show rounding.
 
     Raises what `check_model` does, and ValueError for damaged weights.
     """
-    folder = check_model(name)
+    folder = check_model(name, adapter)
     if is_hub_id(name):
         folder = fetch_pipeline(name)
-    parts = read_index(folder)
-    absent = ["safety_checker"] if "safety_checker" in parts else []  # nobody trains behind one
-    if parts["_class_name"] == "StableDiffusion3Pipeline":  # runs without its T5, but must be told that there is none
-        absent += [part for part in ("text_encoder_3", "tokenizer_3") if parts.get(part) in (None, [None, None])]
-    network = "unet" if "unet" in parts else "transformer"
-    dtypes = {"default": dtype, "vae": torch.float32, network: network_dtype or dtype}
-    with without_no_news(bars=name != "sprites"):
-        from diffusers import DiffusionPipeline
+    dtypes = {"vae": torch.float32} | dict.fromkeys(("unet", "transformer"), network_dtype or dtype)
+    networks: dict[str, Any] = dict.fromkeys(absent_parts(folder))
+    with without_loading_chatter(bars=name != "sprites"):
+        for part, cls in networks_of(folder).items():
+            networks[part] = _load_network(cls, folder / part, dtypes.get(part, dtype))
+        return _load_rest(folder, networks).to(device)
 
-        try:
-            return DiffusionPipeline.from_pretrained(folder, torch_dtype=dtypes, **dict.fromkeys(absent)).to(device)
-        except SafetensorError as error:
-            raise ValueError(f"--model {name}: damaged weights in {folder} ({error}); copy or download them again") from error
+
+def _load_network(cls: Any, folder: Path, dtype: torch.dtype) -> torch.nn.Module:
+    """A part that has weights, of which none may be missing: the libraries would draw them at random."""
+    network: torch.nn.Module
+    try:
+        network, found = cls.from_pretrained(
+            folder,
+            torch_dtype=dtype,
+            variant=variant_of(path.name for path in folder.iterdir()),
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    except (torch.OutOfMemoryError, MemoryError):
+        raise
+    except Exception as error:  # a stranger's numbers in another library's code: it may stumble over anything
+        raise _damaged(folder, error) from error
+    missing = sorted(found["missing_keys"])
+    if missing:
+        raise ValueError(
+            f"{folder}: its weights leave out {missing[0]} and {len(missing) - 1} more; copy or download the model again"
+        )
+    return network
+
+
+def _load_rest(folder: Path, networks: dict[str, Any]) -> Any:
+    """The pipeline around its networks: tokenizers and the scheduler come from the folder too."""
+    from diffusers import DiffusionPipeline
+
+    try:
+        return DiffusionPipeline.from_pretrained(folder, local_files_only=True, use_safetensors=True, **networks)
+    except Exception as error:  # as above
+        raise _damaged(folder, error) from error
+
+
+def _damaged(folder: Path, error: Exception) -> ValueError:
+    why = " ".join(str(error).split())[:300] or type(error).__name__
+    return ValueError(f"{folder}: damaged weights or configs ({why}); copy or download the model again")
 
 
 def make_policy(
@@ -91,18 +125,20 @@ def make_policy(
     resolution: int | None = None,
     num_frames: int | None = None,
     autocast: torch.dtype | None = None,
+    adapter: OwnAdapter = None,
 ) -> Policy:
-    """The adapter for a pipeline in memory; what is None is the pipeline's own. Raises TypeError for an unsupported class,
-    ValueError for a resolution or a number of frames that the architecture cannot draw."""
-    kind = type(pipeline).__name__
-    if kind not in ADAPTERS:
-        raise TypeError(f"a {kind} cannot be trained yet; supported are {', '.join(SUPPORTED)}")
+    """The adapter for a pipeline in memory; what is None is the pipeline's own. Text for the bundled model has length 0, as in
+    its training.
+
+    Raises TypeError for an unsupported class, ValueError for a resolution or a number of frames that the architecture cannot
+    draw.
+    """
+    cls = adapter_of(type(pipeline).__name__, adapter)
     pipeline.set_progress_bar_config(disable=True)
-    module, name = ADAPTERS[kind].split(":")
-    adapter = getattr(importlib.import_module(module), name)
     if max_sequence_length is None:
-        max_sequence_length = adapter.default_length(pipeline)
-    policy: Policy = adapter(
+        bundled = getattr(pipeline.config, "_name_or_path", None) == str(BUNDLED)
+        max_sequence_length = 0 if bundled else cls.default_length(pipeline)
+    policy = cls(
         pipeline=pipeline,
         max_sequence_length=max_sequence_length,
         resolution=resolution,

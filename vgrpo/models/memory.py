@@ -24,5 +24,5 @@ def fit(policy: Policy, config: MemoryConfig) -> None:
         policy.offload_encoders = True
         for encoder in text_encoders(pipeline):
             encoder.to("cpu")
-    if config.prompt_cache is not None:
+    if config.prompt_cache is not None:  # after the text's length is known: texts cut elsewhere are other texts
         policy.store = TextStore(config.prompt_cache, fingerprint(pipeline, policy.max_sequence_length))

@@ -6,7 +6,8 @@ from typing import Literal
 import torch
 
 Precision = Literal["auto", "bf16", "fp32"]
-Weights = Literal["auto", "bf16", "fp32"]
+FrozenDtype = Literal["auto", "bf16", "fp32"]
+"""How weights are kept that are not trained."""
 
 
 def device_of(name: str) -> torch.device:
@@ -33,7 +34,7 @@ def on_bf16_gpu(device: torch.device) -> bool:
     return device.type == "cuda" and has_bf16(device)
 
 
-def frozen_dtype(weights: Weights, on_gpu: bool, *, full: bool = False) -> torch.dtype:
+def frozen_dtype(weights: FrozenDtype, on_gpu: bool, *, full: bool = False) -> torch.dtype:
     """Of all that is loaded but the autoencoder and what is trained; `on_gpu` is whether a GPU that has bf16 runs it. A CPU
     would have to widen bf16 weights at every use, and full fine-tuning leaves little that is frozen."""
     return torch.bfloat16 if weights == "bf16" or (weights == "auto" and on_gpu and not full) else torch.float32

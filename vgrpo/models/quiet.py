@@ -1,39 +1,62 @@
-"""What diffusers and transformers say whenever one of our models is loaded, and what is no news, is not printed."""
+"""What libraries say whenever they are imported or one of our models is loaded, and what tells a user nothing, is not printed.
+
+Every other message of theirs comes as ever.
+"""
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-NO_NEWS = (
+CHATTER = (
     "No LoRA keys associated to",  # an adapter of the network has none for the text encoders
     "Expected types for vae",  # the bundled model's autoencoder is our own
+    "You have passed a non-standard module",  # a part of diffusers' own pipelines, loaded and checked here
     "requires torchvision (not installed)",  # what they fall back to does the same
+    "Failed to load CPU gemm_4bit_forward",  # of weights in 4 bits, which are not used here; the optimiser is another part
 )
+IMPORTED = ("transformers.utils.import_utils", "bitsandbytes.backends.cpu.ops")
+"""Loggers that speak while their library is imported."""
 
 
-def _is_news(record: logging.LogRecord) -> bool:
-    return not any(part in record.getMessage() for part in NO_NEWS)
+def _matters(record: logging.LogRecord) -> bool:
+    return not any(part in record.getMessage() for part in CHATTER)
 
 
 @contextmanager
-def without_no_news(*, bars: bool = True) -> Iterator[None]:
-    """While a pipeline or an adapter is loaded; all other messages come as ever. `bars` is whether progress bars do."""
-    from diffusers.utils import logging as of_diffusers
-    from transformers.utils import logging as of_transformers
+def without_import_chatter() -> Iterator[None]:
+    """While libraries may be imported. Imports none itself."""
+    with _filtered([logging.getLogger(name) for name in IMPORTED]):
+        yield
 
-    handlers = [handler for name in ("diffusers", "transformers") for handler in logging.getLogger(name).handlers]
-    shown = [library for library in (of_diffusers, of_transformers) if library.is_progress_bar_enabled() and not bars]
-    for handler in handlers:
-        handler.addFilter(_is_news)
-    for library in shown:
-        library.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "`torch_dtype` is deprecated", FutureWarning)  # diffusers 0.37 knows no other
-            yield
-    finally:
-        for handler in handlers:
-            handler.removeFilter(_is_news)
+
+@contextmanager
+def without_loading_chatter(*, bars: bool = True) -> Iterator[None]:
+    """While a pipeline or an adapter is loaded. `bars` is whether progress bars are shown."""
+    with without_import_chatter():
+        from diffusers.utils import logging as of_diffusers
+        from transformers.utils import logging as of_transformers
+
+        shown = [library for library in (of_diffusers, of_transformers) if library.is_progress_bar_enabled() and not bars]
         for library in shown:
-            library.enable_progress_bar()
+            library.disable_progress_bar()
+        handlers = [handler for name in ("diffusers", "transformers") for handler in logging.getLogger(name).handlers]
+        try:
+            with _filtered(handlers), warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "`torch_dtype` is deprecated", FutureWarning)  # diffusers 0.37 knows no other
+                yield
+        finally:
+            for library in shown:
+                library.enable_progress_bar()
+
+
+@contextmanager
+def _filtered(places: Sequence[logging.Filterer]) -> Iterator[None]:
+    added = [place for place in places if _matters not in place.filters]  # those of an outer block stay until its own end
+    for place in added:
+        place.addFilter(_matters)
+    try:
+        yield
+    finally:
+        for place in added:
+            place.removeFilter(_matters)

@@ -1,9 +1,9 @@
-"""The settings of a model: its adapter, and what lets it fit into memory."""
+"""The settings of a model: which it is and how it is loaded, its LoRA, and what lets it fit into memory."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from vgrpo.models.precision import Weights
+from vgrpo.models.precision import FrozenDtype, Precision
 from vgrpo.support.checks import require
 
 
@@ -29,7 +29,7 @@ class MemoryConfig:
 
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass instead of keeping them: about a third slower, far less memory."""
-    weights: Weights = "auto"
+    weights: FrozenDtype = "auto"
     """How frozen weights are kept; auto is bf16 for a LoRA on a GPU that has it. What is trained stays fp32."""
     vae_slicing: bool = False
     """Decode images one at a time."""
@@ -39,3 +39,28 @@ class MemoryConfig:
     """Keep the text encoders in the CPU's memory while nothing is encoded."""
     prompt_cache: Path | None = None
     """Folder of encoded prompts, which later runs read instead of running the text encoders."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSettings:
+    """A model, and how it is loaded: the same for training, drawing and measuring, whose own settings extend or produce it."""
+
+    model: str = "sprites"
+    """`sprites`, the folder of a diffusers pipeline, or its ORG/NAME on the hub."""
+    adapter: str | None = None
+    """Your own adapter for a pipeline class, as my_file:MyPolicy."""
+    device: str = "auto"
+    """auto is cuda where there is one."""
+    precision: Precision = "auto"
+    """Arithmetic of the network; auto is bf16 where the hardware has it."""
+    max_sequence_length: int | None = None
+    """Tokens of the longest text encoder; None is the pipeline's own default, and 0 for sprites."""
+    resolution: int | None = None
+    """Pixels per side; None is the model's own."""
+    num_frames: int | None = None
+    """Frames of a video, of which the final one counts; None is the model's own."""
+    compile: bool = False
+    """Compile the network's repeated blocks (torch.compile): minutes at the start, faster steps on a GPU."""
+    attention: str | None = None
+    """A back end of diffusers for attention, such as native, flash or flash_hub; None is the network's own choice."""
+    memory: MemoryConfig = field(default_factory=MemoryConfig)

@@ -30,7 +30,7 @@ class WeightCopy:
         """Put the average into the module; afterwards, also after an exception, restore its own weights bit for bit."""
         parameters = trainable(self.module)
         own = {name: parameter.detach().clone() for name, parameter in parameters.items()}
-        try:
+        try:  # values are copied, tensors are not swapped: the optimiser and compiled graphs hold on to these tensors
             _assign(parameters, self.values)
             yield
         finally:
@@ -65,7 +65,7 @@ def merged(module: nn.Module) -> Iterator[None]:
     Layers kept in bf16 stay as they are: rounding would leave half of a young adapter, whose entries are below a weight's last
     digit, and the images would be drawn by another policy than the one that is trained.
     """
-    if any(weight.dtype != torch.float32 for weight in adapted(module)):
+    if any(weight.dtype != torch.float32 for weight in adapted(module)):  # the adapter stays beside its layer, as in training
         yield
         return
     layers = [layer for layer in module.modules() if isinstance(layer, LoraLayer)]

@@ -1,12 +1,12 @@
 """The settings of a run. Frozen, typed, checked when made; what is saved as config.yaml repeats the run."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from vgrpo.evaluation.settings import EvalConfig
 from vgrpo.models.precision import Precision
-from vgrpo.models.settings import LoraConfig, MemoryConfig
+from vgrpo.models.settings import LoraConfig, MemoryConfig, ModelSettings
 from vgrpo.objectives import VGRPO, ForwardObjective, Objective
 from vgrpo.objectives.advantage import Advantages
 from vgrpo.sampling.settings import Sampling
@@ -46,6 +46,8 @@ class UpdateConfig:
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
+    max_bad_steps: int = 5
+    """A step whose loss or gradient is not finite is left out and counted; so many in a row stop the run."""
     num_warmup_steps: int = 0
     """Optimiser steps of linear warm-up."""
     lr_schedule: Literal["constant", "linear"] = "constant"
@@ -76,7 +78,7 @@ class UpdateConfig:
             self.guidance is None or self.guidance >= 1,
             f"update.guidance={self.guidance}: must be at least 1, which is no guidance; None is the rollout's",
         )
-        for name in ("num_minibatches", "num_epochs"):
+        for name in ("num_minibatches", "num_epochs", "max_bad_steps"):
             require(getattr(self, name) >= 1, f"update.{name}={getattr(self, name)}: must be at least 1")
         require(0 < self.keep_share <= 1, f"update.keep_share={self.keep_share}: must lie in (0, 1]; 1 trains on every image")
         require(
@@ -101,9 +103,11 @@ class Config:
     """Rollout, judge, update: how often."""
     model: str = "sprites"
     """`sprites`, the folder of a diffusers pipeline, or its ORG/NAME on the hub."""
+    adapter: str | None = None
+    """Your own adapter for a pipeline class, as my_file:MyPolicy."""
     max_sequence_length: int | None = None
     """Tokens of the longest text encoder (zero vectors for a T5 that Stable Diffusion 3 is without); None is the pipeline's own
-    default, such as 256 for Stable Diffusion 3 and 512 for FLUX."""
+    default, such as 256 for Stable Diffusion 3 and 512 for FLUX, and 0 for sprites."""
     resolution: int | None = None
     """Pixels per side; None is the model's own."""
     num_frames: int | None = None
@@ -138,6 +142,8 @@ class Config:
     """Decay of the averaged weights, which are the ones evaluated and saved."""
     checkpoint_every: int = 25
     """Iterations between checkpoints."""
+    keep_checkpoints: int = 2
+    """The newest so many stay on the disk; one more than 1 lets a damaged one be done without."""
     tensorboard: bool = False
     """Also write TensorBoard events (pip install "vgrpo[tensorboard]")."""
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
@@ -149,9 +155,14 @@ class Config:
     memory: MemoryConfig = field(default_factory=MemoryConfig)
 
     @property
-    def eval_batch_size(self) -> int | None:
-        """Images drawn at once in the evaluation and for sample pictures: what fits in the rollout fits here."""
-        return self.eval.batch_size or self.rollout.batch_size
+    def model_settings(self) -> ModelSettings:
+        """Which model, and how it is loaded; the fields have the same names here."""
+        return ModelSettings(**{each.name: getattr(self, each.name) for each in fields(ModelSettings)})
+
+    @property
+    def eval_sampling(self) -> EvalConfig:
+        """How the evaluation and sample pictures are drawn: by default as many at once as in the rollout."""
+        return replace(self.eval, batch_size=self.eval.batch_size or self.rollout.batch_size)
 
     @property
     def training_guidance(self) -> float:
@@ -165,9 +176,11 @@ class Config:
     def __post_init__(self) -> None:
         require(self.num_iterations >= 1, f"num_iterations={self.num_iterations}: must be at least 1")
         require_finite(self)
+        require_finite(self.objective, "objective.")
         require(
             self.checkpoint_every >= 1, f"checkpoint_every={self.checkpoint_every}: at least 1 iteration between checkpoints"
         )
+        require(self.keep_checkpoints >= 1, f"keep_checkpoints={self.keep_checkpoints}: keep at least 1")
         require(0 <= self.ema_decay < 1, f"ema_decay={self.ema_decay}: must lie in [0, 1); 0 turns averaging off")
         require(len(self.reward) >= 1, "reward is empty: name at least one, e.g. --reward sprites")
         full = self.finetune == "full"

@@ -39,6 +39,7 @@ def iteration_values(
         "surrogate/cv_between": (surrogate_mean.std(correction=0) / scale).item(),
         "ratio/first": steps[0]["ratio"].mean().item(),
         "grad_norm": sum(step["grad_norm"].item() for step in steps) / len(steps),
+        "bad_steps": sum(not (step["grad_norm"].isfinite() and step["loss"].isfinite().all()) for step in steps),
         **{f"seconds/{name}": value for name, value in seconds.items()},
         "seconds/total": total,
         "images_per_second": len(rewards) / (total),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from vgrpo.training.config import UpdateConfig
 
@@ -33,6 +33,21 @@ def make_adamw(parameters: list[nn.Parameter], config: UpdateConfig) -> torch.op
     return optimizer
 
 
+class BadStepsError(RuntimeError):
+    """So many steps in a row had a loss or a gradient that is not finite that the run makes no sense any more."""
+
+    def __init__(self, count: int, loss: Tensor, norm: Tensor) -> None:
+        bad = int((~loss.isfinite()).sum())
+        found = (
+            f"{bad} of {len(loss)} losses are not finite" if bad else f"the losses are finite, the gradient's norm is {norm:g}"
+        )
+        super().__init__(
+            f"{count} optimiser steps in a row were left out, because the loss or the gradient was not finite (the last: "
+            f"{found}). The weights are those before them. Try a lower update.lr, a smaller update.max_grad_norm, or "
+            "--precision fp32; update.max_bad_steps says how many are too many"
+        )
+
+
 @dataclass(kw_only=True)
 class Optimizer:
     """AdamW with linear warm-up, an optional linear decay and gradient clipping over the trainable parameters."""
@@ -43,12 +58,26 @@ class Optimizer:
     num_warmup_steps: int
     max_grad_norm: float
     num_decay_steps: int | None = None  # None keeps the learning rate
+    max_bad_steps: int = 5
     num_steps: int = 0
+    num_bad_steps: int = 0
+    """Steps left out in a row, the last ones."""
     after_step: Callable[[], None] = lambda: None
 
-    def step(self) -> float:
-        """Apply the gradient; returns its norm before clipping."""
+    def step(self, loss: Tensor) -> float:
+        """Apply the gradient; returns its norm before clipping.
+
+        A step whose loss or gradient is not finite is left out: the weights stay as they are. Raises BadStepsError after
+        `max_bad_steps` of them in a row.
+        """
         norm = nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm)
+        if not (norm.isfinite() and loss.isfinite().all()):
+            self.inner.zero_grad(set_to_none=True)
+            self.num_bad_steps += 1
+            if self.num_bad_steps >= self.max_bad_steps:
+                raise BadStepsError(self.num_bad_steps, loss, norm)
+            return norm.item()
+        self.num_bad_steps = 0
         self.num_steps += 1
         factor = min(1.0, self.num_steps / max(1, self.num_warmup_steps))
         if self.num_decay_steps is not None:

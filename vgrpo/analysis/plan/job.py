@@ -16,7 +16,7 @@ from vgrpo.models.lora import add_lora
 from vgrpo.models.policy import CACHE_BYTES, Policy
 from vgrpo.models.precision import frozen_dtype
 from vgrpo.models.published import HUB_IDS, PUBLISHED
-from vgrpo.models.quiet import without_no_news
+from vgrpo.models.quiet import without_loading_chatter
 from vgrpo.models.skeleton import from_folder, published
 from vgrpo.models.weight_sets import adapted, trainable
 from vgrpo.rewards.downloads import gpu_bytes
@@ -218,13 +218,14 @@ def skeleton(config: Config) -> Policy:
     """The config's model on the meta device with what is trained set up, in the types of a run on a GPU."""
     name = HUB_IDS.get(config.model, config.model)
     build = published if name in PUBLISHED else from_folder
-    with without_no_news():
+    with without_loading_chatter():
         policy = build(
             name,
             dtype=frozen_dtype(config.memory.weights, True, full=config.finetune == "full"),
             max_sequence_length=config.max_sequence_length,
             resolution=config.resolution,
             num_frames=config.num_frames,
+            adapter=config.adapter,
             autocast=None if config.precision == "fp32" else torch.bfloat16,
         )
     policy.module.requires_grad_(False)
