@@ -157,7 +157,7 @@ HARM = {
     "huge metrics": (lambda run: large(run, "metrics.jsonl"), "metrics.jsonl: it is larger than 64 MB; its beginning"),
     "huge scores": (lambda run: large(run, "eval.json"), "eval.json: it is larger than 16 MB"),
     "huge settings": (lambda run: large(run, "config.yaml"), "config.yaml: it is larger than 0.256 MB"),
-    "garbage for metrics": (lambda run: write(run, "metrics.jsonl", bytes(range(256)) * 9), "metrics.jsonl: parts of it are not UTF"),
+    "garbage for metrics": (lambda run: write(run, "metrics.jsonl", bytes(range(256)) * 9), "parts of it are not UTF-8"),
     "garbage for settings": (lambda run: write(run, "config.yaml", bytes(range(256)) * 9), "config.yaml: it holds no settings"),
     "garbage for scores": (lambda run: write(run, "eval.json", bytes(range(256)) * 9), "eval.json: it is no JSON object"),
     "scores that are a list": (lambda run: write(run, "eval.json", "[1]"), "eval.json: it is no JSON object"),
