@@ -1,1 +1,1 @@
-"""What every folder may use: files written whole, settings, hints about spelling, checks, errors about memory."""
+"""What every folder may use: files written whole, a lock, signals, JSON, hints about spelling, checks, errors about memory."""
