@@ -112,7 +112,7 @@ def _folder(curriculum: Curriculum, resume: bool) -> Path:
 
 def _begun(folder: Path) -> bool:
     """Whether a stage can be gone on with. What one left that was killed before its first checkpoint is cleared away."""
-    if any((folder / "checkpoints").glob("iteration-*.pt")):
+    if any((folder / "checkpoints").glob("iteration-*")):
         return True
     if folder.exists():
         shutil.rmtree(folder)

@@ -89,7 +89,7 @@ def start_run(config: Config, given: Given | None = None, *, resume: bool = Fals
         past=[],
     )
     if resume:
-        run.load_state_dict(checkpoint.load(folder / "checkpoints"))
+        run.load_state_dict(_newest(folder).state)
     else:
         save_yaml(config, folder / "config.yaml")
     _add_files(run)
@@ -133,8 +133,15 @@ def _run_folder(config: Config, resume: bool) -> Path:
         return new_folder(config.output_dir, config.model)
     if config.output_dir is None:
         raise ValueError("resume: name the run by its output_dir")
-    checkpoint.load(config.output_dir / "checkpoints")
+    _newest(config.output_dir)
     return config.output_dir
+
+
+def _newest(folder: Path) -> checkpoint.Loaded:
+    loaded = checkpoint.load_newest(folder / "checkpoints")
+    if loaded is None:
+        raise FileNotFoundError(f"nothing to resume: {folder} holds no checkpoint; start without --resume")
+    return loaded
 
 
 def new_folder(folder: Path | None, model: str) -> Path:

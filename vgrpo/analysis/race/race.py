@@ -77,7 +77,7 @@ def _open_lane(parent: Path, name: str, entry: Config, seed: int, done: list[dic
     if past:
         last = past[-1]
         # A kill between a checkpoint and its line leaves a newer checkpoint that no line tells of.
-        lane.run.load_state_dict(checkpoint.load(folder / "checkpoints", last["iteration"]))
+        lane.run.load_state_dict(checkpoint.load(folder / "checkpoints", last["iteration"]).state)
         lane.seconds, lane.nfe, lane.phases = last["seconds"], last["nfe"], last["phases"]
         lane.last_eval = lane.seconds
     return lane
