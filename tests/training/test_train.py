@@ -132,7 +132,7 @@ def test_a_whole_failed_batch_stops_the_run_with_what_it_had(tmp_path):
 
     with pytest.raises(RewardError, match="the judge went home"):
         run(tmp_path / "run", reward=breaks)
-    assert (tmp_path / "run/checkpoints/iteration-000001.pt").is_file()
+    assert (tmp_path / "run/checkpoints/iteration-000001").is_dir()
 
 
 def test_ctrl_c_saves_a_checkpoint_that_resumes(tmp_path, monkeypatch):

@@ -125,8 +125,8 @@ def _add_files(run: Run) -> None:
     """The files that listen to the run; what they hold of a resumed run's past is its own past, too."""
     metrics = MetricsFile(run.folder, run.iteration)
     run.past.extend(metrics.past)
-    if metrics.torn:
-        run.events.notice("the last line of metrics.jsonl was cut off by a kill; it is left out")
+    if metrics.note:
+        run.events.notice(metrics.note)
     run.events.listeners.insert(0, metrics)
     if run.config.tensorboard:
         run.events.listeners.insert(1, TensorBoard(run.folder))
