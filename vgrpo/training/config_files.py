@@ -57,7 +57,7 @@ def _typed(kind: Any, value: Any, where: str) -> Any:
     if origin is Literal:
         require(value in args, f"{where}={value!r}: must be one of {', '.join(map(repr, args))}")
         return value
-    if isinstance(kind, type) and (dataclasses.is_dataclass(kind) or origin is Objective):
+    if origin is Objective or (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
         require(isinstance(value, dict), f"{where}={value!r}: must be a mapping of settings")
         if origin is Objective:
             value = dict(value)
