@@ -8,7 +8,7 @@ from vgrpo.support.memory_errors import GpuMemoryError
 from vgrpo.training.optimizer import BadStepsError
 
 LESS = (
-    "Draw fewer images at once (--num-images of sample, --batch-size of eval and diagnose), or switch on\n"
+    "Draw fewer images at once (--num-images of sample, --eval.batch-size of eval, --batch-size of diagnose), or switch on\n"
     "  --memory.offload-encoders --memory.vae-slicing --memory.vae-tiling\n"
     "and for diagnose --memory.gradient-checkpointing.\n"
     "`vgrpo plan --model MODEL` says what the model's parts take."

@@ -16,14 +16,18 @@ def _model(words: list[str]) -> None:
     from vgrpo.worlds.sprites.pretrain import PretrainConfig, pretrain
 
     description = "Train the bundled sprites model from nothing: about half an hour on two CPU cores."
-    pretrain(parse(PretrainConfig, words, prog="vgrpo pretrain sprites", description=description))
+    pretrain(parse(PretrainConfig, words, prog="vgrpo pretrain sprites", description=description), _say)
 
 
 def _preference(words: list[str]) -> None:
     from vgrpo.worlds.sprites.preference import PreferenceConfig, pretrain_preference
 
     description = "Train the sprites world's learned preference model from nothing: about ten minutes on one CPU core."
-    pretrain_preference(parse(PreferenceConfig, words, prog="vgrpo pretrain preference", description=description))
+    pretrain_preference(parse(PreferenceConfig, words, prog="vgrpo pretrain preference", description=description), _say)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
 
 
 COMMANDS = {"sprites": _model, "preference": _preference}

@@ -25,6 +25,7 @@ from vgrpo.models.settings import ModelSettings
 from vgrpo.rewards.base import Reward
 from vgrpo.rewards.registry import load_reward
 from vgrpo.support.checks import require
+from vgrpo.support.json_files import read_json
 from vgrpo.support.memory_errors import out_of_memory_while
 from vgrpo.worlds.base import World
 from vgrpo.worlds.registry import bundled_world, find_world, judge_of
@@ -151,7 +152,7 @@ def _merge(job: EvalJob, pictures: list[Picture], files: dict[str, ScoreFiles]) 
         return Outcome(num_scored=num_scored, num_images=len(pictures))
     content = summarise(parts, pictures, list(job.reward))
     save(job.output_dir, content)
-    settings = json.loads((job.output_dir / "scores" / f"{list(files)[-1]}.json").read_text())
+    settings = read_json(job.output_dir / "scores" / f"{list(files)[-1]}.json")
     page = write_gallery(job.output_dir, content, parts, pictures, settings, hard_pixels=job.hard_pixels)
     return Outcome(num_scored=num_scored, num_images=len(pictures), content=content, page=page)
 

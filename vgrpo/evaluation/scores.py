@@ -14,6 +14,7 @@ import torch
 from vgrpo.evaluation.core import Judged
 from vgrpo.evaluation.pictures import Picture
 from vgrpo.support.files import write_whole
+from vgrpo.support.json_files import parse_json, read_json, write_json
 
 
 @dataclass(frozen=True)
@@ -45,10 +46,10 @@ class ScoreFiles:
         self.settings, self.path = settings, self.folder / f"{self.name}.json"
         if self.path.exists() and self.read():
             self._check()
-        write_whole(self.path, json.dumps(settings, indent=1))
+        write_json(self.path, settings)
 
     def _check(self) -> None:
-        known = json.loads(self.path.read_text())
+        known = read_json(self.path)
         other = [key for key in self.settings if known.get(key) != self.settings[key]]
         if other:
             raise ValueError(f"{self.folder} holds scores with another {', '.join(other)}; name another --output-dir")
@@ -57,9 +58,9 @@ class ScoreFiles:
         """Lines by prompt and image index. A line that was cut short by a kill is none."""
         found = {}
         for path in sorted(self.folder.glob(f"{self.name}-*-of-*.jsonl")):
-            for text in path.read_text().splitlines(keepends=True):
+            for number, text in enumerate(path.read_text().splitlines(keepends=True), 1):
                 if text.endswith("\n"):
-                    line = json.loads(text)
+                    line = parse_json(text, f"{path}, line {number}")
                     found[line["prompt_index"], line["image_index"]] = line
         return found
 

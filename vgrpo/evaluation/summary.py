@@ -1,6 +1,5 @@
 """eval.json of a finished evaluation."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ from torch import Tensor
 from vgrpo.evaluation.bootstrap import Estimate, estimates, over_categories
 from vgrpo.evaluation.core import Judged, averages
 from vgrpo.evaluation.pictures import Picture
-from vgrpo.support.files import write_whole
+from vgrpo.support.json_files import write_json
 
 
 def summarise(parts: dict[str, Judged], pictures: list[Picture], names: list[str]) -> dict[str, Any]:
@@ -43,7 +42,7 @@ def _intervals(parts: dict[str, Tensor], pictures: list[Picture]) -> dict[str, A
 
 
 def save(folder: Path, content: dict[str, Any]) -> None:
-    write_whole(folder / "eval.json", json.dumps(content, indent=1))
+    write_json(folder / "eval.json", content)
 
 
 def spelled(entry: dict[str, float | None], *, signed: bool = False) -> str:

@@ -1,6 +1,7 @@
 """What the HTML pages share: one file each that opens offline."""
 
 import html
+import os
 import secrets
 from pathlib import Path
 
@@ -25,8 +26,12 @@ def write_page(path: Path, title: str, body: list[str]) -> Path:
     head = f"<!doctype html><meta charset=utf-8><title>{html.escape(title)}</title><style>{STYLE}</style>"
     if path.is_dir() and not path.is_symlink():
         raise IsADirectoryError(f"{path} is a folder; move it away, the page goes there")
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    with draft.open("x", encoding="utf-8", errors="xmlcharrefreplace") as file:
-        file.write(head + "".join(body))
-    draft.replace(path)
+    draft = path.with_name(f".draft-{os.getpid()}-{secrets.token_hex(4)}-{path.name}")  # a name that no link waits under
+    try:
+        with draft.open("x", encoding="utf-8", errors="xmlcharrefreplace") as file:
+            file.write(head + "".join(body))
+        draft.replace(path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
     return path

@@ -1,6 +1,5 @@
 """curriculum.json: every reward and monitor of any stage on held-out prompts, before the first stage and after each."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ from vgrpo.evaluation.pictures import pictures_of
 from vgrpo.models.loading import load_policy
 from vgrpo.prompts.sources import evaluation_prompts, held_out_name
 from vgrpo.rewards.registry import load_reward
-from vgrpo.support.files import write_whole
+from vgrpo.support.json_files import read_json, write_json
 from vgrpo.training.config import Config
 from vgrpo.training.stages import Curriculum
 
@@ -22,7 +21,7 @@ class ScoreTable:
 
     def __init__(self, curriculum: Curriculum, folder: Path) -> None:
         self.path = folder / "curriculum.json"
-        known: dict[str, Any] = json.loads(self.path.read_text()) if self.path.exists() else {"columns": [], "rows": []}
+        known: dict[str, Any] = read_json(self.path) if self.path.exists() else {"columns": [], "rows": []}
         self.columns: list[str] = known["columns"]
         self.rows: list[dict[str, Any]] = known["rows"]
         self.asked = _rewards_by_prompts(curriculum)
@@ -38,7 +37,7 @@ class ScoreTable:
                 self._row(name, prompts)["scores"][column] = None if value != value else round(value, 4)
         if column not in self.columns:
             self.columns.append(column)
-        write_whole(self.path, json.dumps(self.content(), indent=1))
+        write_json(self.path, self.content())
 
     def _row(self, reward: str, prompts: str) -> dict[str, Any]:
         row = next((row for row in self.rows if (row["reward"], row["prompts"]) == (reward, prompts)), None)

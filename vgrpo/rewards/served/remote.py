@@ -102,13 +102,6 @@ def _score(reward: Reward, images: Tensor, prompts: list[Prompt]) -> dict[str, A
     return {"scores": [None if value != value else value for value in values]}
 
 
-def serve(name: str, config: ServeConfig) -> None:
-    server = make_server(name, config)
-    print(f"{name} at http://{config.host}:{server.server_address[1]}; train with --reward remote=http://HOST:PORT", flush=True)
-    with server:
-        server.serve_forever()
-
-
 class Remote:
     """The client. Asks in batches, tries again when no usable answer comes, then gives up on that batch: NaN."""
 

@@ -20,7 +20,7 @@ from vgrpo.worlds.sprites.build import MAX_TOKENS, build_tokenizer
 from vgrpo.worlds.sprites.grammar import TAGS, held_out_prompts, prompt_stream
 from vgrpo.worlds.sprites.render import CELL, SIZE, render
 from vgrpo.worlds.sprites.scenes import sample_scene
-from vgrpo.worlds.sprites.training import Schedule, adamw, new_model
+from vgrpo.worlds.sprites.training import Say, Schedule, adamw, new_model, silent
 from vgrpo.worlds.sprites.verifier import score
 
 WIDTH, NUM_LAYERS, NUM_HEADS, EMBEDDING = 96, 3, 3, 64
@@ -43,14 +43,14 @@ class PreferenceConfig:
     """Steps between lines of `pretrain.jsonl`."""
 
 
-def pretrain_preference(config: PreferenceConfig) -> CLIPModel:
+def pretrain_preference(config: PreferenceConfig, say: Say = silent) -> CLIPModel:
     """Train and save the model with its processor; returns it. Raises FileExistsError if the folder holds one already."""
     torch.manual_seed(config.seed)
     tokenizer = build_tokenizer()
     model = build_clip(tokenizer)
     optimizer = Schedule(adamw(list(model.parameters()), config.lr), num_steps=config.num_steps)
     losses: list[float] = []
-    with new_model(config.output_dir, "config.json") as log:
+    with new_model(config.output_dir, "config.json", say) as log:
         for step, pairs in zip(range(1, config.num_steps + 1), _batches(config), strict=False):
             loss = preference_loss(model, tokenizer, *pairs)
             loss.backward()

@@ -25,7 +25,7 @@ from vgrpo.worlds.sprites.build import LATENT_CHANNELS, build_pipeline
 from vgrpo.worlds.sprites.grammar import TAGS, held_out_prompts, prompt_stream
 from vgrpo.worlds.sprites.render import COLORS, EMPTY, NUM_CELLS, SHAPES, Scene, render
 from vgrpo.worlds.sprites.scenes import sample_scene
-from vgrpo.worlds.sprites.training import Log, Schedule, adamw, new_model
+from vgrpo.worlds.sprites.training import Log, Say, Schedule, adamw, new_model, silent
 from vgrpo.worlds.sprites.verifier import score
 
 LATENT_NOISE = 0.6  # at most, in units of a latent's deviation, where the decoder learns to forgive
@@ -56,10 +56,10 @@ class PretrainConfig:
     """Steps between lines of `pretrain.jsonl`."""
 
 
-def pretrain(config: PretrainConfig) -> StableDiffusion3Pipeline:
+def pretrain(config: PretrainConfig, say: Say = silent) -> StableDiffusion3Pipeline:
     """Train and save the sprites pipeline; returns it. Raises FileExistsError if the folder holds a pipeline already."""
     torch.manual_seed(config.seed)
-    with new_model(config.output_dir, "model_index.json") as log:
+    with new_model(config.output_dir, "model_index.json", say) as log:
         vae = _train_autoencoder(config, log)
         pipeline = build_pipeline(vae)
         _train_base(pipeline, config, log)

@@ -11,11 +11,18 @@ import torch
 from torch import nn
 
 Log = Callable[..., None]
+"""Takes figures by name."""
+Say = Callable[[str], None]
+"""Takes a line for a person who watches."""
+
+
+def silent(text: str) -> None:
+    return
 
 
 @contextmanager
-def new_model(folder: Path, index: str) -> Iterator[Log]:
-    """A folder for a model, and a function that prints figures and adds them, with the seconds so far, to its pretrain.jsonl.
+def new_model(folder: Path, index: str, say: Say) -> Iterator[Log]:
+    """A folder for a model, and a function that says figures and adds them, with the seconds so far, to its pretrain.jsonl.
 
     Raises FileExistsError if the folder holds a model, told by its file `index`.
     """
@@ -27,8 +34,10 @@ def new_model(folder: Path, index: str) -> Iterator[Log]:
 
         def log(**record: object) -> None:
             record["seconds"] = round(time.perf_counter() - started, 1)
-            print(json.dumps(record), flush=True)
-            print(json.dumps(record), file=file, flush=True)
+            line = json.dumps(record)
+            file.write(line + "\n")
+            file.flush()
+            say(line)
 
         yield log
 
