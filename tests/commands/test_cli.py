@@ -1,13 +1,23 @@
 """The command line as a user types it."""
 
 import json
+import re
 import subprocess
 import sys
 
 import pytest
 from PIL import Image
+from rich.console import Console
+from rich.table import Table
 
+import vgrpo
+from vgrpo import Config, Curriculum
+from vgrpo.commands.console import RunConsole
 from vgrpo.commands.main import main
+from vgrpo.commands.screen import Screen
+from vgrpo.commands.tables import results_table
+from vgrpo.commands.words import options_of, read_words
+from vgrpo.recipes import RECIPES
 
 QUICK = "--num-iterations 1 --rollout.num-prompts 2 --rollout.group-size 4 --rollout.num-steps 3 --eval.num-prompts 7"
 QUICK += " --eval.num-images 1 --eval.num-steps 2 --eval.num-sample-prompts 2"
@@ -61,6 +71,74 @@ def test_mistakes_are_named(capsys, tmp_path, line, messages):
 def test_help_teaches(capsys, command):
     assert main([command, "--help"]) == 0
     assert "--output-dir" in capsys.readouterr().out
+
+
+def test_help_names_every_option_that_is_taken(capsys):
+    assert main(["train", "--help"]) == 0
+    explained = set(re.findall(r"--[a-z0-9.-]+", capsys.readouterr().out))
+    for option in options_of(Config, RECIPES["sprites"]):
+        assert option.name in explained
+        assert option.kind is not bool or option.negated in explained
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_setting_can_be_typed_as_it_is(name):
+    """A setting whose type the command line cannot read would fail here."""
+    job = RECIPES[name]
+    config = job.stages[0].config if isinstance(job, Curriculum) else job
+    for option in options_of(Config, config):
+        value = config
+        for field in option.path:
+            value = getattr(value, field)
+        if option.kind is bool:
+            words = [option.name if value else option.negated]
+        else:
+            words = [option.name, *(map(str, value or ("None",)) if isinstance(value, tuple) else (str(value),))]
+        assert read_words(words, [option]) == {option.path: value}
+
+
+def test_the_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"vgrpo {vgrpo.__version__}\n"
+
+
+@pytest.mark.parametrize("line", ["--help", "train --help", "plan sprites", "report --help"])
+def test_a_reader_that_stops_reading_is_no_error(line, tmp_path):
+    command = [
+        sys.executable,
+        "-c",
+        "import sys, time; from vgrpo.commands.main import main; time.sleep(0.5); sys.exit(main())",
+    ]
+    process = subprocess.Popen([*command, *line.split()], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path)
+    process.stdout.close()
+    said = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(timeout=120) in (0, 141)
+    assert said == b""
+
+
+TEXTS = ["[bold]", "a [red] heart[/]", "[/]", "[link=x]y", ":heart:", "\\[a]", "[1, 2]", "a" * 300]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_text_of_a_user_is_printed_as_it_is(text, capsys):
+    table = Table(title=text)
+    table.add_column(text, no_wrap=True)
+    table.add_row("x")
+    Screen().print(text)
+    assert capsys.readouterr().out == f"{text}\n"
+    Screen().print(table)
+    assert text[:20] in capsys.readouterr().out
+    RunConsole(Console(highlight=False)).say(text)
+    assert capsys.readouterr().out == f"{text}\n"
+
+
+def test_a_category_is_printed_as_it_is(capsys):
+    part = {"strict": None, "reward": 0.5, "by_category": {"[red]": {"reward": 0.5}, ":heart:": {"reward": 0.5}}}
+    Console().print(results_table({"num_prompts": 1, "num_images": 1, "base": part}))
+    said = capsys.readouterr().out
+    assert "[red]" in said
+    assert ":heart:" in said
 
 
 def test_help_comes_without_loading_torch():

@@ -80,7 +80,7 @@ def test_a_server_of_another_kind_is_one_clear_error(ask, content):
 
 
 def test_an_address_that_is_none_is_one_clear_error(ask):
-    with pytest.raises(ConnectionError, match=r"no server answers at http://127.0.0.1:abc \(InvalidURL"):
+    with pytest.raises(ValueError, match=r"judge url: 'http://127.0.0.1:abc' is no address"):
         ask(url="http://127.0.0.1:abc")
 
 
@@ -115,7 +115,7 @@ def test_a_pattern_that_finds_no_number_is_a_failed_reward(ask):
 
 @pytest.mark.parametrize("path", ["", "/", "/v1", "/v1/"])
 def test_the_usual_base_of_openai_is_taken(ask, path):
-    judge, seen = ask(trajectory=path)
+    judge, seen = ask(path=path)
     assert score(judge, ["good"]).tolist() == [4]
     assert seen == [("/v1/models", None), ("/v1/chat/completions", None)]
 

@@ -109,7 +109,7 @@ def _grouped(words: list[str]) -> list[tuple[str, list[str]]]:
 
 def _is_option(word: str) -> bool:
     """A minus before a number is the number's."""
-    return word.startswith("--") or (word.startswith("-") and _number(word) is None)
+    return word.startswith("--") or (word.startswith("-") and not re.match(r"-[0-9.]", word) and _number(word) is None)
 
 
 def _flag(name: str, texts: list[str], on: bool) -> bool:
@@ -172,10 +172,14 @@ def _number(text: str) -> float | int | None:
 
 
 def _unknown(name: str, known: list[str]) -> str:
-    last = {option.rpartition(".")[2].removeprefix("--"): option for option in reversed(known)}
-    bare = name.lstrip("-")
-    near = last.get(bare) or nearest(name, known) or last.get(nearest(bare, last) or "")
+    last = {_last(option): option for option in reversed(known)}
+    near = last.get(_last(name)) or nearest(name, known) or last.get(nearest(_last(name), last) or "")
     return f"unknown option {_shortened(name)}; " + (f"did you mean {near}?" if near else "`--help` lists the options")
+
+
+def _last(name: str) -> str:
+    """Without its section."""
+    return name.rpartition(".")[2].lstrip("-")
 
 
 def _quoted(texts: list[str]) -> str:

@@ -11,7 +11,7 @@ NAMES = r"[\w-]*(?:token|key|secret|password|passwd|signature)"
 PATTERNS = (
     re.compile(r"(?P<keep>[a-z][a-z0-9+.-]*://)[^\s/@]*(?:@[^\s/@]+)*(?=@)", re.IGNORECASE),  # http://user:password@host
     re.compile(rf"(?P<keep>[?&;]{NAMES}=)[^\s&#;'\"]+", re.IGNORECASE),  # http://host/?token=...
-    re.compile(r"(?P<keep>\bBearer\s+)[\w.~+/=-]+", re.IGNORECASE),
+    re.compile(r"(?P<keep>\bBearer )[\w.~+/=-]+"),
     re.compile(r"(?P<keep>)\b(?:sk|hf)[-_][\w-]{8,}"),  # how OpenAI's and Hugging Face's begin
 )
 

@@ -23,7 +23,11 @@ from torch import Tensor
 from vgrpo.core.images import to_pil
 from vgrpo.core.types import Prompt
 from vgrpo.rewards.base import RewardError
-from vgrpo.rewards.served.answers import NO_ANSWER, told
+from vgrpo.rewards.served.answers import NO_ANSWER, fetch, reason_of
+from vgrpo.rewards.served.hosts import checked_address
+from vgrpo.rewards.served.wire import strict_json
+from vgrpo.support.checks import require, require_finite
+from vgrpo.support.secrets import redact
 from vgrpo.support.settings import from_dict
 from vgrpo.support.textfiles import read_yaml
 
@@ -54,8 +58,13 @@ class JudgeSettings:
     max_tokens: int = 256
 
     def __post_init__(self) -> None:
-        if not self.url.startswith(("http://", "https://")):
-            raise ValueError(f"judge url={self.url}: must begin with http:// or https://")
+        require_finite(self, "judge ")
+        checked_address(self.url, "judge url")
+        require(bool(self.model.strip()), "judge model: name the model that the server serves")
+        for name, most in {"pixels": 4096, "num_tries": 100, "num_parallel": 256, "max_tokens": 10**6}.items():
+            value = getattr(self, name)
+            require(1 <= value <= most, f"judge {name}={value}: must lie in 1 to {most}")
+        require(0 < self.timeout < 1e6, f"judge timeout={self.timeout}: must be above 0 seconds")
         if "{prompt}" not in self.question:
             raise ValueError("judge question: must hold {prompt}, which stands for the image's prompt")
         try:
@@ -79,7 +88,7 @@ class Judge:
             models = self._models()
         except NO_ANSWER as error:
             raise ConnectionError(
-                f"reward {name}: no server answers at {settings.url} ({told(error)}); start one, e.g. "
+                f"reward {name}: no server answers at {settings.url} ({reason_of(error)}); start one, e.g. "
                 f"`vllm serve {settings.model}`, correct its address, or set OPENAI_API_KEY if it asks for a key"
             ) from error
         if models and settings.model not in models:
@@ -100,7 +109,7 @@ class Judge:
 
     def _models(self) -> list[str]:
         """What the server says it serves, if it says so."""
-        content = json.loads(self._ask("/v1/models"))
+        content = strict_json(self._ask("/v1/models"))
         listed = content.get("data") if isinstance(content, dict) else None
         return [str(model["id"]) for model in listed or ()]
 
@@ -109,15 +118,16 @@ class Judge:
         body, reason = self._body(image, prompt.text), None
         for attempt in range(self.settings.num_tries):
             try:
-                content = json.loads(self._ask("/v1/chat/completions", body))
-                answer = str(content["choices"][0]["message"]["content"])
+                answer = strict_json(self._ask("/v1/chat/completions", body))["choices"][0]["message"]["content"]
+                if not isinstance(answer, str):
+                    raise TypeError(f"the answer is a {type(answer).__name__} and not text")
             except NO_ANSWER as error:
-                reason = told(error)
+                reason = reason_of(error)
                 if attempt + 1 < self.settings.num_tries:
                     time.sleep(min(PAUSE * 2**attempt, LONGEST_PAUSE))
                 continue
             score = self._parse(answer)
-            return score, f"an answer without a score in range: {answer[:300]!r}" if math.isnan(score) else None
+            return score, f"an answer without a score in range: {redact(answer[:300])!r}" if math.isnan(score) else None
         return float("nan"), reason
 
     def _body(self, image: Tensor, text: str) -> bytes:
@@ -146,9 +156,7 @@ class Judge:
         headers = {"Content-Type": "application/json"}
         if key := os.environ.get("OPENAI_API_KEY", "").strip():
             headers["Authorization"] = f"Bearer {key}"
-        request = urllib.request.Request(self.address + path, body, headers)
-        with urllib.request.urlopen(request, timeout=self.settings.timeout) as response:
-            return bytes(response.read())
+        return fetch(urllib.request.Request(self.address + path, body, headers), self.settings.timeout)
 
 
 def judge(source: str | None, device: str) -> Judge:
