@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 # Diffusers takes a pipeline's own classes only from modules that are already imported; this one costs nothing.
 import vgrpo.worlds.sprites as _sprites  # noqa: F401
+from vgrpo.support.version import VERSION
 
 if TYPE_CHECKING:
     from vgrpo.commands.api import train as train
+    from vgrpo.commands.api import train_curriculum as train_curriculum
     from vgrpo.core.types import Prompt as Prompt
     from vgrpo.evaluation.settings import EvalConfig as EvalConfig
     from vgrpo.models.loading import load_pipeline as load_pipeline
@@ -17,14 +19,13 @@ if TYPE_CHECKING:
     from vgrpo.training.config import Config as Config
     from vgrpo.training.config import RolloutConfig as RolloutConfig
     from vgrpo.training.config import UpdateConfig as UpdateConfig
-    from vgrpo.training.curriculum import train_curriculum as train_curriculum
     from vgrpo.training.stages import Curriculum as Curriculum
     from vgrpo.training.stages import Stage as Stage
 
-__version__ = "0.1.0"
+__version__ = VERSION
 _HOMES = {
     "train": "vgrpo.commands.api",
-    "train_curriculum": "vgrpo.training.curriculum",
+    "train_curriculum": "vgrpo.commands.api",
     "load_pipeline": "vgrpo.models.loading",
     "Config": "vgrpo.training.config",
     "RolloutConfig": "vgrpo.training.config",

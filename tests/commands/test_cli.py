@@ -15,13 +15,9 @@ QUICK += " --eval.num-images 1 --eval.num-steps 2 --eval.num-sample-prompts 2"
 
 def fails(capsys, line):
     """Run a command that must fail; returns what it said."""
-    try:
-        status = main(line.split())
-    except SystemExit as error:  # tyro leaves this way
-        status = error.code
-    assert status not in (0, None)
+    assert main(line.split()) in (1, 2)
     captured = capsys.readouterr()
-    return " ".join((captured.out + captured.err).replace("│", " ").split())
+    return captured.out + captured.err
 
 
 @pytest.mark.parametrize(
@@ -63,9 +59,7 @@ def test_mistakes_are_named(capsys, tmp_path, line, messages):
 
 @pytest.mark.parametrize("command", ["train", "sample", "eval", "pretrain"])
 def test_help_teaches(capsys, command):
-    with pytest.raises(SystemExit) as leaving:
-        main([command, "--help"])
-    assert leaving.value.code == 0
+    assert main([command, "--help"]) == 0
     assert "--output-dir" in capsys.readouterr().out
 
 
@@ -91,7 +85,7 @@ def test_train_then_sample_eval_and_report(tmp_path, capsys):
     assert main([*line.split(), "--shift", "3", "--output-dir", str(tmp_path / "shifted")]) == 0
     assert (tmp_path / "shifted/00000_00.png").read_bytes() != (out / "00000_00.png").read_bytes()
     assert main([*line.split(), "--shift", "0", "--output-dir", str(tmp_path / "never")]) == 1
-    assert "--shift 0" in capsys.readouterr().err
+    assert "shift=0.0: the time shift must be above 0" in capsys.readouterr().err
     assert [json.loads(line)["prompt"] for line in (out / "prompts.jsonl").read_text().splitlines()] == [
         "a red heart",
         "two keys",

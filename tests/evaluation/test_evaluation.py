@@ -10,8 +10,9 @@ from PIL import Image
 
 from vgrpo.commands.main import main
 from vgrpo.core.types import Prompt
-from vgrpo.evaluation.core import evaluate, image_jobs
+from vgrpo.evaluation.core import Judged, evaluate
 from vgrpo.evaluation.gallery import write_gallery
+from vgrpo.evaluation.pictures import pictures_of
 from vgrpo.evaluation.scores import ScoreFiles, Shard
 from vgrpo.evaluation.settings import EvalConfig
 from vgrpo.evaluation.summary import summarise
@@ -19,8 +20,9 @@ from vgrpo.models.loading import load_policy
 from vgrpo.models.settings import ModelSettings
 from vgrpo.prompts.sources import evaluation_prompts
 from vgrpo.rewards.registry import load_reward
+from vgrpo.worlds.registry import WORLDS
 
-SMALL = "--eval.num-prompts 14 --eval.num-images 2 --eval.num-steps 2 --batch-size 5"  # batches that cut prompts in two
+SMALL = "--eval.num-prompts 14 --eval.num-images 2 --eval.num-steps 2 --eval.batch-size 5"  # batches that cut prompts in two
 SUITE = "--suite sprites --eval.guidance 1.5 --reward sprites jpeg_compressibility"
 
 
@@ -106,7 +108,7 @@ def test_a_killed_evaluation_goes_on(lora, tmp_path, monkeypatch):
 def test_the_command_and_training_score_alike(tmp_path):
     assert main(f"eval --output-dir {tmp_path} --eval.num-prompts 14 --eval.num-images 2 --eval.num-steps 4".split()) == 0
     settings, policy = EvalConfig(num_images=2, num_steps=4), load_policy(ModelSettings())
-    scores = evaluate(policy, evaluation_prompts("sprites", 14), [load_reward("sprites")], settings, [1.0])
+    scores = evaluate(policy, evaluation_prompts("sprites", 14), [load_reward("sprites")], settings, [1.0], WORLDS["sprites"])
     content = json.loads((tmp_path / "eval.json").read_text())
     assert content["num_images"] == scores.pop("num_images") == 28
     assert content["num_prompts"] == scores.pop("num_prompts") == 14
@@ -135,13 +137,14 @@ def test_scores_of_something_else_are_not_mixed_in(whole, lora, tmp_path, capsys
 
 
 def test_shards_that_start_at_once_with_other_settings_do_not_mix(tmp_path):
-    jobs = image_jobs([Prompt(text="a heart")], 2)
-    first, second = ScoreFiles(tmp_path, "base", ["mine"]), ScoreFiles(tmp_path, "base", ["mine"])
+    pictures = pictures_of([Prompt(text="a heart")], 2)
+    first, second = (ScoreFiles(tmp_path, "base", ["mine"], strict=False) for _ in range(2))
+    judged = Judged(rewards=torch.tensor([[0.5]]))
     first.claim({"num_steps": 16})
     second.claim({"num_steps": 20})  # nothing is scored yet, so the folder is free
-    second.write(Shard(1, 2), jobs[1:], torch.tensor([[0.5]]), torch.tensor([0.0]))
+    second.write(Shard(1, 2), pictures[1:], judged)
     with pytest.raises(ValueError, match="another num_steps"):
-        first.write(Shard(0, 2), jobs[:1], torch.tensor([[0.5]]), torch.tensor([0.0]))
+        first.write(Shard(0, 2), pictures[:1], judged)
     assert set(second.read()) == {(0, 1)}
 
 
@@ -166,16 +169,16 @@ def test_the_page_shows_scores_and_pairs(whole):
 
 
 def test_the_page_samples_many_prompts_shrinks_large_pictures_and_escapes(tmp_path):
-    jobs = image_jobs([Prompt(text=f"<b>{index}</b>") for index in range(100)], 1)
+    pictures = pictures_of([Prompt(text=f"<b>{index}</b>") for index in range(100)], 1)
     (tmp_path / "images/base").mkdir(parents=True)
     for index in range(100):
         Image.new("RGB", (640, 320), (index, 0, 0)).save(tmp_path / f"images/base/{index:05d}_00.png")
     values = torch.arange(100.0)[:, None]
     values[3] = torch.nan
-    scores = {"base": (values, torch.full((100,), torch.nan))}
-    content = summarise(scores, jobs, ["mine"])
+    parts = {"base": Judged(rewards=values)}
+    content = summarise(parts, pictures, ["mine"])
     assert content["failed"] == {"mine": {"base": 1}}
-    page = write_gallery(tmp_path, content, scores, jobs, {"model": "x"}).read_text()
+    page = write_gallery(tmp_path, content, parts, pictures, {"model": "x"}).read_text()
     assert page.count("data:image/jpeg;base64,") == 40
     assert "<b>" not in page.partition("<h2>Pictures")[2]
     assert "&lt;b&gt;97&lt;/b&gt;" in page

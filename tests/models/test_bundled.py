@@ -14,6 +14,7 @@ from vgrpo.models.supported import model_folder
 from vgrpo.prompts.sources import evaluation_prompts
 from vgrpo.recipes import RECIPES
 from vgrpo.rewards.registry import load_reward
+from vgrpo.worlds.registry import WORLDS
 
 
 def test_it_is_small_and_loads_in_plain_diffusers():
@@ -38,7 +39,7 @@ def scores():
 
     def run(guidance):
         changed = type(settings)(num_images=1, num_steps=settings.num_steps, solver=settings.solver, guidance=guidance)
-        return evaluate(policy, prompts, [load_reward("sprites")], changed, [1.0])
+        return evaluate(policy, prompts, [load_reward("sprites")], changed, [1.0], WORLDS["sprites"])
 
     return run(1.0), run(1.5)
 

@@ -13,7 +13,7 @@ from vgrpo.models.supported import model_folder
 from vgrpo.objectives import OBJECTIVES
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 QUICK = "--num-iterations 1 --rollout.num-prompts 2 --rollout.group-size 2 --rollout.num-steps 2 --eval.num-prompts 0".split()
 
 
@@ -27,11 +27,13 @@ def blocks(language):
 
 @pytest.fixture
 def workplace(tmp_path, monkeypatch):
-    """A folder with what the pages speak of: a reward, prompts, a model."""
+    """A folder with what the pages speak of: prompts, a model, and the files whose snippets begin with their name."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    reward = re.search(r"```python\n# my_rewards.py\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    (tmp_path / "my_rewards.py").write_text(reward.group(1))
+    for page in PAGES:
+        for name, code in re.findall(r"```python\n# (\w+\.py)\n(.*?)```", page.read_text(), re.DOTALL):
+            with (tmp_path / name).open("a") as file:
+                file.write(code)
     (tmp_path / "prompts.txt").write_text("a heart\ntwo stars\n")
     shutil.copytree(model_folder("sprites"), tmp_path / "path/to/stable-diffusion-3.5-medium")
     return tmp_path
@@ -57,7 +59,7 @@ def test_commands(workplace, block):
 
 def test_named_commands_and_options_exist():
     from vgrpo.training.config import Config
-    from vgrpo.training.config_files import from_dict, to_dict
+    from vgrpo.training.config_files import config_from, to_dict
 
     for page in PAGES:
         for command in re.findall(r"`vgrpo ([\w-]+)", page.read_text()):
@@ -65,8 +67,8 @@ def test_named_commands_and_options_exist():
         for option in re.findall(r"--((?:objective|rollout|update|advantage|eval|lora|memory)\.[a-z-]+)", page.read_text()):
             section, name = option.replace("-", "_").split(".")
             kinds = OBJECTIVES.values() if section == "objective" else (type(getattr(Config(), section)),)
-            assert any(name in {field.name for field in dataclasses.fields(kind)} for kind in kinds), option
-    assert from_dict(Config, to_dict(Config())) == Config()
+            assert any(name.removeprefix("no_") in {field.name for field in dataclasses.fields(kind)} for kind in kinds), option
+    assert config_from(to_dict(Config())) == Config()
 
 
 def test_linked_files_exist():

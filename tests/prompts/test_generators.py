@@ -8,8 +8,8 @@ import pytest
 
 from vgrpo import Prompt
 from vgrpo.commands.main import main
+from vgrpo.prompts.files import read_prompts
 from vgrpo.prompts.generators import geneval, ocr
-from vgrpo.prompts.sources import read_prompts
 from vgrpo.prompts.splits import benchmark_keys, key
 from vgrpo.rewards.text.ocr import quoted
 

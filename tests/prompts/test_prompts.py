@@ -8,7 +8,8 @@ from datasets import Dataset, DatasetDict
 
 from vgrpo import Prompt
 from vgrpo.commands.main import main
-from vgrpo.prompts.sources import evaluation_prompts, from_tags, held_out_name, read_prompts, training_prompts
+from vgrpo.prompts.files import read_prompts
+from vgrpo.prompts.sources import evaluation_prompts, from_tags, held_out_name, training_prompts
 from vgrpo.worlds.sprites.grammar import TAGS
 
 

@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 
 from vgrpo import Curriculum
+from vgrpo.commands.job import parse_job
 from vgrpo.commands.main import main
-from vgrpo.commands.options import parse_job
-from vgrpo.prompts.sources import read_prompts, sprites_tags
+from vgrpo.prompts.files import read_prompts
 from vgrpo.recipes import RECIPES
 from vgrpo.rewards.registry import MODELS, NAMED
 from vgrpo.training.config_files import load_yaml, save_yaml
+from vgrpo.worlds.registry import find_world
 
 TABLE = [  # stage, rewards, iterations, pairs, ratio clip, KL weight, soft clip
     ("preference", ("hpsv2", "pickscore", "clipscore"), 150, 4, None, 0.0, 3.0),
@@ -32,7 +33,7 @@ def test_a_recipe_survives_yaml_and_the_command_line(tmp_path, name):
     save_yaml(recipe, tmp_path / "config.yaml")
     assert load_yaml(tmp_path / "config.yaml") == recipe
     assert parse_job([name], prog="train", description="") == recipe
-    changed = parse_job([name, "--model", "m", "--memory.gradient-checkpointing", "True"], prog="train", description="")
+    changed = parse_job([name, "--model", "m", "--memory.gradient-checkpointing"], prog="train", description="")
     assert {(config.model, config.memory.gradient_checkpointing) for config in configs_of(changed)} == {("m", True)}
 
 
@@ -40,7 +41,7 @@ def test_a_recipe_survives_yaml_and_the_command_line(tmp_path, name):
 def test_a_recipe_names_known_rewards_and_an_evaluation_like_its_rollout(name):
     for config in configs_of(RECIPES[name]):
         assert {reward.partition("=")[0] for reward in config.reward} <= {*NAMED, *MODELS}
-        assert (sprites_tags(config.prompts) is not None) == (config.eval_prompts is None)
+        assert (find_world(config.prompts) is not None) == (config.eval_prompts is None)
         if config.eval_prompts is not None:
             assert config.eval.guidance == config.rollout.guidance
 

@@ -10,7 +10,8 @@ import torch
 import yaml
 
 from vgrpo import Prompt
-from vgrpo.rewards.registry import RewardError, load_reward, score_images
+from vgrpo.rewards.base import RewardError, score_images
+from vgrpo.rewards.registry import load_reward
 from vgrpo.rewards.served.judge import JudgeSettings
 
 RIGHT = json.dumps({"choices": [{"message": {"content": "Final Score: 4"}}]}).encode()

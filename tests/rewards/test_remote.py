@@ -18,7 +18,8 @@ from helpers.tiny import tiny_config, tiny_pipeline
 from vgrpo import Prompt, train
 from vgrpo.commands.main import main
 from vgrpo.prompts.sources import training_prompts
-from vgrpo.rewards.registry import NAMED, RewardError, load_reward, score_images
+from vgrpo.rewards.base import RewardError, score_images
+from vgrpo.rewards.registry import NAMED, load_reward
 from vgrpo.rewards.served.remote import Remote, ServeConfig, make_server, pack, unpack
 from vgrpo.training.config import RolloutConfig
 

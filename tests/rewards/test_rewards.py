@@ -53,7 +53,7 @@ def test_clip_rewards_are_the_published_formula(name, clip_folder):
 
 def test_a_reward_computes_where_it_is_told_to(clip_folder, monkeypatch):
     monkeypatch.setattr(
-        "vgrpo.rewards.downloads.device_of", torch.device
+        "vgrpo.rewards.preference.clip.device_of", torch.device
     )  # which refuses "meta", a device that computes nothing
     for device in ("cpu", "meta"):
         reward = load_reward(f"clipscore={clip_folder}", device)

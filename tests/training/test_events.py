@@ -11,7 +11,7 @@ from vgrpo.commands.console import RunConsole
 from vgrpo.core.processes import Alone
 from vgrpo.evaluation.settings import EvalConfig
 from vgrpo.objectives import DiffusionNFT, MixGRPO
-from vgrpo.rewards.registry import RewardError
+from vgrpo.rewards.base import RewardError
 from vgrpo.training.config import RolloutConfig, UpdateConfig
 from vgrpo.training.events import (
     CheckpointSaved,

@@ -12,7 +12,7 @@ from vgrpo import VGRPO, Prompt, train
 from vgrpo.evaluation.settings import EvalConfig
 from vgrpo.models.settings import LoraConfig
 from vgrpo.models.weight_sets import trainable
-from vgrpo.rewards.registry import RewardError, score_images
+from vgrpo.rewards.base import RewardError, score_images
 from vgrpo.training.config import RolloutConfig, UpdateConfig
 from vgrpo.training.config_files import load_yaml, save_yaml
 

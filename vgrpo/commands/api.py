@@ -1,13 +1,15 @@
-"""`vgrpo.train` for Python: the training loop with the console's display."""
+"""`vgrpo.train` and `vgrpo.train_curriculum` for Python: training with the console's display."""
 
 from typing import Any
 
 from vgrpo.commands.console import RunConsole
 from vgrpo.core.types import Prompt
-from vgrpo.rewards.registry import Reward
+from vgrpo.rewards.base import Reward
+from vgrpo.training import curriculum as stages
 from vgrpo.training import loop
 from vgrpo.training.config import Config
 from vgrpo.training.loop import Result
+from vgrpo.training.stages import Curriculum
 from vgrpo.training.start import Given
 
 
@@ -18,6 +20,7 @@ def train(
     reward: Reward | None = None,
     prompts: list[str] | list[Prompt] | None = None,
     resume: bool = False,
+    allow_changes: bool = False,
     quiet: bool = False,
 ) -> Result:
     """Run a training job to its end, or go on with one.
@@ -26,4 +29,12 @@ def train(
     `vgrpo.training.loop.train` raises.
     """
     given = Given(pipeline=pipeline, reward=reward, prompts=prompts)
-    return loop.train(config, given, resume=resume, listeners=() if quiet else (RunConsole(),))
+    return loop.train(config, given, resume=resume, allow_changes=allow_changes, listeners=() if quiet else (RunConsole(),))
+
+
+def train_curriculum(curriculum: Curriculum, *, pipeline: Any = None, resume: bool = False, quiet: bool = False) -> Result:
+    """Run all stages, or go on with them; a pipeline in memory takes the place of the named model."""
+    if quiet:
+        return stages.train_curriculum(curriculum, pipeline=pipeline, resume=resume)
+    console = RunConsole()
+    return stages.train_curriculum(curriculum, pipeline=pipeline, resume=resume, listeners=(console,), say=console.say)

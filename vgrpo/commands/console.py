@@ -58,9 +58,12 @@ class RunConsole:
                 self._finished(event)
 
     def say(self, text: str) -> None:
-        self.console.print(escape(text), soft_wrap=True)
+        self.console.print(text, soft_wrap=True, markup=False, emoji=False)
 
     def _begin(self, event: RunStarted) -> None:
+        self.first = self.recent = None
+        for old in self.progress.task_ids:  # of the stage before, in a curriculum
+            self.progress.remove_task(old)
         for values in event.past:
             self._track(values)
         self.say(f"run folder {event.folder}")
@@ -70,6 +73,8 @@ class RunConsole:
 
     def _track(self, values: Values) -> None:
         reward = values["reward/mean"]
+        if reward is None or reward != reward:  # null in metrics.jsonl: nothing was judged
+            return
         self.first = reward if self.first is None else self.first
         self.recent = reward if self.recent is None else 0.8 * self.recent + 0.2 * reward
 

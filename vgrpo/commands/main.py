@@ -1,13 +1,17 @@
-"""The command line: `vgrpo train | sample | eval | report | pretrain | bench | diagnose | plan | prompts | serve-reward`."""
+"""The command line: `vgrpo COMMAND ...`. A command is a file of this folder with a function `run`."""
 
-import shlex
+import importlib
+import os
 import sys
-from collections.abc import Callable
-from pathlib import Path
+from contextlib import suppress
 
-from vgrpo.commands.options import parse, parse_job, take_option
+from vgrpo.commands.options import HelpShown
+from vgrpo.commands.words import UsageError
 from vgrpo.models.quiet import without_import_chatter
+from vgrpo.support.interrupts import EXIT_RESUMABLE, StopRequested
+from vgrpo.support.secrets import redact
 from vgrpo.support.spelling import hint
+from vgrpo.support.version import VERSION
 
 USAGE = """vgrpo: online reinforcement learning for text-to-image diffusion and flow models.
 
@@ -22,187 +26,73 @@ USAGE = """vgrpo: online reinforcement learning for text-to-image diffusion and 
   vgrpo diagnose MODEL [...]                             measure how noisy a model's likelihood is
   vgrpo bench [--suite methods] [...]                    race algorithms on the bundled model
 
-`vgrpo COMMAND --help` explains every option. Start with: vgrpo train sprites
+`vgrpo COMMAND --help` explains every option; `vgrpo --version` says which vgrpo this is. Start with: vgrpo train sprites
 """
+COMMANDS = ("train", "sample", "eval", "report", "pretrain", "serve-reward", "plan", "prompts", "diagnose", "bench")
+INTERRUPTED, BROKEN_PIPE = 130, 141  # what a shell reports of a process that ends by these signals
 
 
 def main(args: list[str] | None = None) -> int:
     """Run a command; returns the exit status. Errors that a user can mend are one clear message, not a traceback."""
-    args = sys.argv[1:] if args is None else args
-    if not args or args[0] in ("-h", "--help"):
-        print(USAGE)
+    words = sys.argv[1:] if args is None else args
+    try:
+        status = _status_of(words)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:  # whoever read the output has read enough
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes the rest when it ends
+        return BROKEN_PIPE
+    return status
+
+
+def _status_of(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help"):
+        print(USAGE, end="")
         return 0
-    command = COMMANDS.get(args[0])
-    if command is None:
-        print(f"vgrpo: no command {args[0]!r}; {hint(args[0], COMMANDS)}\n\n{USAGE}", file=sys.stderr)
+    if words[0] == "--version":
+        print(f"vgrpo {VERSION}")
+        return 0
+    if words[0] not in COMMANDS:
+        print(f"vgrpo: no command {words[0]!r}; {hint(words[0], COMMANDS)} `vgrpo --help` explains them.", file=sys.stderr)
         return 2
+    return _run(words[0], words[1:])
+
+
+def _run(name: str, words: list[str]) -> int:
+    """The command is imported only now: `vgrpo --help` should not wait for torch, nor a command for another's parts."""
     try:
         with without_import_chatter():
-            command(args[1:])
-    except KeyboardInterrupt:
-        return 130
-    except (ValueError, OSError, RuntimeError, TypeError) as error:
-        from vgrpo.rewards.registry import RewardError
-        from vgrpo.support.memory_errors import GpuMemoryError
+            importlib.import_module(f"vgrpo.commands.{name.replace('-', '_')}").run(words)
+    except HelpShown:
+        return 0
+    except BrokenPipeError:
+        raise
+    except StopRequested as error:
+        _say(f"vgrpo {name}: {error}")
+        return EXIT_RESUMABLE
+    except (ValueError, OSError) as error:
+        _say(f"vgrpo {name}: {_message(error)}")
+        return 2 if isinstance(error, UsageError) else 1
+    except RuntimeError as error:
+        from vgrpo.commands.failures import remedy
 
-        if isinstance(error, RuntimeError | TypeError) and not isinstance(error, RewardError | GpuMemoryError):
+        advice = remedy(name, words, error)
+        if advice is None:
             raise  # a bug of ours: show where
-        print(f"vgrpo {args[0]}: {error}", file=sys.stderr)
-        if isinstance(error, GpuMemoryError):
-            remedy = (
-                f"What takes it, and what to switch on:\n  {_plan_of(args[1:], error.memory)}" if args[0] == "train" else LESS
-            )
-            print(remedy, file=sys.stderr)
+        _say(f"vgrpo {name}: {_message(error)}", advice)
         return 1
     return 0
 
 
-LESS = (
-    "Draw fewer images at once (--num-images of sample, --batch-size of eval and diagnose), or switch on\n"
-    "  --memory.offload-encoders True --memory.vae-slicing True --memory.vae-tiling True\n"
-    "and for diagnose --memory.gradient-checkpointing True.\n"
-    "`vgrpo plan --model MODEL` says what the model's parts take."
-)
+def _say(*lines: str) -> None:
+    for line in filter(None, lines):
+        print(redact(line), file=sys.stderr)
 
 
-def _plan_of(args: list[str], memory: str | None) -> str:
-    """The `vgrpo plan` of a training command."""
-    args = [arg for arg in args if arg != "--resume"]
-    return shlex.join(["vgrpo", "plan", *args, *(["--gpu-memory", memory] if memory else [])])
-
-
-def _train(args: list[str]) -> None:
-    resume = "--resume" in args
-    args = [arg for arg in args if arg != "--resume"]
-    description = (
-        "Fine-tune a model on a reward. Settings: a recipe's (docs/recipes.md lists them) or a config.yaml's, then these "
-        "options. --objective NAME chooses the algorithm (vgrpo; docs/objectives.md lists the others), whose settings are then "
-        "--objective.X. --resume goes on with the run in --output-dir."
-    )
-    job = parse_job(args, prog="vgrpo train [RECIPE | run.yaml]", description=description, resume=resume)
-    if resume and job.output_dir is None:
-        raise ValueError("--resume: name the run, by --output-dir or by its config.yaml")
-    from vgrpo.training.curriculum import train_curriculum
-    from vgrpo.training.loop import train
-    from vgrpo.training.stages import Curriculum
-
-    if isinstance(job, Curriculum):
-        train_curriculum(job, resume=resume)
-    else:
-        train(job, resume=resume)
-
-
-def _sample(args: list[str]) -> None:
-    from vgrpo.commands.sample import SampleConfig, sample
-
-    sample(parse(SampleConfig, args, prog="vgrpo sample", description="Draw images for the prompts of a file."))
-
-
-def _eval(args: list[str]) -> None:
-    import tyro
-
-    from vgrpo.commands.evaluate import EvalJob, evaluate_model, suite_job
-
-    args, suite = take_option(args, "--suite")
-    default = None if suite is None else suite_job(suite, output_dir=tyro.MISSING)
-    description = "Score a model, with or without a LoRA, on the prompts and by the rewards of a suite or your own."
-    evaluate_model(parse(EvalJob, args, prog="vgrpo eval [--suite NAME]", description=description, default=default))
-
-
-def _report(args: list[str]) -> None:
-    if len(args) != 1 or args[0].startswith("-"):
-        print("usage: vgrpo report RUN_DIR\n\nRebuild report.html of a run, also of one that is still going.")
-        return
-    from vgrpo.pages.report import write_report
-
-    print(write_report(Path(args[0])))
-
-
-def _pretrain(args: list[str]) -> None:
-    name = args.pop(0) if args and not args[0].startswith("-") else "sprites"
-    if name == "sprites":
-        from vgrpo.worlds.sprites.pretrain import PretrainConfig, pretrain
-
-        description = "Train the bundled sprites model from nothing: about half an hour on two CPU cores."
-        pretrain(parse(PretrainConfig, args, prog="vgrpo pretrain sprites", description=description))
-    elif name == "preference":
-        from vgrpo.worlds.sprites.preference import PreferenceConfig, pretrain_preference
-
-        description = "Train the sprites world's learned preference model from nothing: about ten minutes on one CPU core."
-        pretrain_preference(parse(PreferenceConfig, args, prog="vgrpo pretrain preference", description=description))
-    else:
-        raise ValueError(
-            f"nothing called {name!r} to pretrain; there is sprites, the model, and preference, its learned reward"
-        )
-
-
-def _bench(args: list[str]) -> None:
-    from vgrpo.analysis.race.config import BenchConfig
-    from vgrpo.commands.bench import bench
-
-    description = "Race algorithms on the sprites world, taking turns in one process. Goes on where it was stopped."
-    bench(parse(BenchConfig, args, prog="vgrpo bench", description=description))
-
-
-def _plan(args: list[str]) -> None:
-    from vgrpo.commands.plan import Machine, plan
-    from vgrpo.models.published import PUBLISHED
-
-    machine = {}
-    for option in ("--gpus", "--gpu-memory", "--tflops"):
-        args, value = take_option(args, option)
-        if value is not None:
-            machine[option.removeprefix("--").replace("-", "_")] = value
-    description = (
-        "Memory by part, network evaluations and time of a job, from configs alone. Options are those of vgrpo train, and "
-        "--gpus 1, --gpu-memory 24GB, --tflops 300 (throughput to reckon with). --model also takes published models by name: "
-        f"{', '.join(PUBLISHED)}."
-    )
-    job = parse_job(args, prog="vgrpo plan [RECIPE | run.yaml]", description=description)
-    from vgrpo.training.stages import Curriculum
-
-    if not isinstance(job, Curriculum):
-        plan(job, Machine(**machine))
-        return
-    for number, stage in enumerate(job.stages, 1):
-        print(f"stage {number}: {stage.name}")
-        plan(stage.config, Machine(**machine))
-
-
-def _serve_reward(args: list[str]) -> None:
-    if not args or args[0].startswith("-"):
-        raise ValueError("name the reward first, e.g. vgrpo serve-reward pickscore")
-    from vgrpo.rewards.served.remote import ServeConfig, serve
-
-    name = args.pop(0)
-    serve(name, parse(ServeConfig, args, prog="vgrpo serve-reward NAME", description="Serve a reward to training runs."))
-
-
-def _prompts(args: list[str]) -> None:
-    from vgrpo.commands.prompts import PromptsConfig, write_prompts
-
-    write_prompts(parse(PromptsConfig, args, prog="vgrpo prompts", description="Generate a file of training prompts."))
-
-
-def _diagnose(args: list[str]) -> None:
-    model = args.pop(0) if args and not args[0].startswith("-") else "sprites"
-    from vgrpo.commands.diagnose import DiagnoseConfig, diagnose
-
-    description = "Measure how noisy a model's surrogate likelihood is on its own images, before training it."
-    default = DiagnoseConfig(model=model)
-    config = parse(DiagnoseConfig, args, prog="vgrpo diagnose MODEL", description=description, default=default)
-    diagnose(config.model, config)
-
-
-COMMANDS: dict[str, Callable[[list[str]], None]] = {
-    "train": _train,
-    "sample": _sample,
-    "eval": _eval,
-    "report": _report,
-    "pretrain": _pretrain,
-    "bench": _bench,
-    "diagnose": _diagnose,
-    "prompts": _prompts,
-    "plan": _plan,
-    "serve-reward": _serve_reward,
-}
+def _message(error: Exception) -> str:
+    """In one line; of what the system refused, the file and why."""
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).split()) or type(error).__name__

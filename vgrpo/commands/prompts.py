@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from vgrpo.commands.options import parse
 from vgrpo.core.types import Prompt
+from vgrpo.prompts.files import read_prompts
 from vgrpo.prompts.generators import geneval, ocr
-from vgrpo.prompts.sources import read_prompts
 from vgrpo.prompts.splits import key
-from vgrpo.support.checks import require
+from vgrpo.support.checks import require, require_finite
+from vgrpo.support.files import write_whole
+from vgrpo.support.folders import require_file
 
 SETS: dict[str, Callable[[int, int, frozenset[str], bool], list[Prompt]]] = {
     "geneval": geneval.training_set,
@@ -34,13 +37,24 @@ class PromptsConfig:
     exclude: Path | None = None
     """A file of prompts that must not be among them either; those of GenEval's benchmark never are."""
 
+    def __post_init__(self) -> None:
+        require_finite(self)
+        require(self.num >= 1, f"--num {self.num}: must be at least 1")
 
-def write_prompts(config: PromptsConfig) -> Path:
-    """Raises ValueError for a number out of range, OSError for a file that is missing or cannot be written."""
-    require(config.num >= 1, f"--num {config.num}: must be at least 1")
+
+def write_prompts(config: PromptsConfig) -> int:
+    """Write the file and return how many prompts it holds.
+
+    Raises ValueError for more prompts than there are, OSError for a file that is missing or cannot be written.
+    """
+    require_file(config.output, "--output")
     known = frozenset(map(key, read_prompts(config.exclude))) if config.exclude else frozenset()
     prompts = SETS[config.kind](config.num, config.seed, known, config.held_out)
     config.output.parent.mkdir(parents=True, exist_ok=True)
-    config.output.write_text("".join(json.dumps(prompt.metadata) + "\n" for prompt in prompts))
-    print(f"{len(prompts)} prompts in {config.output}")
-    return config.output
+    write_whole(config.output, "".join(json.dumps(prompt.metadata) + "\n" for prompt in prompts))
+    return len(prompts)
+
+
+def run(words: list[str]) -> None:
+    config = parse(PromptsConfig, words, prog="vgrpo prompts", description="Generate a file of training prompts.")
+    print(f"{write_prompts(config)} prompts in {config.output}")

@@ -6,14 +6,16 @@ from pathlib import Path
 
 import torch
 
+from vgrpo.commands.options import parse
 from vgrpo.core.images import to_pil
 from vgrpo.models.lengths import warn_of_cut_off
 from vgrpo.models.loading import load_policy
 from vgrpo.models.settings import ModelSettings
-from vgrpo.prompts.sources import read_prompts
+from vgrpo.prompts.files import read_prompts
 from vgrpo.sampling.draw import draw_images, named_noise
 from vgrpo.sampling.settings import Sampling
 from vgrpo.support.checks import require
+from vgrpo.support.folders import require_folder
 from vgrpo.support.memory_errors import out_of_memory_while
 
 
@@ -38,12 +40,13 @@ class SampleConfig(ModelSettings, Sampling):
 
 @out_of_memory_while("drawing images")
 @torch.no_grad()
-def sample(config: SampleConfig) -> None:
-    """Write the images; the noise of each is named by the seed, its prompt's index and its own."""
+def sample(config: SampleConfig) -> int:
+    """Write the images and return how many; the noise of each is named by the seed, its prompt's index and its own."""
     prompts = read_prompts(config.prompts)
-    config.output_dir.mkdir(parents=True, exist_ok=True)
+    require_folder(config.output_dir, "--output-dir")
     policy = load_policy(config, lora=config.lora)
     warn_of_cut_off(policy, prompts)
+    config.output_dir.mkdir(parents=True, exist_ok=True)
     with (config.output_dir / "prompts.jsonl").open("w") as file:
         for index, prompt in enumerate(prompts):
             noise = [named_noise(policy, config.seed, "sample", index, member) for member in range(config.num_images)]
@@ -51,4 +54,9 @@ def sample(config: SampleConfig) -> None:
             for member, image in enumerate(images):
                 to_pil(image).save(config.output_dir / f"{index:05d}_{member:02d}.png")
             file.write(json.dumps(prompt.metadata | {"prompt": prompt.text}, default=str) + "\n")  # str: a date is no JSON
-    print(f"{len(prompts) * config.num_images} images in {config.output_dir}")
+    return len(prompts) * config.num_images
+
+
+def run(words: list[str]) -> None:
+    config = parse(SampleConfig, words, prog="vgrpo sample", description="Draw images for the prompts of a file.")
+    print(f"{sample(config)} images in {config.output_dir}")

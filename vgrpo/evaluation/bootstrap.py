@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from vgrpo.core.seeds import generator
-from vgrpo.evaluation.core import Job
+from vgrpo.evaluation.core import rows_by_tag
+from vgrpo.evaluation.pictures import Picture
 
 NUM_RESAMPLES = 1000
 LEVEL = 0.95
@@ -34,12 +35,10 @@ class Estimate:
         return {name: None if value != value else round(value, 6) for name, value in values.items()}
 
 
-def estimates(values: Tensor, jobs: list[Job]) -> dict[str, Estimate]:
+def estimates(values: Tensor, pictures: list[Picture]) -> dict[str, Estimate]:
     """By category, from one value per image [B]; NaN is a value that failed and is left out."""
-    rows: dict[str, list[int]] = {}
-    for row, job in enumerate(jobs):
-        rows.setdefault(job.tag, []).append(row)
-    return {tag: _estimate(values[chosen], [jobs[row].index for row in chosen], tag) for tag, chosen in rows.items()}
+    found = rows_by_tag(pictures)
+    return {tag: _estimate(values[rows], [pictures[row].index for row in rows], tag) for tag, rows in found.items()}
 
 
 def over_categories(parts: dict[str, Estimate]) -> Estimate:

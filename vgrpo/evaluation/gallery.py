@@ -2,27 +2,37 @@
 
 import html
 import io
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from vgrpo.evaluation.bootstrap import LEVEL, NUM_RESAMPLES
-from vgrpo.evaluation.core import Job
-from vgrpo.evaluation.summary import Scores, spelled
-from vgrpo.pages.page import picture, write_page
+from vgrpo.evaluation.core import Judged
+from vgrpo.evaluation.pictures import Picture
+from vgrpo.evaluation.summary import spelled
+from vgrpo.pages.page import image_element, write_page
 
 NUM_PROMPTS = 40  # with pictures
 NUM_IMAGES = 4  # of a prompt
 SIDE = 256  # pixels of the larger side in the page; smaller pictures stay as they are
 
 
-def image_path(folder: Path, part: str, job: Job) -> Path:
-    return folder / "images" / part / f"{job.index:05d}_{job.member:02d}.png"
+def image_path(folder: Path, part: str, picture: Picture) -> Path:
+    return folder / "images" / part / f"{picture.index:05d}_{picture.member:02d}.png"
 
 
-def write_gallery(folder: Path, content: dict[str, Any], scores: Scores, jobs: list[Job], settings: dict[str, Any]) -> Path:
-    """Write eval.html beside eval.json; returns its path."""
+def write_gallery(
+    folder: Path,
+    content: dict[str, Any],
+    parts: dict[str, Judged],
+    pictures: list[Picture],
+    settings: dict[str, Any],
+    *,
+    hard_pixels: bool = False,
+) -> Path:
+    """Write eval.html beside eval.json; returns its path. Small pictures keep hard pixels if asked to."""
     names = list(content["intervals"])
     lead = f"{content['num_prompts']} prompts, {content['num_images']} images of each model, the same noise for both"
     rows = "".join(f"<tr><td>{html.escape(name)}<td>{html.escape(str(value))}" for name, value in settings.items())
@@ -31,7 +41,7 @@ def write_gallery(folder: Path, content: dict[str, Any], scores: Scores, jobs: l
         f"<p>Means with {LEVEL:.0%} percentile intervals from {NUM_RESAMPLES} bootstrap resamples of the prompts, paired for "
         "the change.</p>",
         *(_table(name, content["intervals"][name], content["failed"][name]) for name in names),
-        _pictures(folder, scores, jobs, [name for name in names if name != "strict"]),
+        *_pictures(folder, parts, pictures, [name for name in names if name != "strict"], hard_pixels),
         f"<h2>Settings</h2><table>{rows}</table>",
     ]
     return write_page(folder / "eval.html", "vgrpo evaluation", body)
@@ -59,34 +69,42 @@ def _colour(part: str, entry: dict[str, float | None]) -> str:
     return " class=up" if low > 0 else " class=down"
 
 
-def _pictures(folder: Path, scores: Scores, jobs: list[Job], names: list[str]) -> str:
+def _pictures(
+    folder: Path, parts: dict[str, Judged], pictures: list[Picture], names: list[str], hard_pixels: bool
+) -> Iterator[str]:
     """Strips of the base and, beside it, the tuned model's images, for prompts evenly from all."""
-    num_prompts = jobs[-1].index + 1
+    yield f"<h2>Pictures</h2><p class=lead>{' and '.join(parts)}, from the same noise.</p><div class=pairs>"
+    for rows in _shown_rows(pictures).values():
+        text = pictures[rows[0]].prompt.text
+        yield f"<p>{html.escape(text)} <span class=lead>{_means(parts, names, rows)}</span></p>"
+        for part in parts:
+            paths = [image_path(folder, part, pictures[row]) for row in rows[:NUM_IMAGES]]
+            yield _strip(paths, f"{part}: {text}", hard_pixels)
+    yield "</div>"
+
+
+def _shown_rows(pictures: list[Picture]) -> dict[int, list[int]]:
+    """The rows of each prompt whose pictures are shown."""
+    num_prompts = pictures[-1].index + 1
     count = min(NUM_PROMPTS, num_prompts)
     chosen = {index * num_prompts // count for index in range(count)}
     rows: dict[int, list[int]] = {}
-    for row, job in enumerate(jobs):
-        if job.index in chosen:
-            rows.setdefault(job.index, []).append(row)
-    lines = [f"<h2>Pictures</h2><p class=lead>{' and '.join(scores)}, from the same noise.</p><div class=pairs>"]
-    for some in rows.values():
-        text = jobs[some[0]].prompt.text
-        lines.append(f"<p>{html.escape(text)} <span class=lead>{_means(scores, names, some)}</span></p>")
-        for part in scores:
-            lines.append(_strip([image_path(folder, part, jobs[row]) for row in some[:NUM_IMAGES]], f"{part}: {text}"))
-    return "".join(lines) + "</div>"
+    for row, picture in enumerate(pictures):
+        if picture.index in chosen:
+            rows.setdefault(picture.index, []).append(row)
+    return rows
 
 
-def _means(scores: Scores, names: list[str], rows: list[int]) -> str:
+def _means(parts: dict[str, Judged], names: list[str], rows: list[int]) -> str:
     """Each reward of one prompt's images, before and after."""
-    parts = [values[rows].double().nanmean(0).tolist() for values, _ in scores.values()]
+    found = [judged.rewards[rows].double().nanmean(0).tolist() for judged in parts.values()]
     return ", ".join(
         f"{html.escape(name)} {' → '.join(f'{value:.3f}' for value in means)}"
-        for name, *means in zip(names, *parts, strict=True)
+        for name, *means in zip(names, *found, strict=True)
     )
 
 
-def _strip(paths: list[Path], text: str) -> str:
+def _strip(paths: list[Path], text: str, hard_pixels: bool) -> str:
     """Images side by side: as they are if small, else shrunk and compressed, so that the page stays small."""
     images = [Image.open(path).convert("RGB") for path in paths]
     large = max(images[0].size) > SIDE
@@ -98,4 +116,4 @@ def _strip(paths: list[Path], text: str) -> str:
         strip.paste(image, (place * width, 0))
     data = io.BytesIO()
     strip.save(data, "JPEG" if large else "PNG", quality=88)
-    return picture(data.getvalue(), text, "jpeg" if large else "png")
+    return image_element(data.getvalue(), text, "jpeg" if large else "png", hard_pixels=hard_pixels and not large)

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from vgrpo.evaluation.core import Job
+from vgrpo.evaluation.core import Judged
+from vgrpo.evaluation.pictures import Picture
 from vgrpo.support.files import write_whole
 
 
@@ -35,8 +35,9 @@ class Shard:
 class ScoreFiles:
     """The lines of one model (`base` or `tuned`), of all shards."""
 
-    def __init__(self, folder: Path, name: str, names: list[str]) -> None:
-        self.folder, self.name, self.names = folder / "scores", name, names
+    def __init__(self, folder: Path, name: str, names: list[str], *, strict: bool) -> None:
+        """`names` are the rewards'; `strict` says whether a world's strict score stands beside them."""
+        self.folder, self.name, self.names, self.strict = folder / "scores", name, names, strict
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def claim(self, settings: dict[str, Any]) -> None:
@@ -62,37 +63,40 @@ class ScoreFiles:
                     found[line["prompt_index"], line["image_index"]] = line
         return found
 
-    def pending(self, jobs: list[Job], batch_size: int, shard: Shard) -> list[list[Job]]:
+    def pending(self, pictures: list[Picture], batch_size: int, shard: Shard) -> list[list[Picture]]:
         """The shard's batches that are not complete."""
-        batches = [jobs[start : start + batch_size] for start in range(0, len(jobs), batch_size)]
+        batches = [pictures[start : start + batch_size] for start in range(0, len(pictures), batch_size)]
         done = self.read()
         mine = batches[shard.index :: shard.count]
-        return [batch for batch in mine if any((job.index, job.member) not in done for job in batch)]
+        return [batch for batch in mine if any((picture.index, picture.member) not in done for picture in batch)]
 
-    def write(self, shard: Shard, jobs: list[Job], values: Tensor, strict: Tensor) -> None:
-        """Append a batch: rewards [B, R] and strict scores [B]. Raises ValueError as `claim` does."""
+    def write(self, shard: Shard, pictures: list[Picture], judged: Judged) -> None:
+        """Append a batch. Raises ValueError as `claim` does."""
         self._check()  # a shard that started at the same time, before any score, may have claimed the folder for other settings
         path = self.folder / f"{self.name}-{shard.index}-of-{shard.count}.jsonl"
         text = path.read_text() if path.exists() else ""
         if not text.endswith("\n"):  # a kill cut the last line short
             write_whole(path, text[: text.rfind("\n") + 1])
-        lines = [self._line(*row) for row in zip(jobs, values.tolist(), strict.tolist(), strict=True)]
+        lines = [self._line(picture, values) for picture, values in zip(pictures, judged.rewards.tolist(), strict=True)]
+        if judged.strict is not None:
+            lines = [line | {"strict": _number(value)} for line, value in zip(lines, judged.strict.tolist(), strict=True)]
         with path.open("a") as file:
             file.write("".join(json.dumps(line) + "\n" for line in lines))
 
-    def _line(self, job: Job, values: list[float], strict: float) -> dict[str, Any]:
+    def _line(self, picture: Picture, values: list[float]) -> dict[str, Any]:
         rewards = {name: _number(value) for name, value in zip(self.names, values, strict=True)}
-        line = {"prompt_index": job.index, "image_index": job.member, "prompt": job.prompt.text, "tag": job.tag}
-        return line | {"rewards": rewards, "strict": _number(strict)}
+        place = {"prompt_index": picture.index, "image_index": picture.member}
+        return place | {"prompt": picture.prompt.text, "tag": picture.tag, "rewards": rewards}
 
-    def tensors(self, jobs: list[Job]) -> tuple[Tensor, Tensor] | None:
-        """Rewards [B, R] and strict scores [B] of all images, NaN where a reward failed; None while some are missing."""
+    def judged(self, pictures: list[Picture]) -> Judged | None:
+        """The scores of all images; None while some are missing."""
         done = self.read()
-        if any((job.index, job.member) not in done for job in jobs):
+        if any((picture.index, picture.member) not in done for picture in pictures):
             return None
-        lines = [done[job.index, job.member] for job in jobs]
+        lines = [done[picture.index, picture.member] for picture in pictures]
         values = [[_value(line["rewards"][name]) for name in self.names] for line in lines]
-        return torch.tensor(values), torch.tensor([_value(line["strict"]) for line in lines])
+        strict = torch.tensor([_value(line.get("strict")) for line in lines]) if self.strict else None
+        return Judged(rewards=torch.tensor(values), strict=strict)
 
 
 def digest(data: bytes) -> str:

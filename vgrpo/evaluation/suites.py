@@ -2,18 +2,18 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 from vgrpo.core.types import Prompt
+from vgrpo.prompts.files import read_prompts
 from vgrpo.prompts.generators import ocr
-from vgrpo.prompts.sources import evaluation_prompts, read_prompts, sprites_tags
+from vgrpo.prompts.sources import evaluation_prompts
 from vgrpo.rewards.text.ocr import quoted
 from vgrpo.support.spelling import hint
+from vgrpo.worlds.registry import WORLDS, find_world
 
-SuiteName = Literal["sprites", "geneval", "ocr", "drawbench", "preference"]
 PREFERENCE = ("pickscore", "hpsv2", "imagereward", "aesthetic", "clipscore")
 WHOLE = 100_000  # prompts; no benchmark has more
-NUM_OCR_PROMPTS = 1000
+NUM_OCR_PROMPTS, NUM_WORLD_PROMPTS = 1000, 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,10 @@ class Suite:
 
 
 SUITES: dict[str, Suite] = {
-    "sprites": Suite(reward=("sprites",), prompts="sprites", num_prompts=256, file="prompts of the sprites world"),
+    **{
+        name: Suite(reward=world.rewards[:1], prompts=name, num_prompts=NUM_WORLD_PROMPTS, file=f"prompts of the {name} world")
+        for name, world in WORLDS.items()
+    },
     "geneval": Suite(
         reward=("geneval_strict", "geneval"),
         file="the benchmark's JSON lines (evaluation_metadata.jsonl)",
@@ -62,7 +65,7 @@ def suite_prompts(suite: str | None, prompts: str | None, count: int) -> list[Pr
         return evaluation_prompts(prompts, count)
     if prompts is None:
         raise ValueError(f"--suite {suite} needs --prompts FILE: {SUITES[suite].file}")
-    if sprites_tags(prompts):
+    if find_world(prompts):
         chosen = evaluation_prompts(prompts, count)
     else:
         whole = ocr.held_out_set(NUM_OCR_PROMPTS) if prompts == "ocr" else read_prompts(prompts)

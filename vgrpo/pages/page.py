@@ -13,8 +13,7 @@ table { border-collapse: collapse } td, th { padding: .3rem .9rem; text-align: r
 td:first-child, th:first-child { text-align: left } .curves { display: flex; flex-wrap: wrap; gap: 1rem }
 figure { margin: 0 } figcaption { color: #445; font-size: .9rem; margin-bottom: .2rem }
 .pairs { display: grid; grid-template-columns: 1fr 1fr; gap: .4rem 1.4rem } .pairs p { grid-column: 1 / 3; margin: .7rem 0 0 }
-.pairs img { width: 100%; image-rendering: pixelated; border-radius: 6px }
-.pairs img[src^="data:image/jpeg"] { image-rendering: auto }
+.pairs img { width: 100%; border-radius: 6px } .hard { image-rendering: pixelated }
 pre { background: #f4f5f9; padding: 1rem; overflow: auto }
 .up { color: #187a3a } .down { color: #b3261e }
 """
@@ -27,7 +26,8 @@ def write_page(path: Path, title: str, body: list[str]) -> Path:
     return path
 
 
-def picture(data: bytes, text: str, kind: str = "png") -> str:
-    """An image file of a `kind` as an element."""
+def image_element(data: bytes, text: str, kind: str = "png", *, hard_pixels: bool = False) -> str:
+    """An image file of a `kind` as an element; `hard_pixels` enlarges it without smoothing."""
     encoded = base64.b64encode(data).decode()
-    return f"<img alt='{html.escape(text, quote=True)}' src='data:image/{kind};base64,{encoded}'>"
+    style = " class=hard" if hard_pixels else ""
+    return f"<img{style} alt='{html.escape(text, quote=True)}' src='data:image/{kind};base64,{encoded}'>"

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from vgrpo.pages.page import picture, write_page
+from vgrpo.pages.page import image_element, write_page
 
 CURVES = {
     "reward/mean": "reward, mean over the images of an iteration",
@@ -120,5 +120,5 @@ def _pictures(folder: Path) -> str:
     for index, prompt in enumerate(prompts):
         rows.append(f"<p>{html.escape(prompt)}</p>")
         for part in (sets[0], sets[-1]):
-            rows.append(picture((part / f"{index:02d}.png").read_bytes(), prompt))
+            rows.append(image_element((part / f"{index:02d}.png").read_bytes(), prompt))
     return "".join(rows) + "</div>"

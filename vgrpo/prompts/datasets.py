@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from vgrpo.core.types import Prompt
+from vgrpo.prompts.clean import clean_prompt
 
 COLUMN = "prompt"
 
@@ -39,7 +40,8 @@ def read_dataset(name: str) -> list[Prompt]:
     for number, row in enumerate(rows, 1):
         if not isinstance(row[COLUMN], str | None):
             raise ValueError(f"prompts {name}, row {number}: `{COLUMN}` is {row[COLUMN]!r}; make the column text")
-    prompts = [Prompt(text=row[COLUMN], metadata=row) for row in rows if row[COLUMN]]
+    numbered = [(Prompt(text=row[COLUMN], metadata=row), number) for number, row in enumerate(rows, 1) if row[COLUMN]]
+    prompts = [clean_prompt(prompt, f"prompts {name}, row {number}") for prompt, number in numbered]
     if not prompts:
         raise ValueError(f"prompts {name}: there is not one")
     return prompts

@@ -1,89 +1,31 @@
-"""Prompts for training and evaluation: the sprites world's own, or a user's file."""
+"""Prompts for training and evaluation: a world's own, or a user's file."""
 
-import csv
-import io
-import json
 import random
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 from vgrpo.core.seeds import seed_of
 from vgrpo.core.types import Prompt
-from vgrpo.prompts.datasets import read_dataset
-from vgrpo.support.textfiles import read_text
+from vgrpo.prompts.clean import clean_prompt
+from vgrpo.prompts.files import read_prompts
+from vgrpo.support.checks import require
+from vgrpo.worlds.base import World
+from vgrpo.worlds.registry import find_world
 
 PromptSource = Callable[[int, int], list[Prompt]]
 """(iteration, count) to that iteration's prompts, the same whenever it is asked."""
 
 
-def read_prompts(path: str | Path) -> list[Prompt]:
-    """Prompts of a file: `.txt`, one a line; `.jsonl`, one object with a `prompt` a line; `.csv` or `.parquet` with a column
-    `prompt`; or of a Hugging Face dataset with that column, by its folder or as `hub:owner/name`. What else there is becomes
-    the prompt's metadata.
-
-    Raises FileNotFoundError, or ValueError with the line, if there is nothing to read or a line is not what it should be.
-    """
-    if str(path).startswith("hub:"):
-        return read_dataset(str(path))
-    path = Path(path)
-    if path.is_dir() or path.suffix == ".parquet":
-        return read_dataset(str(path))
-    if not path.is_file():
-        raise FileNotFoundError(f"no prompt file {path}; {_remedy(path)}")
-    if path.suffix == ".csv":
-        return _read_csv(path)
-    text = read_text(path).replace("\r\n", "\n").replace("\r", "\n")  # splitlines would also split at U+2028 within a text
-    lines = [(n, line.strip()) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
-    if not lines:
-        raise ValueError(f"the prompt file {path} is empty; write one prompt a line")
-    if path.suffix != ".jsonl":
-        return [Prompt(text=line) for _, line in lines]
-    return [_read_json(line, f"{path}, line {number}") for number, line in lines]
-
-
-def _read_json(line: str, where: str) -> Prompt:
-    try:
-        values = json.loads(line)
-        prompt = Prompt(text=values["prompt"], metadata=values)
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"{where}: not a JSON object with a `prompt`: {line[:80]}") from error
-    if not isinstance(prompt.text, str):
-        raise ValueError(f"{where}: `prompt` must be text in quotation marks, or leave the line out: {line[:80]}")
-    return prompt
-
-
-def _remedy(path: Path) -> str:
-    """How to come by a prompt file: those that recipes name can be drawn, all others are the user's."""
-    kind = next((kind for kind in ("geneval", "ocr") if path.name in (f"{kind}.jsonl", f"{kind}-held-out.jsonl")), None)
-    if kind is None:
-        return "write your prompts there, one a line, or give `sprites`, another file, a dataset's folder or hub:owner/name"
-    more = " --num 500 --held-out True" if path.stem.endswith("-held-out") else ""
-    return f"make it with: vgrpo prompts --kind {kind}{more} --output {path}"
-
-
-def _read_csv(path: Path) -> list[Prompt]:
-    reader = csv.DictReader(io.StringIO(read_text(path), newline=""))
-    try:
-        if "prompt" not in (reader.fieldnames or ()):
-            raise ValueError(f"{path}: no column `prompt` in its first line; its columns are {reader.fieldnames}")
-        prompts = [Prompt(text=row["prompt"], metadata=dict(row)) for row in reader if row["prompt"]]
-    except csv.Error as error:
-        raise ValueError(f"{path}, after line {reader.line_num}: not CSV ({error}); is a quotation mark missing?") from error
-    if not prompts:
-        raise ValueError(f"the prompt file {path} is empty; write one prompt a line")
-    return prompts
-
-
 def from_list(prompts: list[Prompt], seed: int) -> PromptSource:
     """Passes over a list, each in a new order."""
 
+    @lru_cache(maxsize=2)  # an iteration may end one pass and begin the next
+    def order(epoch: int) -> list[int]:
+        return random.Random(seed_of(seed, "prompt order", epoch)).sample(range(len(prompts)), len(prompts))
+
     def draw(iteration: int, count: int) -> list[Prompt]:
-        chosen = []
-        for position in range(iteration * count, (iteration + 1) * count):
-            epoch, index = divmod(position, len(prompts))
-            order = random.Random(seed_of(seed, "prompt order", epoch)).sample(range(len(prompts)), len(prompts))
-            chosen.append(prompts[order[index]])
-        return chosen
+        places = (divmod(position, len(prompts)) for position in range(iteration * count, (iteration + 1) * count))
+        return [prompts[order(epoch)[index]] for epoch, index in places]
 
     return draw
 
@@ -112,50 +54,48 @@ def from_tags(prompts: list[Prompt], shares: tuple[str, ...], seed: int) -> Prom
     return draw
 
 
-def sprites_tags(name: str) -> tuple[str, ...] | None:
-    """The kinds of prompts that `sprites` (all) or e.g. `sprites:text,counting` stands for; None for any other name.
-
-    Raises ValueError for a kind that the world does not have.
-    """
-    if name.partition(":")[0] != "sprites":
-        return None
-    from vgrpo.worlds.sprites.grammar import TAGS
-
-    tags = tuple(name.partition(":")[2].split(",")) if ":" in name else TAGS
-    unknown = [tag for tag in tags if tag not in TAGS]
-    if unknown:
-        raise ValueError(f"prompts {name}: the sprites world has no kind {unknown[0]!r}; its kinds are {', '.join(TAGS)}")
-    return tags
-
-
-def from_sprites(tags: tuple[str, ...], seed: int) -> PromptSource:
-    """Fresh training prompts of the sprites world, the kinds in turn."""
-    from vgrpo.worlds.sprites.grammar import sample_prompt
+def from_world(world: World, tags: Sequence[str], seed: int) -> PromptSource:
+    """Fresh training prompts of a world, the kinds in turn."""
 
     def draw(iteration: int, count: int) -> list[Prompt]:
         rng = random.Random(seed_of(seed, "prompts", iteration))
-        return [sample_prompt(rng, tags[(iteration * count + index) % len(tags)]) for index in range(count)]
+        places = range(iteration * count, (iteration + 1) * count)
+        return [clean_prompt(world.draw_prompt(rng, tags[place % len(tags)]), f"the {world.name} world") for place in places]
 
     return draw
 
 
-def training_prompts(name: str, seed: int) -> PromptSource:
-    tags = sprites_tags(name)
-    return from_sprites(tags, seed) if tags else from_list(read_prompts(name), seed)
+def from_memory(items: Sequence[str | Prompt]) -> list[Prompt]:
+    """A user's own texts or prompts, checked as those of a file are. Raises ValueError if there are none."""
+    require(len(items) > 0, "prompts is empty; give at least one")
+    prompts = [Prompt(text=item) if isinstance(item, str) else item for item in items]
+    return [clean_prompt(prompt, f"prompts, number {number}") for number, prompt in enumerate(prompts, 1)]
+
+
+def training_prompts(name: str, seed: int, shares: tuple[str, ...] = ()) -> PromptSource:
+    """From a world's name or a file. Raises ValueError or FileNotFoundError for what is neither."""
+    found = find_world(name)
+    if found is None:
+        return from_listed(read_prompts(name), shares, seed)
+    require(not shares, f"prompt_shares={shares}: shares need a file of prompts")
+    return from_world(*found, seed)
+
+
+def from_listed(prompts: list[Prompt], shares: tuple[str, ...], seed: int) -> PromptSource:
+    return from_tags(prompts, shares, seed) if shares else from_list(prompts, seed)
 
 
 def held_out_name(prompts: str, eval_prompts: str | None) -> str | None:
-    """Where held-out prompts come from: the given file, or the sprites world for runs on its prompts."""
-    return eval_prompts or (prompts if sprites_tags(prompts) else None)
+    """Where held-out prompts come from: the given file, or the world for runs on its prompts."""
+    return eval_prompts or (prompts if find_world(prompts) else None)
 
 
 def evaluation_prompts(name: str | None, count: int) -> list[Prompt]:
     """Held-out prompts, evenly over their tags; a file is read in its own order."""
     if name is None or count == 0:
         return []
-    tags = sprites_tags(name)
-    if tags is None:
+    found = find_world(name)
+    if found is None:
         return read_prompts(name)[:count]
-    from vgrpo.worlds.sprites.grammar import held_out_prompts
-
-    return held_out_prompts(max(1, count // len(tags)), tags=tags)
+    world, tags = found
+    return [clean_prompt(p, f"the {world.name} world") for p in world.held_out_prompts(max(1, count // len(tags)), tags)]

@@ -1,9 +1,6 @@
 """Weights of reward models, from the hub or a folder: whole transformers models, and single published checkpoint files."""
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,24 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from vgrpo.models.hub import gated_message, hub_errors, is_gated
-from vgrpo.models.precision import device_of
-
-_device: ContextVar[str] = ContextVar("reward_device", default="auto")
-
-
-@contextmanager
-def loading_on(device: str) -> Iterator[None]:
-    """Reward models that are loaded inside compute there."""
-    token = _device.set(device)
-    try:
-        yield
-    finally:
-        _device.reset(token)
-
-
-def reward_device() -> torch.device:
-    """Where the reward model that is being loaded is to compute."""
-    return device_of(_device.get())
 
 
 class Size(NamedTuple):
@@ -55,13 +34,6 @@ def gpu_bytes(reward: str) -> float:
     """Memory that a reward's weights take on the GPU; 0 for one on the CPU or behind a server, and for your own."""
     name = reward.partition("=")[0]
     return 1e9 * SIZES[name].gpu if name in SIZES else 0.0
-
-
-def is_own(reward: str) -> bool:
-    """Whether a reward is a user's function, of which nothing is known."""
-    from vgrpo.rewards.registry import MODELS, NAMED
-
-    return reward.partition("=")[0] not in {*NAMED, *MODELS}
 
 
 def fetch(kind: Any, source: str, reward: str, size: str | None = None) -> Any:

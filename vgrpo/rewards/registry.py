@@ -1,16 +1,9 @@
-"""Rewards: a reward is a function (images [B, 3, H, W] in [0, 1], prompts) -> [B]. Named ones live here, one file each."""
+"""Rewards by name."""
 
-from collections.abc import Callable
-
-import torch
-from torch import Tensor
-
-from vgrpo.core.types import Prompt
-from vgrpo.rewards.downloads import loading_on
+from vgrpo.rewards.base import Loader, Reward
 from vgrpo.support.dotted import load_dotted
 from vgrpo.support.spelling import hint
 
-Reward = Callable[[Tensor, list[Prompt]], Tensor]
 NAMED = {
     "sprites": "vgrpo.rewards.sprites:sprites",
     "sprites_strict": "vgrpo.rewards.sprites:sprites_strict",
@@ -33,11 +26,7 @@ MODELS = {
     "ocr_ctc": "vgrpo.rewards.text.ocr_ctc:ocr_ctc",
     "remote": "vgrpo.rewards.served.remote:remote",
 }
-"""Rewards with something behind them: functions from a hub id, folder or file (None is the published one) to the reward."""
-
-
-class RewardError(RuntimeError):
-    """A reward failed on a whole batch: the run cannot go on."""
+"""Rewards with something behind them, by their loaders. All are written as text, so that naming one loads no other."""
 
 
 def load_reward(name: str, device: str = "auto") -> Reward:
@@ -48,9 +37,8 @@ def load_reward(name: str, device: str = "auto") -> Reward:
     """
     known, _, source = name.partition("=")
     if known in MODELS:
-        with loading_on(device):
-            reward: Reward = load_dotted(MODELS[known], "reward")(source or None)
-        return reward
+        loader: Loader = load_dotted(MODELS[known], "reward")
+        return loader(source or None, device)
     if ":" not in name and name not in NAMED:
         raise ValueError(f"unknown reward {name!r}: {hint(known, [*NAMED, *MODELS])} Your own is given as my_file:my_reward.")
     function = load_dotted(NAMED.get(name, name), "reward")
@@ -59,34 +47,6 @@ def load_reward(name: str, device: str = "auto") -> Reward:
     return function
 
 
-def score_images(reward: Reward, images: Tensor, prompts: list[Prompt]) -> Tensor:
-    """Rewards [B], NaN where the reward failed. If the batch raises, each image is tried alone.
-
-    Raises RewardError if every image failed, or if the answer is not one number per image.
-    """
-    try:
-        values = _call(reward, images, prompts)
-    except RewardError:
-        raise
-    except Exception:  # a reward is the user's code: whatever it raises counts as failed, never as 0
-        values = torch.full((len(images),), torch.nan)
-        for index in range(len(images) if len(images) > 1 else 0):
-            try:
-                values[index] = _call(reward, images[index : index + 1], prompts[index : index + 1])[0]
-            except Exception as single_error:
-                error = single_error
-        if values.isnan().all():
-            raise RewardError(f"the reward failed on every image, last with {type(error).__name__}: {error}") from error
-    if values.isnan().all():
-        raise RewardError("the reward is NaN or infinite on every image")
-    return values
-
-
-def _call(reward: Reward, images: Tensor, prompts: list[Prompt]) -> Tensor:
-    values = torch.as_tensor(reward(images, prompts)).detach().float().cpu()
-    if values.shape != (len(images),):
-        raise RewardError(
-            f"the reward returned shape {list(values.shape)} for {len(images)} images; it must return [{len(images)}], "
-            "one number per image"
-        )
-    return torch.where(values.isfinite(), values, torch.nan)
+def is_own(reward: str) -> bool:
+    """Whether a reward is a user's function, of which nothing is known."""
+    return reward.partition("=")[0] not in {*NAMED, *MODELS}

@@ -22,6 +22,7 @@ def sprites_strict(images: Tensor, prompts: list[Prompt]) -> Tensor:
     return verifier.score(images, prompts).strict
 
 
-def sprites_preference(source: str | None = None) -> ClipCosine:
+def sprites_preference(source: str | None, device: str) -> ClipCosine:
     """The bundled preference model's cosine of board and prompt, or that of another folder `vgrpo pretrain preference` made."""
-    return ClipCosine("sprites_preference", *clip_and_processor("sprites_preference", source or str(PREFERENCE)))
+    parts = clip_and_processor("sprites_preference", source or str(PREFERENCE))
+    return ClipCosine("sprites_preference", *parts, device)

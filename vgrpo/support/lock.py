@@ -38,9 +38,17 @@ class RunLock:
         self._owner = 0
 
     def __enter__(self) -> Self:
+        self.take()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def take(self) -> None:
+        """Raises LockedError if another holds it."""
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            self._take(descriptor)
+            self._lock(descriptor)
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, _myself().encode(), 0)
         except BaseException:
@@ -48,9 +56,9 @@ class RunLock:
             raise
         self._descriptor, self._owner = descriptor, os.getpid()
         _close_in_children(self)
-        return self
 
-    def __exit__(self, *_: object) -> None:
+    def release(self) -> None:
+        """A forked child, which has no part in it, changes nothing."""
         if self._descriptor is None or os.getpid() != self._owner:
             return
         descriptor, self._descriptor = self._descriptor, None
@@ -62,7 +70,7 @@ class RunLock:
         finally:
             os.close(descriptor)
 
-    def _take(self, descriptor: int) -> None:
+    def _lock(self, descriptor: int) -> None:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -3,16 +3,25 @@
 import difflib
 from collections.abc import Iterable
 
+LONGEST = 100
+"""Letters of a name; a longer one is no slip of the finger, and is compared with nothing."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that is most like this one, if any is like it."""
+    near = difflib.get_close_matches(name, list(known), n=1) if len(name) <= LONGEST else []
+    return near[0] if near else None
+
 
 def hint(name: str, known: Iterable[str], form: str = "{}") -> str:
     """For the error about an unknown name: asks for the nearest of the known ones, written as `form`, or else lists them."""
     known = list(known)
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {form.format(near[0])}?" if near else f"known are {', '.join(known)}."
+    near = nearest(name, known)
+    return f"did you mean {form.format(near)}?" if near else f"known are {', '.join(known)}."
 
 
 def similarity(read: str, target: str) -> float:
-    """1 - min(d, n) / n with d the edit distance and n the target's length."""
+    """1 - min(d, n) / n with d the edit distance and n the length of the target, which must not be empty."""
     return 1 - min(edit_distance(read, target), len(target)) / len(target)
 
 

@@ -1,6 +1,7 @@
 """Reward hacking, noticed: what is trained on has risen, and what is only watched falls."""
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -27,6 +28,16 @@ class Alarm:
             values.append(line.get(f"monitor/{name}", math.nan))
         before, self.sounding = self.sounding, [name for name in self.values if self._fallen(name)]
         return [name for name in self.sounding if name not in before]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rewards": list(self.rewards), "values": {name: list(values) for name, values in self.values.items()}}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """A monitor that was not watched before begins without a past."""
+        self.rewards = list(state["rewards"])
+        missing = [math.nan] * len(self.rewards)
+        self.values = {name: list(state["values"].get(name, missing)) for name in self.values}
+        self.sounding = [name for name in self.values if self._fallen(name)]
 
     def _fallen(self, name: str) -> bool:
         reward, monitor = np.array(self.rewards), np.array(self.values[name])

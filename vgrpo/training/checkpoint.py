@@ -252,6 +252,4 @@ def _set_aside(path: Path) -> Path:
 def _refuse_old(folder: Path) -> None:
     old = sorted(folder.glob("iteration-*.pt"))
     if old:
-        raise CheckpointError(
-            f"{old[-1]} was made by vgrpo 0.0 or 0.1; go on with that version, or start anew in another folder"
-        )
+        raise CheckpointError(f"{old[-1]} was made by vgrpo 0.1; go on with that version, or start anew in another folder")

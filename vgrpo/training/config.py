@@ -1,6 +1,6 @@
 """The settings of a run. Frozen, typed, checked when made; what is saved as config.yaml repeats the run."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -142,6 +142,8 @@ class Config:
     """Decay of the averaged weights, which are the ones evaluated and saved."""
     checkpoint_every: int = 25
     """Iterations between checkpoints."""
+    keep_checkpoints: int = 2
+    """The newest so many stay on the disk; one more than 1 lets a damaged one be done without."""
     tensorboard: bool = False
     """Also write TensorBoard events (pip install "vgrpo[tensorboard]")."""
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
@@ -158,9 +160,9 @@ class Config:
         return ModelSettings(**{each.name: getattr(self, each.name) for each in fields(ModelSettings)})
 
     @property
-    def eval_batch_size(self) -> int | None:
-        """Images drawn at once in the evaluation and for sample pictures: what fits in the rollout fits here."""
-        return self.eval.batch_size or self.rollout.batch_size
+    def eval_sampling(self) -> EvalConfig:
+        """How the evaluation and sample pictures are drawn: by default as many at once as in the rollout."""
+        return replace(self.eval, batch_size=self.eval.batch_size or self.rollout.batch_size)
 
     @property
     def training_guidance(self) -> float:
@@ -178,6 +180,7 @@ class Config:
         require(
             self.checkpoint_every >= 1, f"checkpoint_every={self.checkpoint_every}: at least 1 iteration between checkpoints"
         )
+        require(self.keep_checkpoints >= 1, f"keep_checkpoints={self.keep_checkpoints}: keep at least 1")
         require(0 <= self.ema_decay < 1, f"ema_decay={self.ema_decay}: must lie in [0, 1); 0 turns averaging off")
         require(len(self.reward) >= 1, "reward is empty: name at least one, e.g. --reward sprites")
         full = self.finetune == "full"

@@ -2,6 +2,7 @@
 
 import math
 from statistics import median
+from typing import Any
 
 from vgrpo.training.events import Values
 
@@ -30,6 +31,12 @@ class Health:
         new = [text for kind, text in found.items() if text is not None and kind not in self.lasting]
         self.lasting = {kind for kind, text in found.items() if text is not None}
         return new
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"norms": list(self.norms), "lasting": sorted(self.lasting)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.norms, self.lasting = list(state["norms"]), set(state["lasting"])
 
     def _spike(self, values: Values) -> str | None:
         norm, usual = values.get("grad_norm", math.nan), median(self.norms) if len(self.norms) >= 5 else math.nan

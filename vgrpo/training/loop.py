@@ -5,6 +5,7 @@ reward is at work.
 """
 
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,19 +14,23 @@ import torch
 from torch import Tensor
 
 from vgrpo.core.types import Batch, Rollout
-from vgrpo.evaluation.core import evaluate, write_eval
+from vgrpo.evaluation.core import evaluate, read_eval, write_eval
 from vgrpo.models.attention import suitable_attention
 from vgrpo.objectives.base import WeightSet
 from vgrpo.pages.report import write_report
-from vgrpo.rewards.registry import RewardError, score_images
+from vgrpo.rewards.base import RewardError, score_images
 from vgrpo.sampling.draw import draw_groups
-from vgrpo.support.memory_errors import GpuMemoryError, out_of_memory_while
+from vgrpo.support.files import write_whole
+from vgrpo.support.interrupts import Interrupts
+from vgrpo.support.memory_errors import out_of_memory_while
 from vgrpo.training.batch import make_batch
 from vgrpo.training.config import Config
-from vgrpo.training.events import Events, Listener, RunFinished, RunStarted, RunStopped, Values
+from vgrpo.training.events import Events, Listener, RunFinished, RunStarted, Values
 from vgrpo.training.metrics import iteration_values, nfe_values
+from vgrpo.training.resume import FINISHED
 from vgrpo.training.run import Run, save_samples
 from vgrpo.training.start import Given, start_run
+from vgrpo.training.stopping import saved_on_stop
 from vgrpo.training.update import StepMetrics, backward, frozen_velocities, minibatches
 
 
@@ -38,32 +43,59 @@ class Result:
     evaluation: dict[str, Any]
 
 
-def train(config: Config, given: Given | None = None, *, resume: bool = False, listeners: Iterable[Listener] = ()) -> Result:
+def train(
+    config: Config,
+    given: Given | None = None,
+    *,
+    resume: bool = False,
+    allow_changes: bool = False,
+    listeners: Iterable[Listener] = (),
+) -> Result:
     """Run a training job to its end, or go on with one. `given` takes the place of what `config` names.
 
-    Raises ValueError or an OSError at start-up for settings that cannot work; RewardError when a whole batch of rewards fails,
-    after saving a checkpoint; GpuMemoryError and KeyboardInterrupt likewise.
+    Raises ValueError or an OSError at start-up for settings that cannot work. Later, with all iterations before saved:
+    StopRequested after a signal, RewardError when a whole batch of rewards fails, GpuMemoryError, BadStepsError, OSError for a
+    disk that fails. KeyboardInterrupt, of a second Ctrl-C, leaves at once.
     """
-    run = start_run(config, given, resume=resume, events=Events(listeners))
-    run.events.emit(RunStarted(folder=run.folder, config=config, iteration=run.iteration, past=run.past))
-    if run.iteration == 0:
-        save_samples(run)
-        write_eval(run.folder, base=_evaluate(run, "base"))
-    try:
-        while run.iteration < config.num_iterations and not (run.alarm.sounding and config.stop_on_alarm):
-            run.finish_iteration(iterate(run))
-    except (KeyboardInterrupt, RewardError, GpuMemoryError) as error:
-        saved = run.save_checkpoint()
-        run.events.emit(RunStopped(folder=run.folder, reason=str(error), checkpoint=saved))
-        raise
+    events = Events(listeners)
+    run = start_run(config, given, resume=resume, allow_changes=allow_changes, events=events)
+    with closing(run), Interrupts() as interrupts, saved_on_stop(run):
+        run.check = interrupts.check
+        events.emit(RunStarted(folder=run.folder, config=config, iteration=run.iteration, past=run.past))
+        if run.finished and run.iteration >= config.num_iterations:
+            events.notice("this run is finished; a larger --num-iterations goes on with it")
+            evaluation = read_eval(run.folder)
+        else:
+            _begin(run)
+            while run.iteration < config.num_iterations and not (run.alarm.sounding and config.stop_on_alarm):
+                run.check()
+                run.finish_iteration(iterate(run))
+            evaluation = _end(run)
+    run.adopt_average()
+    return Result(output_dir=run.folder, pipeline=run.policy.pipeline, evaluation=evaluation)
+
+
+def _begin(run: Run) -> None:
+    """Before the first iteration: a checkpoint, so that the run can go on whatever comes, pictures and scores of the base."""
+    (run.folder / FINISHED).unlink(missing_ok=True)
+    if run.iteration > 0:
+        return
+    run.save_checkpoint()
+    save_samples(run)
+    write_eval(run.folder, base=_evaluate(run, "base"))
+
+
+def _end(run: Run) -> dict[str, Any]:
     save_samples(run)
     run.save_checkpoint()
     with run.average.active():
         weights = run.save_weights()
     evaluation = write_eval(run.folder, tuned=_evaluate(run, "tuned"))
-    run.events.emit(RunFinished(evaluation=evaluation, weights=weights, report=write_report(run.folder)))
-    run.adopt_average()
-    return Result(output_dir=run.folder, pipeline=run.policy.pipeline, evaluation=evaluation)
+    report = write_report(run.folder)
+    run.writer.finish()
+    write_whole(run.folder / FINISHED, f"{run.iteration}\n")
+    run.events.emit(RunFinished(evaluation=evaluation, weights=weights, report=report))
+    return evaluation
 
 
 @out_of_memory_while("judging images")
@@ -95,7 +127,7 @@ def draw_rollout(run: Run, *seed: int | str) -> Rollout:
     config, drawing = run.config, run.config.objective.drawing
     return draw_groups(
         run.policy,
-        run.prompts(run.iteration, config.rollout.num_prompts),
+        run.task.prompts(run.iteration, config.rollout.num_prompts),
         *seed,
         group_size=config.rollout.group_size,
         sampling=config.rollout,
@@ -108,7 +140,7 @@ def draw_rollout(run: Run, *seed: int | str) -> Rollout:
 
 def judge(run: Run, rollout: Rollout, images: Tensor) -> Tensor:
     """Every reward of images [B, 3, H, W] for the rollout's prompts, [B, R]."""
-    return torch.stack([score_images(reward, images, rollout.prompts) for reward in run.rewards], 1)
+    return torch.stack([score_images(reward, images, rollout.prompts) for reward in run.task.rewards], 1)
 
 
 def judge_latents(run: Run, rollout: Rollout) -> Tensor | None:
@@ -146,7 +178,7 @@ def update(run: Run, batch: Batch[Any], num_groups: int) -> list[StepMetrics]:
 def _monitored(run: Run, rollout: Rollout) -> Values:
     """Means of the rewards that are only watched. One that fails on every image is left out: no reason to end a run."""
     line = {}
-    for name, monitor in run.monitors.items():
+    for name, monitor in run.task.monitors.items():
         try:
             line[f"monitor/{name}"] = score_images(monitor, rollout.images, rollout.prompts).nanmean().item()
         except RewardError:
@@ -155,9 +187,9 @@ def _monitored(run: Run, rollout: Rollout) -> Values:
 
 
 def _evaluate(run: Run, name: str) -> dict[str, Any]:
-    if not run.eval_prompts:
+    task, weights = run.task, run.reward_weights
+    if not task.eval_prompts:
         return {}
-    detail = f"{len(run.eval_prompts)} held-out prompts"
+    detail = f"{len(task.eval_prompts)} held-out prompts"
     with run.events.phase(f"evaluation of the {name} model", detail=detail), run.average.active():
-        size = run.config.eval_batch_size
-        return evaluate(run.policy, run.eval_prompts, run.rewards, run.config.eval, run.reward_weights, size)
+        return evaluate(run.policy, task.eval_prompts, task.rewards, run.config.eval_sampling, weights, task.world)

@@ -1,4 +1,4 @@
-"""The list of a checkpoint's files, by which damage is noticed: their sizes and checksums, and a checksum of the list."""
+"""The list of a checkpoint's files, by which damage is noticed: sizes and checksums, and a checksum of the list itself."""
 
 import errno
 import hashlib

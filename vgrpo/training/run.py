@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +17,32 @@ from vgrpo.models.policy import Policy
 from vgrpo.models.weight_sets import AverageWeights, WeightCopy, trainable
 from vgrpo.objectives.base import WeightSet
 from vgrpo.prompts.sources import PromptSource
-from vgrpo.rewards.registry import Reward
+from vgrpo.rewards.base import Reward
 from vgrpo.sampling.draw import draw_images, named_noise
+from vgrpo.support.lock import RunLock
 from vgrpo.support.memory_errors import out_of_memory_while
-from vgrpo.training import checkpoint
 from vgrpo.training.alarm import Alarm
+from vgrpo.training.checkpoint import CheckpointWriter
 from vgrpo.training.config import Config
 from vgrpo.training.events import AlarmRaised, CheckpointSaved, Events, IterationDone, SamplesDrawn, Values
+from vgrpo.training.folder import settings_of
 from vgrpo.training.health import Health
 from vgrpo.training.optimizer import Optimizer
+from vgrpo.worlds.base import World
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What is learned: the prompts, and the rewards of their images."""
+
+    rewards: list[Reward]
+    monitors: dict[str, Reward]
+    """Measured and not trained on."""
+    prompts: PromptSource
+    eval_prompts: list[Prompt]
+    """Held out."""
+    world: World | None = None
+    """Whose strict scores stand beside the rewards in the evaluation."""
 
 
 @dataclass(kw_only=True)
@@ -34,11 +51,10 @@ class Run:
 
     config: Config
     folder: Path
+    lock: RunLock
+    writer: CheckpointWriter
     policy: Policy
-    rewards: list[Reward]
-    monitors: dict[str, Reward]
-    prompts: PromptSource
-    eval_prompts: list[Prompt]
+    task: Task
     optimizer: Optimizer
     average: AverageWeights
     copies: dict[WeightSet, WeightCopy]
@@ -52,6 +68,8 @@ class Run:
     """Counted from 0; the one that comes next."""
     check: Callable[[], None] = lambda: None
     """Called where the run may be stopped without loss: between phases and between batches of images."""
+    finished: bool = False
+    """Whether it had come to its end before it was resumed."""
     whole: bool = True
     """Whether the weights are those after a whole iteration, not after some of the optimiser steps of one."""
 
@@ -79,29 +97,43 @@ class Run:
             self.save_checkpoint()
 
     def save_checkpoint(self) -> Path:
-        path = checkpoint.save(self.state_dict(), self.folder / "checkpoints", self.iteration)
+        """Begin to write one, beside training; `writer.finish` waits for it."""
+        path = self.writer.save(self.state_dict(), self.iteration)
         self.events.emit(CheckpointSaved(path=path, iteration=self.iteration))
         return path
 
+    def close(self) -> None:
+        """Let go of the folder. Raises OSError if the last checkpoint could not be written."""
+        try:
+            self.writer.finish()
+        finally:
+            self.lock.release()
+
     @property
     def reward_names(self) -> list[str]:
-        names = [getattr(reward, "__name__", type(reward).__name__) for reward in self.rewards]
+        names = [getattr(reward, "__name__", type(reward).__name__) for reward in self.task.rewards]
         return [name if names.count(name) == 1 else f"{name}.{index}" for index, name in enumerate(names)]
 
     @property
     def reward_weights(self) -> list[float]:
-        return list(self.config.reward_weights or [1.0] * len(self.rewards))
+        return list(self.config.reward_weights or [1.0] * len(self.task.rewards))
 
     def state_dict(self) -> dict[str, Any]:
-        """All that the next iteration depends on; randomness needs nothing, it is named by the iteration."""
+        """All that the next iteration depends on. What is random about it is named by the iteration and needs nothing; torch's
+        own generators are kept for code that draws from them."""
         return {
+            "settings": settings_of(self.config),
             "iteration": self.iteration,
             "weights": {name: value.detach() for name, value in trainable(self.policy.module).items()},
             "average": self.average.values,
             "average_steps": self.average.num_steps,
             "optimizer": self.optimizer.inner.state_dict(),
             "optimizer_steps": self.optimizer.num_steps,
+            "bad_steps": self.optimizer.num_bad_steps,
             "old": self.copies["old"].values if "old" in self.copies else None,
+            "alarm": self.alarm.state_dict(),
+            "health": self.health.state_dict(),
+            "generators": [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [])],
         }
 
     @torch.no_grad()
@@ -114,7 +146,13 @@ class Run:
                 self.copies["old"].values[name].copy_(state["old"][name])
         self.average.num_steps = state["average_steps"]
         self.optimizer.inner.load_state_dict(state["optimizer"])
-        self.optimizer.num_steps = state["optimizer_steps"]
+        self.optimizer.num_steps, self.optimizer.num_bad_steps = state["optimizer_steps"], state["bad_steps"]
+        self.alarm.load_state_dict(state["alarm"])
+        self.health.load_state_dict(state["health"])
+        first, *others = state["generators"]
+        torch.set_rng_state(first)
+        if torch.cuda.is_available() and len(others) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(others)
 
     def save_weights(self) -> Path:
         """`lora/` for `load_lora_weights`, or `pipeline/` after full fine-tuning."""
@@ -135,7 +173,7 @@ class Run:
 def save_samples(run: Run) -> None:
     """Pictures of fixed prompts and seeds under the averaged weights: samples/000020/03.png is prompt 3, four images."""
     settings = run.config.eval
-    prompts = run.eval_prompts or run.prompts(0, settings.num_sample_prompts)
+    prompts = run.task.eval_prompts or run.task.prompts(0, settings.num_sample_prompts)
     prompts = prompts[:: max(1, len(prompts) // settings.num_sample_prompts)][: settings.num_sample_prompts]
     folder = run.folder / "samples" / f"{run.iteration:06d}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -143,7 +181,7 @@ def save_samples(run: Run) -> None:
     noise = torch.stack([named_noise(run.policy, "sample", p, i) for p in range(len(prompts)) for i in range(num_images)])
     repeated = [prompt for prompt in prompts for _ in range(num_images)]
     with run.average.active():
-        _, images = draw_images(run.policy, repeated, noise, replace(settings, batch_size=run.config.eval_batch_size))
+        _, images = draw_images(run.policy, repeated, noise, run.config.eval_sampling)
     for index, row in enumerate(images.unflatten(0, (len(prompts), num_images))):
         strip: Image.Image = to_pil(torch.cat(list(row), 2))
         strip.save(folder / f"{index:02d}.png")

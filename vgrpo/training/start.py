@@ -1,9 +1,6 @@
 """How a run starts: everything that can be wrong is checked here, before the first iteration."""
 
-import os
-import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,29 +15,32 @@ from vgrpo.models.precision import device_of
 from vgrpo.models.supported import check_model
 from vgrpo.models.weight_sets import AverageWeights, WeightCopy, trainable
 from vgrpo.objectives.base import WeightSet
+from vgrpo.prompts.files import read_prompts
 from vgrpo.prompts.sources import (
     PromptSource,
     evaluation_prompts,
-    from_list,
-    from_sprites,
-    from_tags,
+    from_listed,
+    from_memory,
     held_out_name,
-    read_prompts,
-    sprites_tags,
+    training_prompts,
 )
-from vgrpo.rewards.registry import Reward, RewardError, load_reward, score_images
+from vgrpo.rewards.base import Reward, RewardError, score_images
+from vgrpo.rewards.registry import load_reward
 from vgrpo.sampling.draw import draw_images, named_noise
 from vgrpo.sampling.settings import Sampling
 from vgrpo.support.memory_errors import out_of_memory_while
-from vgrpo.training import checkpoint
 from vgrpo.training.alarm import Alarm
+from vgrpo.training.checkpoint import CheckpointWriter
 from vgrpo.training.config import Config
 from vgrpo.training.config_files import save_yaml
 from vgrpo.training.events import Events
+from vgrpo.training.folder import RunFolder, open_folder
 from vgrpo.training.health import Health
+from vgrpo.training.metrics_file import MetricsFile
 from vgrpo.training.optimizer import Optimizer, check_optimizer, make_adamw
-from vgrpo.training.run import Run
-from vgrpo.training.trackers import MetricsFile, TensorBoard
+from vgrpo.training.run import Run, Task
+from vgrpo.training.trackers import TensorBoard
+from vgrpo.worlds.registry import find_world, judge_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,34 +52,59 @@ class Given:
     prompts: list[str] | list[Prompt] | None = None
 
 
-def start_run(config: Config, given: Given | None = None, *, resume: bool = False, events: Events | None = None) -> Run:
-    """Check everything, cheapest first, then load the model and, to resume, the last checkpoint."""
-    given = given or Given()
-    source, held_out, listed = _prompts(config, given.prompts)
-    where, pipeline = config.device_of_rewards, given.pipeline
-    rewards = [given.reward] if given.reward is not None else [load_reward(name, where) for name in config.reward]
-    monitors = {name: load_reward(name, where) for name in config.monitor}
+def start_run(
+    config: Config,
+    given: Given | None = None,
+    *,
+    resume: bool = False,
+    allow_changes: bool = False,
+    events: Events | None = None,
+) -> Run:
+    """Check everything, cheapest first, then load the model and, to resume, the newest checkpoint that is whole."""
+    given, events = given or Given(), events or Events()
+    task, listed = _task(config, given)
     check_init(config.lora)
     check_optimizer(config.update)
-    if pipeline is None:
+    if given.pipeline is None:
         check_model(config.model, config.adapter)
         device_of(config.device)
-    folder = _run_folder(config, resume)
-    policy = load_policy(config.model_settings, pipeline, full=config.finetune == "full")
-    warn_of_cut_off(policy, listed)
-    _make_trainable(policy, config)
-    copies = _copies(policy, config)
-    _try_rewards(policy, [*rewards, *monitors.values()], source(0, 2))
-    average = AverageWeights(policy.module, config.ema_decay)
-    events = events or Events()
-    run = Run(
-        config=config,
-        folder=folder,
-        policy=policy,
-        rewards=rewards,
-        monitors=monitors,
+    opened = open_folder(config, resume=resume, allow_changes=allow_changes, notice=events.notice)
+    try:
+        policy = load_policy(config.model_settings, given.pipeline, full=config.finetune == "full")
+        warn_of_cut_off(policy, listed)
+        _make_trainable(policy, config)
+        _try_rewards(policy, [*task.rewards, *task.monitors.values()], task.prompts(0, 2))
+        return _make_run(config, task, opened, policy, events)
+    except BaseException:
+        opened.lock.release()
+        raise
+
+
+def _task(config: Config, given: Given) -> tuple[Task, list[Prompt]]:
+    """What is trained on, and all prompts that are known before training."""
+    source, held_out, listed = _prompts(config, given.prompts)
+    where, own = config.device_of_rewards, given.reward
+    names = (*config.monitor, *(config.reward if own is None else ()))
+    task = Task(
+        rewards=[own] if own is not None else [load_reward(name, where) for name in config.reward],
+        monitors={name: load_reward(name, where) for name in config.monitor},
         prompts=source,
         eval_prompts=held_out,
+        world=judge_of(held_out, names, [config.prompts, config.eval_prompts]) if held_out else None,
+    )
+    return task, listed
+
+
+def _make_run(config: Config, task: Task, opened: RunFolder, policy: Policy, events: Events) -> Run:
+    copies = _copies(policy, config)
+    average = AverageWeights(policy.module, config.ema_decay)
+    run = Run(
+        config=config,
+        task=task,
+        folder=opened.path,
+        lock=opened.lock,
+        writer=CheckpointWriter(opened.path / "checkpoints", config.keep_checkpoints),
+        policy=policy,
         optimizer=_make_optimizer(policy, config, average),
         average=average,
         copies=copies,
@@ -87,11 +112,11 @@ def start_run(config: Config, given: Given | None = None, *, resume: bool = Fals
         alarm=Alarm(list(config.monitor)),
         health=Health(lags="old" in copies),
         past=[],
+        finished=opened.finished,
     )
-    if resume:
-        run.load_state_dict(_newest(folder).state)
-    else:
-        save_yaml(config, folder / "config.yaml")
+    if opened.loaded is not None:
+        run.load_state_dict(opened.loaded.state)
+    save_yaml(config, opened.path / "config.yaml")
     _add_files(run)
     return run
 
@@ -100,9 +125,8 @@ def _add_files(run: Run) -> None:
     """The files that listen to the run; what they hold of a resumed run's past is its own past, too."""
     metrics = MetricsFile(run.folder, run.iteration)
     run.past.extend(metrics.past)
-    for values in run.past:
-        run.alarm.add(values)
-        run.health.add(values)
+    if metrics.note:
+        run.events.notice(metrics.note)
     run.events.listeners.insert(0, metrics)
     if run.config.tensorboard:
         run.events.listeners.insert(1, TensorBoard(run.folder))
@@ -110,59 +134,15 @@ def _add_files(run: Run) -> None:
 
 def _prompts(config: Config, given: list[str] | list[Prompt] | None) -> tuple[PromptSource, list[Prompt], list[Prompt]]:
     """Where training prompts come from, the held-out ones, and all that are known before training."""
-    if given is not None and not given:
-        raise ValueError("prompts is empty; give at least one")
     listed: list[Prompt] = []
-    tags = sprites_tags(config.prompts) if given is None else None
-    if tags:
-        if config.prompt_shares:
-            raise ValueError(f"prompt_shares={config.prompt_shares}: shares need a file of prompts")
-        source = from_sprites(tags, config.seed)
+    if given is None and find_world(config.prompts):
+        source = training_prompts(config.prompts, config.seed, config.prompt_shares)
     else:
-        items = read_prompts(config.prompts) if given is None else given
-        listed = [Prompt(text=item) if isinstance(item, str) else item for item in items]
-        shares, seed = config.prompt_shares, config.seed
-        source = from_tags(listed, shares, seed) if shares else from_list(listed, seed)
+        listed = read_prompts(config.prompts) if given is None else from_memory(given)
+        source = from_listed(listed, config.prompt_shares, config.seed)
     eval_name = config.eval_prompts if given is not None else held_out_name(config.prompts, config.eval_prompts)
     held_out = evaluation_prompts(eval_name, config.eval.num_prompts)
     return source, held_out, listed + held_out
-
-
-def _run_folder(config: Config, resume: bool) -> Path:
-    if not resume:
-        return new_folder(config.output_dir, config.model)
-    if config.output_dir is None:
-        raise ValueError("resume: name the run by its output_dir")
-    _newest(config.output_dir)
-    return config.output_dir
-
-
-def _newest(folder: Path) -> checkpoint.Loaded:
-    loaded = checkpoint.load_newest(folder / "checkpoints")
-    if loaded is None:
-        raise FileNotFoundError(f"nothing to resume: {folder} holds no checkpoint; start without --resume")
-    return loaded
-
-
-def new_folder(folder: Path | None, model: str) -> Path:
-    """Make the folder of a run, by default one named by its model and the time.
-
-    Raises FileExistsError if it holds another run, PermissionError if it cannot be written.
-    """
-    folder = Path(folder or time.strftime(f"runs/{Path(model).name}-%Y%m%d-%H%M%S"))
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise FileExistsError(
-            f"--output-dir {folder} is not empty: it may hold another run; name a new folder, or add --resume"
-        )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise PermissionError(
-            f"--output-dir {folder} cannot be made ({error.strerror}); name a folder you may write"
-        ) from error
-    if not os.access(folder, os.W_OK):
-        raise PermissionError(f"--output-dir {folder} cannot be written; name a folder you may write")
-    return folder
 
 
 @out_of_memory_while("loading the model")

@@ -54,7 +54,7 @@ class Snapshot:
         text += b" " * (-len(text) % 8)
         yield len(text).to_bytes(8, "little") + text
         for _, tensor in ordered:
-            yield tensor.reshape(-1).view(torch.uint8).numpy().data
+            yield memoryview(tensor.reshape(-1).view(torch.uint8).numpy().data)
 
     def _plain(self, value: Any, name: str) -> Any:
         if isinstance(value, Tensor):

@@ -7,19 +7,21 @@ from vgrpo.analysis.plan.job import Job
 from vgrpo.training.config import Config
 
 Change = Callable[[Config], Config]
+Choice = tuple[str, str, Change]
+"""An option as it is typed, its value, empty for one without, and what it does."""
 
 
-def _memory(name: str) -> tuple[str, str, Change]:
+def _memory(name: str) -> Choice:
     option = f"--memory.{name.replace('_', '-')}"
-    return option, "True", lambda config: replace(config, memory=replace(config.memory, **{name: True}))
+    return option, "", lambda config: replace(config, memory=replace(config.memory, **{name: True}))
 
 
-def _update(size: int) -> tuple[str, str, Change]:
+def _update(size: int) -> Choice:
     option = "--update.micro-batch-size"
     return option, str(size), lambda config: replace(config, update=replace(config.update, micro_batch_size=size))
 
 
-def _rollout(size: int) -> tuple[str, str, Change]:
+def _rollout(size: int) -> Choice:
     option = "--rollout.batch-size"
     return option, str(size), lambda config: replace(config, rollout=replace(config.rollout, batch_size=size))
 
@@ -61,4 +63,4 @@ def advise(job: Job, limit: float) -> tuple[list[str], float]:
         rest = {name: choice for name, choice in chosen.items() if name != option}
         if total(rest) <= enough:
             chosen = rest
-    return [f"{option} {value}" for option, (value, _) in chosen.items()], total(chosen)
+    return [f"{option} {value}".strip() for option, (value, _) in chosen.items()], total(chosen)

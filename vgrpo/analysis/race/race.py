@@ -4,12 +4,10 @@ machine hits all alike; the evaluations in between cost a method nothing."""
 import json
 import math
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
-
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from vgrpo.analysis.race.config import BenchConfig, Budget
 from vgrpo.analysis.race.judge import Judge
@@ -35,36 +33,56 @@ class Lane:
     last_eval: float = -math.inf  # the first evaluation comes before any step
 
 
-def race(config: BenchConfig, entries: dict[str, Config]) -> Path:
+@dataclass(frozen=True, kw_only=True)
+class Advanced:
+    """The lanes of a seed have trained for so long, all together."""
+
+    seed: int
+    seconds: float
+    total: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluated:
+    """A lane was evaluated; its line is in results.jsonl."""
+
+    method: str
+    seed: int
+    seconds: float
+    scores: dict[str, float]
+
+
+Watcher = Callable[[Advanced | Evaluated], None]
+
+
+def race(config: BenchConfig, entries: dict[str, Config], watch: Watcher) -> Path:
     """Run every entry with every seed; returns the path of results.jsonl. Goes on where an earlier call stopped."""
     config.output_dir.mkdir(parents=True, exist_ok=True)
     path = config.output_dir / "results.jsonl"
     done = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     budget = config.budget
     judge = Judge(budget.num_prompts, config.num_images, config.held_out)
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:.0f} of {task.total:.0f} s"))
-    with Progress(*columns, TimeElapsedColumn(), console=Console(highlight=False)) as progress:
-        for seed in budget.seeds:
-            lanes = [_open_lane(config.output_dir, name, entry, seed, done) for name, entry in entries.items()]
-            _race_seed(lanes, budget, judge, path, progress)
+    for seed in budget.seeds:
+        lanes = [_open_lane(config.output_dir, name, entry, seed, done) for name, entry in entries.items()]
+        _race_seed(lanes, budget, judge, path, watch)
     return path
 
 
-def _race_seed(lanes: list[Lane], budget: Budget, judge: Judge, path: Path, progress: Progress) -> None:
-    def trained() -> float:
-        return sum(min(lane.seconds, budget.seconds) for lane in lanes)
+def _race_seed(lanes: list[Lane], budget: Budget, judge: Judge, path: Path, watch: Watcher) -> None:
+    def advanced() -> None:
+        trained = sum(min(lane.seconds, budget.seconds) for lane in lanes)
+        watch(Advanced(seed=lanes[0].seed, seconds=trained, total=len(lanes) * budget.seconds))
 
-    task = progress.add_task(f"seed {lanes[0].seed}", total=len(lanes) * budget.seconds)
-    progress.update(task, completed=trained())
+    advanced()
     while any(lane.seconds < budget.seconds for lane in lanes):
         for lane in (lane for lane in lanes if lane.seconds < budget.seconds):
             if lane.seconds >= lane.last_eval + budget.eval_seconds:
-                _evaluate(lane, judge, path, progress.console)
+                watch(_evaluate(lane, judge, path))
             _step(lane)
-            progress.update(task, completed=trained())
+            advanced()
     for lane in lanes:
         if lane.seconds > lane.last_eval:
-            _evaluate(lane, judge, path, progress.console)
+            watch(_evaluate(lane, judge, path))
 
 
 def _open_lane(parent: Path, name: str, entry: Config, seed: int, done: list[dict[str, Any]]) -> Lane:
@@ -93,7 +111,7 @@ def _step(lane: Lane) -> None:
         lane.phases[phase] = lane.phases.get(phase, 0.0) + line[f"seconds/{phase}"]
 
 
-def _evaluate(lane: Lane, judge: Judge, path: Path, console: Console) -> None:
+def _evaluate(lane: Lane, judge: Judge, path: Path) -> Evaluated:
     scores = judge(lane.run)
     record = {
         "method": lane.name,
@@ -105,10 +123,9 @@ def _evaluate(lane: Lane, judge: Judge, path: Path, console: Console) -> None:
         "phases": {name: round(value, 3) for name, value in lane.phases.items()},
         **{name: round(value, 4) for name, value in scores.items()},
     }
-    checkpoint.save(lane.run.state_dict(), lane.run.folder / "checkpoints", lane.run.iteration)
+    lane.run.save_checkpoint()
+    lane.run.writer.finish()
     with path.open("a") as file:  # after the checkpoint: what is written can be gone on with
         file.write(json.dumps(record) + "\n")
     lane.last_eval = lane.seconds
-    console.print(
-        f"seed {lane.seed}  {lane.seconds:5.0f}s  {lane.name:22} strict {scores['strict']:.3f}  {scores['reward']:.3f}"
-    )
+    return Evaluated(method=lane.name, seed=lane.seed, seconds=lane.seconds, scores=scores)

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from vgrpo.core.images import to_pil
 from vgrpo.core.types import Prompt
+from vgrpo.models.precision import device_of
 from vgrpo.prompts.generators.geneval import COLORS
-from vgrpo.rewards.downloads import fetch, reward_device
+from vgrpo.rewards.downloads import fetch
 from vgrpo.rewards.geneval.rules import THRESHOLD, Detection, graded, kept, of_class, strict
 
 DETECTOR, CLIP = "facebook/mask2former-swin-small-coco-instance", "openai/clip-vit-large-patch14"
@@ -28,17 +29,20 @@ NAMES = {"mouse": "computer mouse", "remote": "tv remote", "keyboard": "computer
 NAMES |= {"motorbike": "motorcycle", "aeroplane": "airplane", "pottedplant": "potted plant", "diningtable": "dining table"}
 
 
+Rule = Callable[[list[Detection], dict[str, Any]], float]
+
+
 class Geneval:
     """Images [B, 3, H, W] and prompts with GenEval's metadata to scores [B]; NaN for a prompt without it.
 
     `source` is a hub id or folder of a Mask2Former for COCO instances; a subfolder `clip` of it is the CLIPModel.
     """
 
-    def __init__(self, name: str, rule: Callable[[list[Detection], dict[str, Any]], float], source: str | None = None) -> None:
+    def __init__(self, name: str, rule: Rule, source: str | None, device: str) -> None:
         from transformers import AutoImageProcessor, CLIPModel, CLIPProcessor, Mask2FormerForUniversalSegmentation
 
         self.__name__, self.rule = name, rule
-        self.device = reward_device()
+        self.device = device_of(device)
         own, clip = source or DETECTOR, Path(source or "") / "clip"
         detector: Any = fetch(Mask2FormerForUniversalSegmentation, own, name)
         self.detector = detector.to(self.device, torch.float32).eval().requires_grad_(False)
@@ -127,11 +131,11 @@ def cut_out(image: Tensor, detection: Detection) -> Image.Image:
     return Image.composite(picture, Image.new("RGB", picture.size, GREY), mask).crop((left, top, right, bottom))
 
 
-def geneval(source: str | None = None) -> Geneval:
+def geneval(source: str | None, device: str) -> Geneval:
     """With partial credit, to train on."""
-    return Geneval("geneval", graded, source)
+    return Geneval("geneval", graded, source, device)
 
 
-def geneval_strict(source: str | None = None) -> Geneval:
+def geneval_strict(source: str | None, device: str) -> Geneval:
     """0 or 1, to compare with."""
-    return Geneval("geneval_strict", strict, source)
+    return Geneval("geneval_strict", strict, source, device)

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from vgrpo.core.images import to_pil
 from vgrpo.core.types import Prompt
+from vgrpo.models.precision import device_of
 from vgrpo.rewards.batches import batched
-from vgrpo.rewards.downloads import beside, fetch, fetch_file, read_state, reward_device
+from vgrpo.rewards.downloads import beside, fetch, fetch_file, read_state
 from vgrpo.rewards.preference.head import score_head
 
 CLIP = "openai/clip-vit-large-patch14"
@@ -29,10 +30,10 @@ class Aesthetic:
 
     __name__ = "aesthetic"
 
-    def __init__(self, source: str | None = None) -> None:
+    def __init__(self, source: str | None, device: str) -> None:
         from transformers import CLIPImageProcessor, CLIPModel
 
-        self.device = reward_device()
+        self.device = device_of(device)
         path = fetch_file(source or HEAD, FILES, "aesthetic", "3.7 MB")
         clip = beside(source, "config.json", CLIP)
         self.processor: Any = fetch(CLIPImageProcessor, clip, "aesthetic")
@@ -48,5 +49,5 @@ class Aesthetic:
         return self.head(embedding / embedding.norm(dim=-1, keepdim=True))[:, 0]
 
 
-def aesthetic(source: str | None = None) -> Aesthetic:
-    return Aesthetic(source)
+def aesthetic(source: str | None, device: str) -> Aesthetic:
+    return Aesthetic(source, device)

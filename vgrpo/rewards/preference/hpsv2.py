@@ -19,14 +19,14 @@ class Hpsv2(ClipCosine):
     `source` is a folder with the checkpoint and, if it holds a config.json too, CLIP ViT-H/14's config and processor.
     """
 
-    def __init__(self, source: str | None = None) -> None:
+    def __init__(self, source: str | None, device: str) -> None:
         from transformers import CLIPConfig, CLIPModel, CLIPProcessor
 
         path = fetch_file(source or HUB, (FILE,), "hpsv2")
         clip = beside(source, "config.json", CLIP)
         model: Any = CLIPModel(fetch(CLIPConfig, clip, "hpsv2", "5 kB"))
         load_state(model, convert_open_clip(read_state(path)), "hpsv2", path)
-        super().__init__("hpsv2", model, fetch(CLIPProcessor, clip, "hpsv2", "4 MB"))
+        super().__init__("hpsv2", model, fetch(CLIPProcessor, clip, "hpsv2", "4 MB"), device)
 
     def picture(self, image: Tensor) -> Image.Image:
         """The longer side to the model's size and black beside the shorter: nothing is cut off."""
@@ -38,5 +38,5 @@ class Hpsv2(ClipCosine):
         return sheet
 
 
-def hpsv2(source: str | None = None) -> Hpsv2:
-    return Hpsv2(source)
+def hpsv2(source: str | None, device: str) -> Hpsv2:
+    return Hpsv2(source, device)

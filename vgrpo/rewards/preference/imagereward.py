@@ -7,8 +7,9 @@ from torch import Tensor
 
 from vgrpo.core.images import to_pil
 from vgrpo.core.types import Prompt
+from vgrpo.models.precision import device_of
 from vgrpo.rewards.batches import batched
-from vgrpo.rewards.downloads import beside, fetch, fetch_file, load_state, read_state, reward_device
+from vgrpo.rewards.downloads import beside, fetch, fetch_file, load_state, read_state
 from vgrpo.rewards.preference.blip import Blip, convert_blip, text_config, vision_config
 from vgrpo.rewards.preference.head import score_head
 
@@ -26,10 +27,10 @@ class ImageReward:
 
     __name__ = "imagereward"
 
-    def __init__(self, source: str | None = None) -> None:
+    def __init__(self, source: str | None, device: str) -> None:
         from transformers import BertTokenizer, CLIPImageProcessor
 
-        self.device = reward_device()
+        self.device = device_of(device)
         path = fetch_file(source or HUB, (FILE,), "imagereward")
         state = read_state(path)
         blip = {key.removeprefix("blip."): value for key, value in state.items() if key.startswith("blip.")}
@@ -60,5 +61,5 @@ class ImageReward:
         return (self.head(first)[:, 0] - MEAN) / STD
 
 
-def imagereward(source: str | None = None) -> ImageReward:
-    return ImageReward(source)
+def imagereward(source: str | None, device: str) -> ImageReward:
+    return ImageReward(source, device)

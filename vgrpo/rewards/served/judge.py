@@ -22,8 +22,9 @@ from torch import Tensor
 
 from vgrpo.core.images import to_pil
 from vgrpo.core.types import Prompt
-from vgrpo.rewards.registry import RewardError
+from vgrpo.rewards.base import RewardError
 from vgrpo.rewards.served.answers import NO_ANSWER, told
+from vgrpo.support.settings import from_dict
 from vgrpo.support.textfiles import read_yaml
 
 PAUSE = 1.0
@@ -150,10 +151,8 @@ class Judge:
             return bytes(response.read())
 
 
-def judge(source: str | None = None) -> Judge:
+def judge(source: str | None, device: str) -> Judge:
     """From a YAML file. Raises ValueError or FileNotFoundError for a bad one, ConnectionError if no server answers."""
-    from vgrpo.training.config_files import from_dict
-
     if source is None:
         raise ValueError("reward judge: name its settings, --reward judge=judge.yaml; docs/rewards.md shows one")
     if not Path(source).is_file():

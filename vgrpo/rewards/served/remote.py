@@ -18,7 +18,8 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from vgrpo.core.types import Prompt
-from vgrpo.rewards.registry import Reward, RewardError, load_reward, score_images
+from vgrpo.rewards.base import Reward, RewardError, score_images
+from vgrpo.rewards.registry import load_reward
 from vgrpo.rewards.served.answers import NO_ANSWER, told
 
 MOST_BYTES = 2**31
@@ -160,7 +161,7 @@ class Remote:
             return json.loads(response.read())
 
 
-def remote(source: str | None = None) -> Remote:
+def remote(source: str | None, device: str) -> Remote:
     """Raises ValueError for what is no address, ConnectionError if no server answers."""
     if source is None or not source.startswith(("http://", "https://")):
         raise ValueError(f"reward remote={source or ''}: give the server's address, --reward remote=http://HOST:PORT")

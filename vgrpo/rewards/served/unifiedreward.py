@@ -14,7 +14,7 @@ Reason briefly, then end with one line of this form, X being your rating:
 Final Score: X"""
 
 
-def unifiedreward(source: str | None = None) -> Judge:
+def unifiedreward(source: str | None, device: str) -> Judge:
     """From the address of a server. Raises ValueError for none or another thing, ConnectionError if it does not answer."""
     if source is None:
         raise ValueError(

@@ -57,7 +57,7 @@ class Ocr(Reader):
         return "".join(result.txts or ())
 
 
-def ocr(source: str | None = None) -> Ocr:
+def ocr(source: str | None, device: str) -> Ocr:
     if source is not None:
         raise ValueError(f"reward ocr={source}: the engine brings its own weights; write --reward ocr")
     return Ocr()

@@ -99,7 +99,7 @@ def likelihood(columns: Tensor, target: str) -> float:
     return float((-loss / len(target)).exp())
 
 
-def ocr_ctc(source: str | None = None) -> OcrCtc:
+def ocr_ctc(source: str | None, device: str) -> OcrCtc:
     if source is not None:
         raise ValueError(f"reward ocr_ctc={source}: the recogniser comes with rapidocr; write --reward ocr_ctc")
     return OcrCtc()

@@ -38,5 +38,5 @@ class Tesseract(Reader):
         return str(self.engine.GetUTF8Text())
 
 
-def tesseract(source: str | None = None) -> Tesseract:
+def tesseract(source: str | None, device: str) -> Tesseract:
     return Tesseract(Path(source) if source else Path(sys.prefix) / "share/tessdata")

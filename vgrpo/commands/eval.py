@@ -1,0 +1,36 @@
+"""`vgrpo eval`: score a model on held-out prompts."""
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import track
+
+from vgrpo.commands.options import parse, take_option
+from vgrpo.commands.tables import intervals_table, results_table
+from vgrpo.commands.words import UsageError
+from vgrpo.evaluation.job import EvalJob, Outcome, evaluate_model, suite_job
+
+DESCRIPTION = "Score a model, with or without a LoRA, on the prompts and by the rewards of a suite or your own."
+
+
+def run(words: list[str]) -> None:
+    words, suite = take_option(words, "--suite")
+    unnamed = Path()
+    default = None if suite is None else suite_job(suite, output_dir=unnamed)
+    job = parse(EvalJob, words, prog="vgrpo eval [--suite NAME]", description=DESCRIPTION, default=default)
+    if job.output_dir == unnamed:
+        raise UsageError("--output-dir is needed: name the folder that gets scores and pictures")
+    evaluate(job)
+
+
+def evaluate(job: EvalJob) -> Outcome:
+    """Evaluate with a bar for each model's batches, then print the tables, or what other shards have yet to do."""
+    outcome = evaluate_model(job, lambda batches, what: track(batches, description=what))
+    console = Console(highlight=False)
+    if outcome.content is None:
+        there = ", ".join(f"{part} {count} of {outcome.num_images}" for part, count in outcome.num_scored.items())
+        console.print(f"shard {job.shard} is done; images scored by all shards so far: {there}", markup=False)
+    else:
+        console.print(results_table(outcome.content), intervals_table(outcome.content), sep="\n")
+        console.print(f"scores and pictures in {outcome.page}", markup=False, soft_wrap=True)
+    return outcome

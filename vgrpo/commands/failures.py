@@ -1,0 +1,32 @@
+"""What to do about an error in the middle of a command."""
+
+import shlex
+
+from vgrpo.commands.options import take_flag
+from vgrpo.rewards.base import RewardError
+from vgrpo.support.memory_errors import GpuMemoryError
+from vgrpo.training.optimizer import BadStepsError
+
+LESS = (
+    "Draw fewer images at once (--num-images of sample, --batch-size of eval and diagnose), or switch on\n"
+    "  --memory.offload-encoders --memory.vae-slicing --memory.vae-tiling\n"
+    "and for diagnose --memory.gradient-checkpointing.\n"
+    "`vgrpo plan --model MODEL` says what the model's parts take."
+)
+
+
+def remedy(command: str, words: list[str], error: RuntimeError) -> str | None:
+    """Advice on an error that a user can mend, perhaps empty; None for any other."""
+    if isinstance(error, RewardError | BadStepsError):
+        return ""
+    if not isinstance(error, GpuMemoryError):
+        return None
+    if command != "train":
+        return LESS
+    return f"What takes it, and what to switch on:\n  {_plan_of(words, error.memory)}"
+
+
+def _plan_of(words: list[str], memory: str | None) -> str:
+    """The `vgrpo plan` of a training command."""
+    words, _ = take_flag(words, "--resume")
+    return shlex.join(["vgrpo", "plan", *words, *(["--gpu-memory", memory] if memory else [])])

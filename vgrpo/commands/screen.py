@@ -1,0 +1,14 @@
+"""The terminal."""
+
+from rich.console import Console
+
+
+class Screen(Console):
+    """Prints a user's text as it is: `[red]` and `:heart:` in a prompt or a path are neither a style nor a picture."""
+
+    def __init__(self) -> None:
+        super().__init__(highlight=False, soft_wrap=True, markup=False, emoji=False)
+
+    def on_broken_pipe(self) -> None:
+        """Leave it to `main`; rich would end the process with status 1."""
+        raise BrokenPipeError

@@ -1,0 +1,173 @@
+"""An evaluation of a model with and without a LoRA: in shards, going on where it was stopped."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from vgrpo.core.images import to_pil
+from vgrpo.core.types import Prompt
+from vgrpo.evaluation.core import judge
+from vgrpo.evaluation.gallery import image_path, write_gallery
+from vgrpo.evaluation.pictures import Picture, draw, pictures_of
+from vgrpo.evaluation.scores import ScoreFiles, Shard, digest
+from vgrpo.evaluation.settings import EvalConfig
+from vgrpo.evaluation.suites import find_suite, suite_prompts
+from vgrpo.evaluation.summary import save, summarise
+from vgrpo.models.lengths import warn_of_cut_off
+from vgrpo.models.loading import load_policy
+from vgrpo.models.lora_files import lora_file
+from vgrpo.models.settings import ModelSettings
+from vgrpo.rewards.base import Reward
+from vgrpo.rewards.registry import load_reward
+from vgrpo.support.checks import require
+from vgrpo.support.memory_errors import out_of_memory_while
+from vgrpo.worlds.base import World
+from vgrpo.worlds.registry import bundled_world, find_world, judge_of
+
+NOT_OF_SCORES = ("num_prompts", "sample_every", "num_sample_prompts")  # the prompts are named whole, samples are training's
+Tracked = Callable[[Sequence[list[Picture]], str], Iterable[list[Picture]]]
+"""Batches and what they are, to the same batches; it may show how far along they are."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalJob(ModelSettings):
+    """Score a model on held-out prompts: eval.json, eval.html, images and every score."""
+
+    output_dir: Path
+    """Gets it all: the model as `base`, and with the LoRA as `tuned`. A stopped evaluation in it goes on."""
+    suite: str | None = None
+    """Rewards and prompts of a benchmark; the other options override them."""
+    lora: Path | None = None
+    prompts: str | None = "sprites"
+    """`sprites` (its held-out prompts), `ocr` (the suite's own), a file, or your own world as my_file:MyWorld."""
+    reward: tuple[str, ...] = ("sprites",)
+    reward_device: str | None = None
+    """Where reward models compute, such as cuda:1 or cpu; None is `device`."""
+    shard: str = "0/1"
+    """Do one part of several, e.g. 0/4 to 3/4 on four GPUs; the last to finish merges them."""
+    eval: EvalConfig = field(default_factory=EvalConfig)
+
+    def __post_init__(self) -> None:
+        require(self.eval.num_prompts >= 1, f"--eval.num-prompts {self.eval.num_prompts}: must be at least 1")
+        require(len(self.reward) >= 1, "--reward: name at least one")
+        require(len(set(self.reward)) == len(self.reward), f"--reward {' '.join(self.reward)}: name each once")
+        if self.suite is not None:
+            find_suite(self.suite)
+
+    @property
+    def sampling(self) -> EvalConfig:
+        """The settings, with the number of images that are drawn at once: by default 256 for the bundled model, else 16."""
+        world = bundled_world(self.model)
+        size = self.eval.batch_size or (world.eval_batch_size if world else World.eval_batch_size)
+        return replace(self.eval, batch_size=size)
+
+    @property
+    def hard_pixels(self) -> bool:
+        """Whether the pictures are pixel art."""
+        found = find_world(self.prompts) if self.prompts else None
+        return any(world is not None and world.hard_pixels for world in (bundled_world(self.model), found and found[0]))
+
+
+def suite_job(name: str, **options: Any) -> EvalJob:
+    """A suite's job; options override what it says."""
+    suite = find_suite(name)
+    settings = {"suite": name, "prompts": suite.prompts, "reward": suite.reward}
+    return EvalJob(**(settings | {"eval": EvalConfig(num_prompts=suite.num_prompts)} | options))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a call has come to. Another shard may have to do its part first."""
+
+    num_scored: dict[str, int]
+    """Images of `base` and perhaps `tuned` that all shards have scored so far."""
+    num_images: int
+    content: dict[str, Any] | None = None
+    """eval.json's, once all shards are done."""
+    page: Path | None = None
+    """eval.html, likewise."""
+
+
+def _untracked(batches: Sequence[list[Picture]], what: str) -> Iterable[list[Picture]]:
+    return batches
+
+
+@out_of_memory_while("drawing and judging images")
+@torch.no_grad()
+def evaluate_model(job: EvalJob, track: Tracked = _untracked) -> Outcome:
+    """Evaluate the base model and, with a LoRA, the tuned one on the same noise; merge if all is there."""
+    shard, settings = Shard.parse(job.shard), job.sampling
+    prompts = suite_prompts(job.suite, job.prompts, job.eval.num_prompts)
+    world = judge_of(prompts, job.reward, [job.prompts])
+    pictures, size = pictures_of(prompts, settings.num_images), settings.batch_size or len(prompts)
+    loras: dict[str, Path | None] = {"base": None} | ({"tuned": job.lora} if job.lora else {})
+    files, pending = {}, {}
+    for part, lora in loras.items():
+        files[part] = ScoreFiles(job.output_dir, part, list(job.reward), strict=world is not None)
+        files[part].claim(_claim(job, prompts, lora))
+        pending[part] = files[part].pending(pictures, size, shard)
+    rewards = [load_reward(name, job.reward_device or job.device) for name in job.reward] if any(pending.values()) else []
+    work = _Work(job, prompts, rewards, world)
+    for part, batches in pending.items():
+        if batches:
+            _score_part(work, loras[part], track(batches, f"{part}, batches"), files[part])
+    return _merge(job, pictures, files)
+
+
+class _Work(NamedTuple):
+    job: EvalJob
+    prompts: list[Prompt]
+    rewards: list[Reward]
+    world: World | None
+
+
+def _score_part(work: _Work, lora: Path | None, batches: Iterable[list[Picture]], files: ScoreFiles) -> None:
+    """Draw and score a shard's batches of one model. Images are saved first: a score is there only if its image is."""
+    job, settings = work.job, work.job.sampling
+    policy = load_policy(job, lora=lora)
+    if lora is None:
+        warn_of_cut_off(policy, work.prompts)
+    (job.output_dir / "images" / files.name).mkdir(parents=True, exist_ok=True)
+    for batch in batches:
+        for picture in batch:
+            policy.encode([picture.prompt.text])  # alone, as the last bits depend on what it is encoded with
+        images = draw(policy, batch, settings)
+        judged = judge(images, batch, work.rewards, work.world)
+        for picture, image in zip(batch, images, strict=True):
+            to_pil(image).save(image_path(job.output_dir, files.name, picture))
+        files.write(Shard.parse(job.shard), batch, judged)
+
+
+def _merge(job: EvalJob, pictures: list[Picture], files: dict[str, ScoreFiles]) -> Outcome:
+    """Write eval.json and eval.html if every shard is done."""
+    parts = {part: judged for part, file in files.items() if (judged := file.judged(pictures)) is not None}
+    num_scored = {part: len(file.read()) for part, file in files.items()}
+    if len(parts) < len(files):
+        return Outcome(num_scored=num_scored, num_images=len(pictures))
+    content = summarise(parts, pictures, list(job.reward))
+    save(job.output_dir, content)
+    settings = json.loads((job.output_dir / "scores" / f"{list(files)[-1]}.json").read_text())
+    page = write_gallery(job.output_dir, content, parts, pictures, settings, hard_pixels=job.hard_pixels)
+    return Outcome(num_scored=num_scored, num_images=len(pictures), content=content, page=page)
+
+
+def _claim(job: EvalJob, prompts: list[Prompt], lora: Path | None) -> dict[str, Any]:
+    """What the scores are of; scores of anything else do not belong into the same files."""
+    texts = json.dumps([dataclasses.astuple(prompt) for prompt in prompts], default=str)
+    return {
+        "suite": job.suite,
+        "model": job.model,
+        "lora": None if lora is None else f"{lora.resolve()} ({digest(lora_file(lora, '--lora').read_bytes())})",
+        "prompts": f"{Path(str(job.prompts)).name} ({len(prompts)}, {digest(texts.encode())})",
+        "reward": list(job.reward),
+        "max_sequence_length": job.max_sequence_length,
+        "resolution": job.resolution,
+        "num_frames": job.num_frames,
+        "precision": job.precision,
+        "weights": job.memory.weights,
+    } | {name: value for name, value in dataclasses.asdict(job.sampling).items() if name not in NOT_OF_SCORES}

@@ -1,0 +1,36 @@
+"""The pictures of an evaluation: each is named, and so is its noise, so that base and tuned weights start from the same."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vgrpo.core.types import Prompt
+from vgrpo.evaluation.settings import EvalConfig
+from vgrpo.models.policy import Policy
+from vgrpo.sampling.draw import draw_images, named_noise
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One to draw: its prompt, the prompt's index and the picture's among those of the prompt, which name its noise."""
+
+    prompt: Prompt
+    index: int
+    member: int
+
+    @property
+    def tag(self) -> str:
+        """The category that its score counts for."""
+        return str(self.prompt.metadata.get("tag", "all"))
+
+
+def pictures_of(prompts: list[Prompt], num_images: int) -> list[Picture]:
+    """All pictures of all prompts, prompt by prompt."""
+    return [Picture(prompt, index, member) for index, prompt in enumerate(prompts) for member in range(num_images)]
+
+
+def draw(policy: Policy, pictures: list[Picture], settings: EvalConfig) -> Tensor:
+    """Images [B, 3, H, W] in [0, 1]."""
+    noise = torch.stack([named_noise(policy, "evaluation", picture.index, picture.member) for picture in pictures])
+    return draw_images(policy, [picture.prompt for picture in pictures], noise, settings)[1]

@@ -1,0 +1,91 @@
+"""A run's folder: made or gone on with, and held by one process."""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from vgrpo.support.files import clear_drafts
+from vgrpo.support.lock import RunLock
+from vgrpo.training.checkpoint import Loaded, load_newest
+from vgrpo.training.config import Config
+from vgrpo.training.config_files import to_dict
+from vgrpo.training.resume import check_changes, state_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFolder:
+    """Open for one run, until its lock is released."""
+
+    path: Path
+    lock: RunLock
+    loaded: Loaded | None = None
+    """The checkpoint to go on from; None starts at iteration 0."""
+    finished: bool = False
+
+
+def open_folder(config: Config, *, resume: bool, allow_changes: bool, notice: Callable[[str], None]) -> RunFolder:
+    """A new run's folder, or that of a run to go on with, wherever it was stopped; one that never began is begun.
+
+    Raises FileExistsError if it holds another run, LockedError if another process is at work in it, PermissionError if it
+    cannot be written; to resume, ValueError for settings that may not change and CheckpointError if no checkpoint can be read.
+    """
+    if resume and config.output_dir is None:
+        raise ValueError("--resume: name the run, by --output-dir or by its config.yaml")
+    is_new = not resume or state_of(Path(str(config.output_dir))) == "fresh"
+    path = new_folder(config.output_dir, config.model) if is_new else Path(str(config.output_dir))
+    lock = RunLock(path)
+    lock.take()
+    try:
+        if lock.note:
+            notice(lock.note)
+        if is_new and resume:
+            notice(f"{path} holds no run yet, so there is nothing to resume: it begins")
+        loaded = None if is_new else _newest(path, config, allow_changes, notice)
+        finished = not is_new and state_of(path) == "finished"
+    except BaseException:
+        lock.release()
+        raise
+    return RunFolder(path=path, lock=lock, loaded=loaded, finished=finished)
+
+
+def _newest(path: Path, config: Config, allow_changes: bool, notice: Callable[[str], None]) -> Loaded | None:
+    """The checkpoint that a stopped run goes on from, aloud."""
+    clear_drafts(path)
+    loaded = load_newest(path / "checkpoints")
+    if loaded is None:
+        notice(f"{path} was stopped before its first checkpoint: it begins again")
+        return None
+    for note in loaded.notes:
+        notice(note)
+    notice(f"goes on from {loaded.path}")
+    for change in check_changes(loaded.state["settings"], settings_of(config), allow=allow_changes):
+        notice(f"changed since the checkpoint: {change}")
+    return loaded
+
+
+def settings_of(config: Config) -> dict[str, object]:
+    """As a checkpoint keeps them, to be compared when the run goes on."""
+    return {name: value for name, value in to_dict(config).items() if name != "output_dir"}
+
+
+def new_folder(folder: Path | None, model: str) -> Path:
+    """Make the folder of a run, by default one named by its model and the time.
+
+    Raises FileExistsError if it holds another run, PermissionError if it cannot be written.
+    """
+    folder = Path(folder or time.strftime(f"runs/{Path(model).name}-%Y%m%d-%H%M%S"))
+    if folder.exists() and (not folder.is_dir() or any(path.name != ".lock" for path in folder.iterdir())):
+        raise FileExistsError(
+            f"--output-dir {folder} is not empty: it may hold another run; name a new folder, or add --resume"
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PermissionError(
+            f"--output-dir {folder} cannot be made ({error.strerror}); name a folder you may write"
+        ) from error
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(f"--output-dir {folder} cannot be written; name a folder you may write")
+    return folder

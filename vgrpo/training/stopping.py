@@ -1,0 +1,47 @@
+"""How a run ends before its end: what is saved, and what a person is told."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from vgrpo.rewards.base import RewardError
+from vgrpo.support.files import explain
+from vgrpo.support.interrupts import StopRequested
+from vgrpo.support.memory_errors import GpuMemoryError
+from vgrpo.training.events import RunStopped
+from vgrpo.training.optimizer import BadStepsError
+from vgrpo.training.run import Run
+
+
+@contextmanager
+def saved_on_stop(run: Run) -> Iterator[None]:
+    """Whatever stops the run inside, a checkpoint of the last whole iteration is on the disk afterwards, if the disk lets it.
+
+    A second Ctrl-C asks to leave at once: then it is the last one that was due.
+    """
+    try:
+        yield
+    except (StopRequested, RewardError, GpuMemoryError, BadStepsError) as error:
+        _save(run)
+        _tell(run, str(error))
+        raise
+    except KeyboardInterrupt:
+        _tell(run, "left at once")
+        raise
+    except OSError as error:
+        _save(run)
+        saved = run.writer.saved
+        reason = explain(error, run.folder, str(saved) if saved else None)
+        _tell(run, reason)
+        raise OSError(reason) from error
+
+
+def _save(run: Run) -> None:
+    """A checkpoint of the last whole iteration, unless the weights are between two: then the one before has to do."""
+    with suppress(OSError):  # the disk is full or gone: what was saved before is all there is
+        if run.whole:
+            run.save_checkpoint()
+        run.writer.finish()
+
+
+def _tell(run: Run, reason: str) -> None:
+    run.events.emit(RunStopped(folder=run.folder, reason=reason, checkpoint=run.writer.saved))
