@@ -14,7 +14,10 @@ from vgrpo.objectives import OBJECTIVES
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-QUICK = "--num-iterations 1 --rollout.num-prompts 2 --rollout.group-size 2 --rollout.num-steps 2 --eval.num-prompts 0".split()
+QUICK = (
+    "--num-iterations 1 --rollout.num-prompts 2 --rollout.group-size 2 --rollout.num-steps 2 --eval.num-prompts 0 "
+    "--eval.num-sample-prompts 1 --eval.num-steps 2"
+).split()
 
 
 def blocks(language):

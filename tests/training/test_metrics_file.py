@@ -6,13 +6,12 @@ import math
 import os
 import shutil
 import subprocess
-from contextlib import closing
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vgrpo.training.metrics_file import MetricsFile, numbers, read_metrics
+from vgrpo.training.metrics_file import MetricsFile, numbers, read
 
 
 def line(iteration, **values):
@@ -20,16 +19,16 @@ def line(iteration, **values):
 
 
 def write(folder, count, start=0):
-    with closing(MetricsFile(folder, start)) as file:
+    with MetricsFile(folder, start) as file:
         for iteration in range(start, start + count):
             file.write(line(iteration))
     return folder / "metrics.jsonl"
 
 
 def test_what_is_written_is_read(tmp_path):
-    assert read_metrics(tmp_path) == ([], None)
+    assert read(tmp_path) == ([], None)
     write(tmp_path, 3)
-    assert read_metrics(tmp_path) == ([line(0), line(1), line(2)], None)
+    assert read(tmp_path) == ([line(0), line(1), line(2)], None)
     assert os.listdir(tmp_path) == ["metrics.jsonl"]
 
 
@@ -37,30 +36,30 @@ def test_every_line_is_there_at_once(tmp_path):
     file = MetricsFile(tmp_path, 0)
     for iteration in range(3):
         file.write(line(iteration))
-        assert len(read_metrics(tmp_path)[0]) == iteration + 1
+        assert len(read(tmp_path).lines) == iteration + 1
 
 
 def test_a_resumed_run_keeps_the_lines_before_its_start(tmp_path):
     write(tmp_path, 5)
-    with closing(MetricsFile(tmp_path, 3)) as file:
+    with MetricsFile(tmp_path, 3) as file:
         assert file.past == [line(0), line(1), line(2)]
         assert file.note is None
         file.write(line(3, loss=1.0))
-    assert read_metrics(tmp_path)[0] == [line(0), line(1), line(2), line(3, loss=1.0)]
+    assert read(tmp_path).lines == [line(0), line(1), line(2), line(3, loss=1.0)]
     write(tmp_path, 1, start=0)
-    assert read_metrics(tmp_path)[0] == [line(0)]
+    assert read(tmp_path).lines == [line(0)]
 
 
 def test_lines_that_are_missing_are_told(tmp_path):
     write(tmp_path, 2)
-    with closing(MetricsFile(tmp_path, 5)) as file:
+    with MetricsFile(tmp_path, 5) as file:
         assert file.note.endswith("3 of the 5 iterations so far have no line; the first is 2")
 
 
 @pytest.mark.parametrize("iteration", [0, 1, 2])
 def test_an_iteration_has_one_line(tmp_path, iteration):
     write(tmp_path, 5)
-    with closing(MetricsFile(tmp_path, 2)) as file:
+    with MetricsFile(tmp_path, 2) as file:
         file.write(line(2))
         with pytest.raises(ValueError, match=f"has a line of iteration 2 already, so none of {iteration} may follow"):
             file.write(line(iteration))
@@ -68,18 +67,18 @@ def test_an_iteration_has_one_line(tmp_path, iteration):
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_numbers_that_are_not_finite_are_null(tmp_path, value):
-    with closing(MetricsFile(tmp_path, 0)) as file:
+    with MetricsFile(tmp_path, 0) as file:
         file.write(line(0, loss=value))
     content = (tmp_path / "metrics.jsonl").read_text()
     assert json.loads(content)["loss"] is None
     assert "NaN" not in content
-    (read_line,) = read_metrics(tmp_path)[0]
+    (read_line,) = read(tmp_path).lines
     assert math.isnan(numbers(read_line)["loss"])
 
 
 def test_what_older_versions_wrote_is_read(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"iteration": 0, "loss": NaN, "kl": -Infinity, "x": 1e999}\n')
-    assert read_metrics(tmp_path)[0] == [{"iteration": 0, "loss": None, "kl": None, "x": None}]
+    assert read(tmp_path).lines == [{"iteration": 0, "loss": None, "kl": None, "x": None}]
 
 
 def test_a_line_torn_at_any_byte_is_left_out_and_noted(tmp_path):
@@ -88,15 +87,15 @@ def test_a_line_torn_at_any_byte_is_left_out_and_noted(tmp_path):
     begin = data[:-1].rindex(b"\n") + 1
     for end in range(begin + 1, len(data) - 1):
         path.write_bytes(data[:end])
-        lines, note = read_metrics(tmp_path)
+        lines, note = read(tmp_path)
         if end < len(data) - 1:
             assert lines == [line(0), line(1)]
             assert note == f"{path}: its last line, 3, was torn and is left out"
     for tail in (b"\0" * 100, b"\xff\xfe"):  # what a power cut may leave
         path.write_bytes(data[:begin] + tail)
-        assert read_metrics(tmp_path)[1] is not None
+        assert read(tmp_path).note is not None
     path.write_bytes(data[:-1])  # whole but for its end
-    assert read_metrics(tmp_path) == ([line(0), line(1), line(2)], None)
+    assert read(tmp_path) == ([line(0), line(1), line(2)], None)
     assert [entry["iteration"] for entry in MetricsFile(tmp_path, 3).past] == [0, 1, 2]
 
 
@@ -122,7 +121,7 @@ def test_a_broken_line_is_named(tmp_path, broken, reason):
     lines = path.read_bytes().splitlines()
     lines[1] = broken
     path.write_bytes(b"\n".join(lines) + b"\n")
-    for attempt in (lambda: read_metrics(tmp_path), lambda: MetricsFile(tmp_path, 4)):
+    for attempt in (lambda: read(tmp_path), lambda: MetricsFile(tmp_path, 4)):
         with pytest.raises(ValueError, match=rf"metrics.jsonl, line 2: {reason}.*; delete that line") as caught:
             attempt()
         assert "\n" not in str(caught.value)
@@ -135,7 +134,7 @@ def test_a_broken_line_is_named(tmp_path, broken, reason):
 def test_any_bytes_are_read_or_refused_in_one_line(tmp_path_factory, content, start):
     folder = tmp_path_factory.mktemp("metrics")
     (folder / "metrics.jsonl").write_bytes(content)
-    for attempt in (lambda: read_metrics(folder), lambda: MetricsFile(folder, start)):
+    for attempt in (lambda: read(folder), lambda: MetricsFile(folder, start)):
         message = ""
         try:
             attempt()
@@ -151,18 +150,13 @@ def test_a_full_disk_takes_no_part_of_a_line(tmp_path):
     if shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("no file system can be mounted here")
     try:
-        file, written = MetricsFile(folder, 0), []
-
-        def fill():
+        file, iteration = MetricsFile(folder, 0), 0
+        with pytest.raises(OSError, match="No space left") as caught:  # noqa: PT012
             for iteration in range(1000):
                 file.write(line(iteration, **{f"value/{index}": 1 / 3 for index in range(20)}))
-                written.append(iteration)
-
-        with pytest.raises(OSError, match="No space left") as caught:
-            fill()
         assert caught.value.errno == errno.ENOSPC
-        assert [entry["iteration"] for entry in read_metrics(folder)[0]] == written
-        assert read_metrics(folder)[1] is None
+        assert [entry["iteration"] for entry in read(folder).lines] == list(range(iteration))
+        assert read(folder).note is None
     finally:
         file.close()
         subprocess.run(["umount", str(folder)], check=True)

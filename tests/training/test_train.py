@@ -213,16 +213,13 @@ def test_bad_yaml_is_refused(tmp_path, text, message):
 
 
 def test_eval_json_has_the_promised_shape(tmp_path):
-    from vgrpo.worlds.sprites.verifier import score
-
-    pipeline = tiny_pipeline()
-    config = tiny_config(tmp_path / "run", num_iterations=1, eval=EvalConfig(num_prompts=14, num_images=1, num_steps=2))
-    result = train(
-        config,
-        pipeline=pipeline,
-        reward=lambda images, prompts: score(images, prompts).reward + red(images, prompts),
-        quiet=True,
+    config = tiny_config(
+        tmp_path / "run",
+        num_iterations=1,
+        reward=("sprites", "jpeg_compressibility"),
+        eval=EvalConfig(num_prompts=14, num_images=1, num_steps=2),
     )
+    result = train(config, pipeline=tiny_pipeline(), quiet=True)
     content = json.loads((result.output_dir / "eval.json").read_text())
     assert content["num_prompts"] == content["num_images"] == 14
     for part in ("base", "tuned"):

@@ -4,19 +4,29 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, NamedTuple, Self
 
 from vgrpo.support.files import write_whole
 from vgrpo.support.json_files import parse_json, to_json
-from vgrpo.training.events import Event, IterationDone, RunFinished, RunStopped, Values
+from vgrpo.training.events import Event, IterationDone, RunFinished, RunStopped
 
 NAME = "metrics.jsonl"
 Line = dict[str, Any]
 """Numbers by name, None for one that is not finite; `iteration` is always there."""
 
 
-def read_metrics(folder: Path) -> tuple[list[Line], str | None]:
-    """All lines of a run, and a note if a torn last one is left out. Raises ValueError, naming the line, for other damage."""
+class Read(NamedTuple):
+    lines: list[Line]
+    note: str | None
+    """What was left out; None if nothing was."""
+
+
+def read(folder: Path) -> Read:
+    """All lines of a run. A torn last one is left out, and that is noted.
+
+    Raises ValueError, naming the line, for other damage.
+    """
     path, note = folder / NAME, None
     lines: list[Line] = []
     for number, data, is_torn in _split(path):
@@ -26,16 +36,16 @@ def read_metrics(folder: Path) -> tuple[list[Line], str | None]:
             if not is_torn:
                 raise ValueError(f"{path}, line {number}: {error}; delete that line to go on without it") from None
             note = f"{path}: its last line, {number}, was torn and is left out"
-    return lines, note
+    return Read(lines, note)
 
 
-def numbers(line: Mapping[str, Any]) -> Values:
+def numbers(line: Mapping[str, Any]) -> dict[str, float]:
     """A line to calculate with: what is not finite is NaN."""
     return {name: math.nan if value is None else value for name, value in line.items()}
 
 
 class MetricsFile:
-    """Listens to a run and appends a line per iteration from `start` on. Earlier lines stay, in `past`; later ones go.
+    """Open for the lines of the iterations from `start` on; earlier ones in the file stay, in `past`, and later ones go.
 
     Raises ValueError for a broken line among those that stay; what comes after them may be broken.
     """
@@ -45,16 +55,9 @@ class MetricsFile:
         lines = _before(self.path, start)
         self.past = [numbers(line) for line in lines]
         self.note = _gap(self.path, lines, start)
-        """What the past lacks; None if nothing."""
         write_whole(self.path, "".join(to_json(line) + "\n" for line in lines))
         self._last = start - 1
         self._file = self.path.open("ab", buffering=0)
-
-    def __call__(self, event: Event) -> None:
-        if isinstance(event, IterationDone):
-            self.write(event.values)
-        elif isinstance(event, RunStopped | RunFinished):
-            self.close()
 
     def write(self, line: Mapping[str, Any]) -> None:
         """Append a line. One that the disk has no space for is taken back before the error is raised."""
@@ -74,6 +77,19 @@ class MetricsFile:
 
     def close(self) -> None:
         self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def __call__(self, event: Event) -> None:
+        """As a listener of a run."""
+        if isinstance(event, IterationDone):
+            self.write(event.values)
+        elif isinstance(event, RunStopped | RunFinished):
+            self.close()
 
 
 def _before(path: Path, start: int) -> list[Line]:
