@@ -52,9 +52,10 @@ class MetricsFile:
 
     def __init__(self, folder: Path, start: int) -> None:
         self.path = folder / NAME
-        self.past = _before(self.path, start)
-        self.note = _gap(self.path, self.past, start)
-        write_whole(self.path, "".join(to_json(line) + "\n" for line in self.past))
+        lines = _before(self.path, start)
+        self.past = [numbers(line) for line in lines]
+        self.note = _gap(self.path, lines, start)
+        write_whole(self.path, "".join(to_json(line) + "\n" for line in lines))
         self._last = start - 1
         self._file = self.path.open("ab", buffering=0)
 
