@@ -100,7 +100,7 @@ def test_a_suite_has_its_own_length():
 def test_the_checkpoint_of_the_last_line_is_found_beside_a_newer_one(tmp_path):
     for iteration in (3, 7):
         checkpoint.save({"iteration": iteration}, tmp_path, iteration)
-    assert checkpoint.load(tmp_path)["iteration"] == 7
-    assert checkpoint.load(tmp_path, 3)["iteration"] == 3
+    assert checkpoint.load_newest(tmp_path).state["iteration"] == 7
+    assert checkpoint.load(tmp_path, 3).state["iteration"] == 3
     with pytest.raises(FileNotFoundError, match="no checkpoint of iteration 5"):
         checkpoint.load(tmp_path, 5)

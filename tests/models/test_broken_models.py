@@ -3,6 +3,7 @@
 import shutil
 
 import pytest
+import torch
 from helpers.tiny import PROMPTS, red, tiny_config, tiny_pipeline
 
 from vgrpo.commands.main import main
@@ -71,3 +72,22 @@ def test_an_index_that_is_none_is_named(folder, content):
     (folder / "model_index.json").write_bytes(content)
     with pytest.raises(ValueError, match=f"{folder}/model_index.json: not (a )?JSON"):
         model_folder(str(folder))
+
+
+def test_weights_in_half_precision_alone_are_a_model(tmp_path):
+    pipeline = tiny_pipeline().to(dtype=torch.float16)
+    pipeline.save_pretrained(tmp_path / "half", variant="fp16")
+    assert (tmp_path / "half/transformer/diffusion_pytorch_model.fp16.safetensors").is_file()
+    loaded = load_pipeline(str(tmp_path / "half")).transformer.state_dict()
+    assert all(torch.equal(value, loaded[name].half()) for name, value in pipeline.transformer.state_dict().items())
+    (tmp_path / "half/text_encoder/model.fp16.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match="lacks the weights of text_encoder/"):
+        load_pipeline(str(tmp_path / "half"))
+
+
+def test_weights_in_several_files_are_a_model(tmp_path):
+    pipeline = tiny_pipeline()
+    pipeline.save_pretrained(tmp_path / "whole", max_shard_size="200KB")
+    assert len(list((tmp_path / "whole/transformer").glob("*-of-*.safetensors"))) > 1
+    loaded = load_pipeline(str(tmp_path / "whole")).transformer.state_dict()
+    assert all(torch.equal(value, loaded[name]) for name, value in pipeline.transformer.state_dict().items())

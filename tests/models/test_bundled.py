@@ -6,14 +6,19 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import StableDiffusion3Pipeline
+from helpers.tiny import tiny_pipeline
 
+from vgrpo.analysis.plan.job import skeleton
 from vgrpo.core.types import Prompt
 from vgrpo.evaluation.core import evaluate
-from vgrpo.models.loading import load_pipeline, make_policy
+from vgrpo.models.loading import load_pipeline, load_policy, make_policy
+from vgrpo.models.settings import ModelSettings
 from vgrpo.models.supported import model_folder
 from vgrpo.prompts.sources import evaluation_prompts
 from vgrpo.recipes import RECIPES
 from vgrpo.rewards.registry import load_reward
+from vgrpo.training.config import Config
+from vgrpo.training.start import start_run
 from vgrpo.worlds.registry import WORLDS
 
 
@@ -49,6 +54,16 @@ def test_it_has_room_to_improve_and_guidance_helps(scores):
     assert 0.15 < plain["strict"] < 0.55
     assert guided["strict"] > plain["strict"]
     assert all(entry["reward"] > 0.05 for entry in plain["by_category"].values())
+
+
+def test_its_text_has_no_padding_wherever_it_comes_from(tmp_path):
+    pipeline = load_pipeline("sprites")
+    assert load_policy(ModelSettings()).max_sequence_length == 0
+    assert load_policy(ModelSettings(), pipeline).max_sequence_length == 0
+    assert load_policy(ModelSettings(max_sequence_length=5)).max_sequence_length == 5
+    assert skeleton(Config()).max_sequence_length == 0
+    assert start_run(Config(output_dir=tmp_path / "run")).policy.max_sequence_length == 0
+    assert load_policy(ModelSettings(), tiny_pipeline()).max_sequence_length == 256  # another of its architecture
 
 
 def test_its_pretraining_is_published():

@@ -1,5 +1,6 @@
 """Models from the hub: what is downloaded and when, and what is said when it cannot be."""
 
+import shutil
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -32,7 +33,18 @@ def repositories(tmp_path_factory):
     (folder / "audio/weights.safetensors").write_bytes(b"x")
     (folder / "text").mkdir()
     (folder / "text/config.json").write_text("{}")
-    return {f"tiny/{name}": folder / name for name in ("flux", "audio", "text")}
+    shutil.copytree(folder / "flux", folder / "pickled")
+    weights = folder / "pickled/transformer/diffusion_pytorch_model.safetensors"
+    weights.rename(weights.with_suffix(".bin"))
+    shutil.copytree(folder / "flux", folder / "half")
+    for path in (folder / "half").glob("*/*.safetensors"):
+        path.rename(path.with_suffix(".fp16.safetensors"))
+    shutil.copytree(folder / "flux", folder / "both")
+    for path in (folder / "both").glob("*/*.safetensors"):
+        path.with_suffix(".fp16.safetensors").write_bytes(b"x")
+        path.with_name("flax_model.msgpack").write_bytes(b"x")
+        path.with_name("code.py").write_bytes(b"x")
+    return {f"tiny/{name}": folder / name for name in ("flux", "audio", "text", "pickled", "half", "both")}
 
 
 @pytest.fixture
@@ -64,6 +76,21 @@ def test_a_model_is_checked_then_sized_then_loaded_each_with_what_it_needs(asked
     asked.clear()
     assert weights_of(load_pipeline("tiny/flux")).keys() == saved.keys()
     assert asked == []
+
+
+def test_pickled_weights_are_refused_before_anything_large_comes(asked):
+    with pytest.raises(ValueError, match=r"--model tiny/pickled: transformer/ holds its weights as .*\.bin"):
+        load_pipeline("tiny/pickled")
+    assert asked == ["model_index.json"]
+
+
+@pytest.mark.parametrize("name", ["tiny/half", "tiny/both"])
+def test_one_set_of_weights_comes_and_no_code(asked, repositories, name):
+    loaded, saved = (weights_of(load_pipeline(each)) for each in (name, str(repositories["tiny/flux"])))
+    assert all(torch.equal(value, saved[key]) for key, value in loaded.items())
+    large = [path for path in asked if path.endswith((".safetensors", ".msgpack", ".py"))]
+    assert len(large) == 4
+    assert all(("fp16" in path) == (name == "tiny/half") and path.endswith(".safetensors") for path in large)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """Prompt files."""
 
 import json
+import random
+import time
 from datetime import date
 
 import pytest
@@ -8,8 +10,9 @@ from datasets import Dataset, DatasetDict
 
 from vgrpo import Prompt
 from vgrpo.commands.main import main
+from vgrpo.core.seeds import seed_of
 from vgrpo.prompts.files import read_prompts
-from vgrpo.prompts.sources import evaluation_prompts, from_tags, held_out_name, training_prompts
+from vgrpo.prompts.sources import evaluation_prompts, from_list, from_memory, from_tags, held_out_name, training_prompts
 from vgrpo.worlds.sprites.grammar import TAGS
 
 
@@ -142,3 +145,79 @@ def test_only_line_ends_end_a_line(tmp_path):
     (tmp_path / "p.txt").write_bytes(b"a red heart\rtwo keys\r")
     assert [prompt.text for prompt in read_prompts(tmp_path / "p.jsonl")] == [text]
     assert [prompt.text for prompt in read_prompts(tmp_path / "p.txt")] == ["a red heart", "two keys"]
+
+
+def test_a_list_is_shuffled_once_per_pass_in_the_same_order_as_ever():
+    prompts = [Prompt(text=str(number)) for number in range(7)]
+
+    def drawn(iteration, count, seed):
+        """A shuffle of the whole list for every prompt, as it once was."""
+        chosen = []
+        for position in range(iteration * count, (iteration + 1) * count):
+            epoch, index = divmod(position, 7)
+            order = random.Random(seed_of(seed, "prompt order", epoch)).sample(range(7), 7)
+            chosen.append(prompts[order[index]])
+        return chosen
+
+    for seed in (0, 3):
+        source = from_list(prompts, seed)
+        for iteration in (0, 1, 2, 9, 1, 0):  # also out of order
+            for count in (1, 3, 7, 20):
+                assert source(iteration, count) == drawn(iteration, count, seed)
+    assert sorted(prompt.text for prompt in source(0, 7)) == list("0123456")
+
+
+def test_a_long_list_is_shuffled_once_per_pass():
+    source = from_list([Prompt(text=str(number)) for number in range(200_000)], seed=0)
+    begin = time.perf_counter()
+    assert len({prompt.text for prompt in source(3, 1000)}) == 1000
+    assert time.perf_counter() - begin < 5  # once per prompt would take minutes
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", b'prompt\n"two\r\nlines"\n"a\ttab"\n'),
+        ("a.jsonl", b'{"prompt": "two\\r\\nlines"}\n{"prompt": "a\\ttab"}\n'),
+        ("a.jsonl", b'{"prompt": "two\\n\\n lines \\r"}\r\n{"prompt": "a\\u000btab"}\r\n'),
+    ],
+)
+def test_a_prompt_is_one_line(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    prompts = read_prompts(tmp_path / name)
+    assert [prompt.text for prompt in prompts] == ["two lines", "a tab"]
+    assert [prompt.metadata["prompt"] for prompt in prompts] == ["two lines", "a tab"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "where"),
+    [
+        ("a.txt", b"a heart\na \x1b[31mred\x1b[0m key\n", "a.txt, line 2: the prompt holds the control character U.001B"),
+        ("a.txt", b"a\0b\n", "a.txt, line 1: the prompt holds the control character U.0000"),
+        ("a.txt", "a\u009b31m\n".encode(), "a.txt, line 1: .* U.009B"),
+        ("a.csv", b'prompt\na heart\n"a\x7fb"\n', "a.csv, line 3: .* U.007F"),
+        ("a.jsonl", b'\n{"prompt": "a\\u0000b"}\n', "a.jsonl, line 2: .* U.0000"),
+        ("a.jsonl", b'{"prompt": "a\\ud800b"}\n', "a.jsonl, line 1: .* U.D800"),
+        ("a.jsonl", b'{"prompt": "a"}\n' + b"[" * 200_000, "a.jsonl, line 2: not a JSON object"),
+    ],
+)
+def test_control_characters_are_refused(tmp_path, name, content, where):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=where):
+        read_prompts(tmp_path / name)
+
+
+def test_prompts_in_memory_and_in_tables_are_checked_too(tmp_path):
+    assert from_memory(["two\nlines", Prompt(text="a key")]) == [Prompt(text="two lines"), Prompt(text="a key")]
+    with pytest.raises(ValueError, match="prompts, number 2: the prompt holds the control character"):
+        from_memory(["a", "b\x1bc"])
+    with pytest.raises(ValueError, match="prompts is empty"):
+        from_memory([])
+    Dataset.from_list([{"prompt": "a"}, {"prompt": "b\x1bc"}]).to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match=r"a.parquet, row 2: the prompt holds the control character"):
+        read_prompts(tmp_path / "a.parquet")
+
+
+def test_spaces_stay_as_they_are(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"prompt": " two  spaces "}\n')
+    assert read_prompts(tmp_path / "a.jsonl")[0].text == " two  spaces "

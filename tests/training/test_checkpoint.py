@@ -206,7 +206,7 @@ def test_what_a_desktop_leaves_in_a_folder_does_no_harm(two, tmp_path):
 def test_files_of_earlier_and_later_versions_are_refused(tmp_path, monkeypatch):
     torch.save({}, tmp_path / "iteration-000025.pt")
     for read in (load_newest, lambda folder: load(folder, 25)):
-        with pytest.raises(CheckpointError, match=r"iteration-000025.pt was made by vgrpo 0.0 or 0.1; go on with that version"):
+        with pytest.raises(CheckpointError, match=r"iteration-000025.pt was made by vgrpo 0.1; go on with that version"):
             read(tmp_path)
     (tmp_path / "iteration-000025.pt").unlink()
     monkeypatch.setattr("vgrpo.training.manifest.FORMAT", 2)

@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 
 from vgrpo import train
 from vgrpo.models.settings import LoraConfig
+from vgrpo.training.checkpoint import load
 from vgrpo.training.config import RolloutConfig, UpdateConfig
 from vgrpo.training.optimizer import make_adamw
 
@@ -50,7 +51,7 @@ def test_a_run_with_it_resumes_bit_for_bit(tmp_path):
     for name, count, resume in (("whole", 4, False), ("stopped", 2, False), ("stopped", 4, True)):
         config = tiny_config(tmp_path / name, num_iterations=count, **settings)
         train(config, pipeline=tiny_pipeline(), reward=red, prompts=PROMPTS, quiet=True, resume=resume)
-    state = torch.load(tmp_path / "stopped/checkpoints/iteration-000004.pt", weights_only=True)["optimizer"]["state"]
+    state = load(tmp_path / "stopped/checkpoints", 4).state["optimizer"]["state"]
     moments = [values.get("__bnb_optimizer_quant_state__", values)["state1"] for values in state.values()]
     assert torch.uint8 in {moment.dtype for moment in moments}
     whole, stopped = (load_file(tmp_path / name / "lora/pytorch_lora_weights.safetensors") for name in ("whole", "stopped"))

@@ -12,6 +12,7 @@ from vgrpo.evaluation.pictures import Picture, draw, pictures_of
 from vgrpo.evaluation.settings import EvalConfig
 from vgrpo.models.policy import Policy
 from vgrpo.rewards.base import Reward, score_images
+from vgrpo.sampling.draw import Between, nothing
 from vgrpo.support.json_files import read_json, write_json
 from vgrpo.support.memory_errors import out_of_memory_while
 from vgrpo.worlds.base import World
@@ -34,22 +35,28 @@ def evaluate(
     settings: EvalConfig,
     weights: list[float],
     world: World | None = None,
+    between: Between = nothing,
 ) -> dict[str, Any]:
-    """Draw, score and average, all in memory; strictly too where a world is given."""
+    """Draw, score and average, all in memory; strictly too where a world is given. `between` is called before every batch."""
     pictures = pictures_of(prompts, settings.num_images)
-    judged = judge_model(policy, pictures, rewards, settings, world)
+    judged = judge_model(policy, pictures, rewards, settings, world, between)
     return averages(judged, weights, pictures) | {"num_prompts": len(prompts), "num_images": len(pictures)}
 
 
 @out_of_memory_while("drawing images for the evaluation")
 def judge_model(
-    policy: Policy, pictures: list[Picture], rewards: list[Reward], settings: EvalConfig, world: World | None = None
+    policy: Policy,
+    pictures: list[Picture],
+    rewards: list[Reward],
+    settings: EvalConfig,
+    world: World | None = None,
+    between: Between = nothing,
 ) -> Judged:
     """Draw pictures, as many at once as the settings say, and judge them."""
     parts = []
     for start in range(0, len(pictures), BATCH_SIZE):
         part = pictures[start : start + BATCH_SIZE]
-        parts.append(judge(draw(policy, part, settings), part, rewards, world))
+        parts.append(judge(draw(policy, part, settings, between), part, rewards, world))
     return Judged(
         rewards=torch.cat([part.rewards for part in parts]),
         strict=torch.cat([part.strict for part in parts if part.strict is not None]) if world else None,

@@ -1,18 +1,16 @@
 """eval.html: scores, intervals and pictures of an evaluation in one file that opens offline."""
 
 import html
-import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-from PIL import Image
 
 from vgrpo.evaluation.bootstrap import LEVEL, NUM_RESAMPLES
 from vgrpo.evaluation.core import Judged
 from vgrpo.evaluation.pictures import Picture
 from vgrpo.evaluation.summary import spelled
-from vgrpo.pages.page import image_element, write_page
+from vgrpo.pages.page import write_page
+from vgrpo.pages.thumbnails import decode, thumbnail
 
 NUM_PROMPTS = 40  # with pictures
 NUM_IMAGES = 4  # of a prompt
@@ -79,7 +77,8 @@ def _pictures(
         yield f"<p>{html.escape(text)} <span class=lead>{_means(parts, names, rows)}</span></p>"
         for part in parts:
             paths = [image_path(folder, part, pictures[row]) for row in rows[:NUM_IMAGES]]
-            yield _strip(paths, f"{part}: {text}", hard_pixels)
+            shown = [decode(path.read_bytes()) for path in paths]
+            yield thumbnail(shown, f"{part}: {text}", SIDE, hard_pixels=hard_pixels)
     yield "</div>"
 
 
@@ -102,18 +101,3 @@ def _means(parts: dict[str, Judged], names: list[str], rows: list[int]) -> str:
         f"{html.escape(name)} {' → '.join(f'{value:.3f}' for value in means)}"
         for name, *means in zip(names, *found, strict=True)
     )
-
-
-def _strip(paths: list[Path], text: str, hard_pixels: bool) -> str:
-    """Images side by side: as they are if small, else shrunk and compressed, so that the page stays small."""
-    images = [Image.open(path).convert("RGB") for path in paths]
-    large = max(images[0].size) > SIDE
-    for image in images:
-        image.thumbnail((SIDE, SIDE))
-    width, height = images[0].size
-    strip = Image.new("RGB", (width * len(images), height))
-    for place, image in enumerate(images):
-        strip.paste(image, (place * width, 0))
-    data = io.BytesIO()
-    strip.save(data, "JPEG" if large else "PNG", quality=88)
-    return image_element(data.getvalue(), text, "jpeg" if large else "png", hard_pixels=hard_pixels and not large)

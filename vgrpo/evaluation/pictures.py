@@ -8,7 +8,7 @@ from torch import Tensor
 from vgrpo.core.types import Prompt
 from vgrpo.evaluation.settings import EvalConfig
 from vgrpo.models.policy import Policy
-from vgrpo.sampling.draw import draw_images, named_noise
+from vgrpo.sampling.draw import Between, draw_images, named_noise, nothing
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ def pictures_of(prompts: list[Prompt], num_images: int) -> list[Picture]:
     return [Picture(prompt, index, member) for index, prompt in enumerate(prompts) for member in range(num_images)]
 
 
-def draw(policy: Policy, pictures: list[Picture], settings: EvalConfig) -> Tensor:
-    """Images [B, 3, H, W] in [0, 1]."""
+def draw(policy: Policy, pictures: list[Picture], settings: EvalConfig, between: Between = nothing) -> Tensor:
+    """Images [B, 3, H, W] in [0, 1]. `between` is called before every batch."""
     noise = torch.stack([named_noise(policy, "evaluation", picture.index, picture.member) for picture in pictures])
-    return draw_images(policy, [picture.prompt for picture in pictures], noise, settings)[1]
+    return draw_images(policy, [picture.prompt for picture in pictures], noise, settings, between)[1]

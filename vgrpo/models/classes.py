@@ -24,7 +24,7 @@ def part_class(folder: Path, part: Part) -> type:
     needs = found.__dict__.get("_backends") if isinstance(found, type) else None
     if needs:
         raise ValueError(f"{folder / INDEX}: the part {part.name}, a {part.kind}, needs {' and '.join(needs)}; install it")
-    if not isinstance(found, type) or not issubclass(found, _kinds()):
+    if not isinstance(found, type) or not issubclass(found, _kinds()) or found in _kinds():
         raise ValueError(
             f"{folder / INDEX}: the part {part.name} names {part.kind} of {part.module}, which this version does not have as a "
             "model, scheduler, tokenizer or processor; a newer one may, or the index is wrong"
@@ -93,13 +93,15 @@ def _check_pipeline(folder: Path) -> None:
         raise ValueError(f"{folder / INDEX}: a {cls.__name__} loads a second model, which is not checked; give that one's own")
     parameters = inspect.signature(cls.__init__).parameters.values()
     needed = {each.name for each in parameters if each.default is each.empty and each.name != "self"}
-    for name in sorted(needed | set(cls._optional_components)):
-        if name in index and name not in absent and not isinstance(index[name], list):
-            raise ValueError(
-                f"{folder / INDEX}: the part {name} is {index[name]!r}, not [library, class]; save the model again"
-            )
-        if name in needed and name not in index and name not in absent:
-            raise ValueError(f"{folder / INDEX}: a {cls.__name__} needs a {name}, and none is named; save the model again")
+    optional = {*cls._optional_components, *absent}
+    for name in sorted(needed | optional):
+        value = index.get(name)
+        if value in (None, [None, None]):
+            if name not in optional:
+                raise ValueError(f"{folder / INDEX}: a {cls.__name__} needs a {name}, and none is named; save the model again")
+        elif not isinstance(value, list):
+            said = f"the part {name} is {str(value)[:80]!r}, not [library, class]"
+            raise ValueError(f"{folder / INDEX}: {said}; save the model again")
 
 
 def _line(error: BaseException) -> str:

@@ -4,7 +4,7 @@ import importlib
 from pathlib import Path
 from typing import Any
 
-from vgrpo.models.classes import pipeline_class
+from vgrpo.models.classes import networks_of, pipeline_class
 from vgrpo.models.folder import lacking
 from vgrpo.models.hub import fetch_index, is_hub_id
 from vgrpo.models.index import INDEX, read_index, read_parts
@@ -75,7 +75,9 @@ def check_model(name: str, adapter: OwnAdapter = None) -> Path:
     """`model_folder`; the user's adapter is there too, and of a model on this machine nothing is missing, else
     FileNotFoundError, and nothing could run code, else ValueError."""
     folder = model_folder(name, adapter)
-    adapter_of(read_index(folder)["_class_name"], adapter)
+    trained = adapter_of(read_index(folder)["_class_name"], adapter).network
+    if trained not in networks_of(folder):
+        raise ValueError(f"--model {name}: {folder / INDEX} names no {trained}, the part that would be trained")
     missing = [] if is_hub_id(name) else lacking(folder)
     if missing:
         raise FileNotFoundError(

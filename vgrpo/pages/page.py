@@ -1,7 +1,7 @@
 """What the HTML pages share: one file each that opens offline."""
 
-import base64
 import html
+import secrets
 from pathlib import Path
 
 STYLE = """
@@ -20,14 +20,13 @@ pre { background: #f4f5f9; padding: 1rem; overflow: auto }
 
 
 def write_page(path: Path, title: str, body: list[str]) -> Path:
-    """The parts of the body are HTML, the title is text."""
+    """The parts of the body are HTML, the title is text. The file takes the place of whatever has its name, also of a link,
+    which is not followed."""
     head = f"<!doctype html><meta charset=utf-8><title>{html.escape(title)}</title><style>{STYLE}</style>"
-    path.write_text(head + "".join(body))
+    if path.is_dir() and not path.is_symlink():
+        raise IsADirectoryError(f"{path} is a folder; move it away, the page goes there")
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    with draft.open("x", encoding="utf-8", errors="xmlcharrefreplace") as file:
+        file.write(head + "".join(body))
+    draft.replace(path)
     return path
-
-
-def image_element(data: bytes, text: str, kind: str = "png", *, hard_pixels: bool = False) -> str:
-    """An image file of a `kind` as an element; `hard_pixels` enlarges it without smoothing."""
-    encoded = base64.b64encode(data).decode()
-    style = " class=hard" if hard_pixels else ""
-    return f"<img{style} alt='{html.escape(text, quote=True)}' src='data:image/{kind};base64,{encoded}'>"

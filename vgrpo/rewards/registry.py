@@ -1,6 +1,7 @@
 """Rewards by name."""
 
 from vgrpo.rewards.base import Loader, Reward
+from vgrpo.rewards.calls import reason_of
 from vgrpo.support.dotted import load_dotted
 from vgrpo.support.spelling import hint
 
@@ -41,7 +42,10 @@ def load_reward(name: str, device: str = "auto") -> Reward:
         return loader(source or None, device)
     if ":" not in name and name not in NAMED:
         raise ValueError(f"unknown reward {name!r}: {hint(known, [*NAMED, *MODELS])} Your own is given as my_file:my_reward.")
-    function = load_dotted(NAMED.get(name, name), "reward")
+    try:
+        function = load_dotted(NAMED.get(name, name), "reward")
+    except (SystemExit, GeneratorExit) as error:  # of a script's last line: the run is not done
+        raise ValueError(f"reward {name!r}: its file ends the process when imported ({reason_of(error)})") from error
     if not callable(function):
         raise ValueError(f"reward {name!r} is a {type(function).__name__}; it must be a function (images, prompts) -> [B]")
     return function

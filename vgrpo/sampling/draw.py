@@ -22,7 +22,7 @@ Between = Callable[[], None]
 """What a caller does between batches: stop, or tell how far it is."""
 
 
-def _nothing() -> None:
+def nothing() -> None:
     return
 
 
@@ -39,7 +39,7 @@ def draw_latents(policy: Policy, cond: Cond, noise: Tensor, *, solver: Solver, t
 
 @torch.no_grad()
 def draw_images(
-    policy: Policy, prompts: list[Prompt], noise: Tensor, sampling: Sampling, between: Between = _nothing
+    policy: Policy, prompts: list[Prompt], noise: Tensor, sampling: Sampling, between: Between = nothing
 ) -> tuple[Tensor, Tensor]:
     """Latents [B, *D] and images [B, 3, H, W] in [0, 1] for B prompts and their noise [B, *D]. `between` is called before
     every batch."""
@@ -64,7 +64,7 @@ def draw_groups(
     groups: Sequence[int] | None = None,
     step_sampler: StepSampler | None = None,
     initial_noise: Callable[[int], int] = lambda member: member,
-    between: Between = _nothing,
+    between: Between = nothing,
 ) -> Rollout:
     """`group_size` images of every prompt, or of those that `groups` numbers.
 

@@ -12,7 +12,8 @@ from typing import Any
 def load_dotted(name: str, what: str) -> Any:
     """What `module:attribute` names. Raises ValueError, saying what is missing; `what` is e.g. "reward"."""
     module_name, _, attribute = name.partition(":")
-    if not all(word.isidentifier() for word in (*module_name.split("."), attribute)):
+    words = [*module_name.split("."), attribute]
+    if not all(word.isidentifier() for word in words) or module_name.endswith(".py"):
         raise ValueError(f"{what} {name!r}: give it as my_file:my_{what}, without .py and without a folder")
     module = _import(module_name, f"{what} {name!r}")
     if not hasattr(module, attribute):

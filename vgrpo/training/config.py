@@ -125,6 +125,8 @@ class Config:
     """One weight per reward; None weighs them equally."""
     monitor: tuple[str, ...] = ()
     """Rewards that are measured and logged but not trained on; an alarm sounds when one falls while the reward is up."""
+    reward_timeout: float | None = None
+    """Seconds for one call of a reward; None waits for ever."""
     stop_on_alarm: bool = False
     """End the run, as if it were complete, when a monitor sounds the alarm."""
     finetune: Literal["lora", "full"] = "lora"
@@ -187,11 +189,13 @@ class Config:
         require(
             not (full and self.lora.init), "lora.init goes on from an adapter, and --finetune full trains none; leave it out"
         )
-        weights = self.reward_weights
+        timeout, weights = self.reward_timeout, self.reward_weights
+        require(timeout is None or timeout > 0, f"reward_timeout={timeout}: must be above 0 seconds; None waits for ever")
         require(
             weights is None or len(weights) == len(self.reward),
             f"reward_weights={weights}: give one weight for each of the rewards {self.reward}",
         )
+        require(weights is None or any(weights), f"reward_weights={weights}: all are 0, so there is nothing to learn")
         require(
             self.update.num_minibatches <= self.rollout.num_prompts,
             f"update.num_minibatches={self.update.num_minibatches}: a minibatch holds whole groups, so at most "

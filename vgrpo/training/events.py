@@ -105,13 +105,17 @@ class Events:
 
     def __init__(self, listeners: Iterable[Listener] = ()) -> None:
         self.listeners = list(listeners)
+        self._noticed: set[str] = set()
 
     def emit(self, event: Event) -> None:
         for listener in self.listeners:
             listener(event)
 
     def notice(self, text: str) -> None:
-        self.emit(Noticed(text=text))
+        """Each text once: what goes wrong at every batch is one thing to know."""
+        if text not in self._noticed:
+            self._noticed.add(text)
+            self.emit(Noticed(text=text))
 
     @contextmanager
     def phase(self, name: str, clock: Values | None = None, detail: str = "") -> Iterator[None]:

@@ -140,7 +140,9 @@ def draw_rollout(run: Run, *seed: int | str) -> Rollout:
 
 def judge(run: Run, rollout: Rollout, images: Tensor) -> Tensor:
     """Every reward of images [B, 3, H, W] for the rollout's prompts, [B, R]."""
-    return torch.stack([score_images(reward, images, rollout.prompts) for reward in run.task.rewards], 1)
+    return torch.stack(
+        [score_images(reward, images, rollout.prompts, notice=run.events.notice) for reward in run.task.rewards], 1
+    )
 
 
 def judge_latents(run: Run, rollout: Rollout) -> Tensor | None:
@@ -180,7 +182,9 @@ def _monitored(run: Run, rollout: Rollout) -> Values:
     line = {}
     for name, monitor in run.task.monitors.items():
         try:
-            line[f"monitor/{name}"] = score_images(monitor, rollout.images, rollout.prompts).nanmean().item()
+            line[f"monitor/{name}"] = (
+                score_images(monitor, rollout.images, rollout.prompts, notice=run.events.notice).nanmean().item()
+            )
         except RewardError:
             continue
     return line
@@ -192,4 +196,5 @@ def _evaluate(run: Run, name: str) -> dict[str, Any]:
         return {}
     detail = f"{len(task.eval_prompts)} held-out prompts"
     with run.events.phase(f"evaluation of the {name} model", detail=detail), run.average.active():
-        return evaluate(run.policy, task.eval_prompts, task.rewards, run.config.eval_sampling, weights, task.world)
+        sampling, check = run.config.eval_sampling, run.check
+        return evaluate(run.policy, task.eval_prompts, task.rewards, sampling, weights, task.world, check)

@@ -1,44 +1,143 @@
-"""metrics.jsonl, a line per iteration, as a kill or a full disk may have left it."""
+"""metrics.jsonl: an iteration's numbers per line, in order. A killed run may tear the last line, and nothing else."""
 
+import math
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self
 
 from vgrpo.support.files import write_whole
 from vgrpo.support.json_files import parse_json, to_json
-from vgrpo.training.events import Event, IterationDone, RunFinished, RunStopped, Values
+from vgrpo.training.events import Event, IterationDone, RunFinished, RunStopped
 
 NAME = "metrics.jsonl"
+Line = dict[str, Any]
+"""Numbers by name, None for one that is not finite; `iteration` is always there."""
 
 
-def read_metrics(folder: Path) -> tuple[list[Values], bool]:
-    """The lines of a run, and whether the last was cut off and is left out.
+class Read(NamedTuple):
+    lines: list[Line]
+    note: str | None
+    """What was left out; None if nothing was."""
 
-    Raises ValueError for a broken line in the middle: that is damage, not a write that was interrupted.
+
+def read(folder: Path) -> Read:
+    """All lines of a run. A torn last one is left out, and that is noted.
+
+    Raises ValueError, naming the line, for other damage.
     """
-    path = folder / NAME
-    if not path.exists():
-        return [], False
-    *lines, rest = path.read_bytes().split(b"\n")
-    found = []
-    for number, line in enumerate(lines, 1):
-        values = parse_json(line.decode(errors="replace"), f"{path}, line {number}")
-        if not isinstance(values, dict) or not isinstance(values.get("iteration"), int):
-            raise ValueError(f"{path}, line {number}: not an iteration's numbers; delete that line")
-        found.append(values)
-    return found, bool(rest)
+    path, note = folder / NAME, None
+    lines: list[Line] = []
+    for number, data, is_torn in _split(path):
+        try:
+            lines.append(_parsed(data, lines))
+        except ValueError as error:
+            if not is_torn:
+                raise ValueError(f"{path}, line {number}: {error}; delete that line to go on without it") from None
+            note = f"{path}: its last line, {number}, was torn and is left out"
+    return Read(lines, note)
+
+
+def numbers(line: Mapping[str, Any]) -> dict[str, float]:
+    """A line to calculate with: what is not finite is NaN."""
+    return {name: math.nan if value is None else value for name, value in line.items()}
 
 
 class MetricsFile:
-    """A resumed run keeps the lines before the iteration that it goes on with."""
+    """Open for the lines of the iterations from `start` on; earlier ones in the file stay, in `past`, and later ones go.
+
+    Raises ValueError for a broken line among those that stay; what comes after them may be broken.
+    """
 
     def __init__(self, folder: Path, start: int) -> None:
-        lines, self.torn = read_metrics(folder)
-        self.past: list[Values] = [line for line in lines if line["iteration"] < start]
-        write_whole(folder / NAME, "".join(to_json(line) + "\n" for line in self.past))
-        self.file = (folder / NAME).open("a")
+        self.path = folder / NAME
+        self.past = _before(self.path, start)
+        self.note = _gap(self.path, self.past, start)
+        write_whole(self.path, "".join(to_json(line) + "\n" for line in self.past))
+        self._last = start - 1
+        self._file = self.path.open("ab", buffering=0)
+
+    def write(self, line: Mapping[str, Any]) -> None:
+        """Append a line. One that the disk has no space for is taken back before the error is raised."""
+        iteration = line["iteration"]
+        if iteration <= self._last:
+            raise ValueError(f"{self.path} has a line of iteration {self._last} already, so none of {iteration} may follow")
+        data = (to_json(dict(line)) + "\n").encode()
+        size = os.fstat(self._file.fileno()).st_size
+        try:
+            written = self._file.write(data)
+            while written < len(data):  # a disk that is nearly full takes a part, and refuses the next
+                written += self._file.write(data[written:])
+        except OSError:
+            os.ftruncate(self._file.fileno(), size)
+            raise
+        self._last = iteration
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
 
     def __call__(self, event: Event) -> None:
+        """As a listener of a run."""
         if isinstance(event, IterationDone):
-            self.file.write(to_json(event.values) + "\n")
-            self.file.flush()
+            self.write(event.values)
         elif isinstance(event, RunStopped | RunFinished):
-            self.file.close()
+            self.close()
+
+
+def _before(path: Path, start: int) -> list[Line]:
+    """The lines of the iterations before one. Reading ends with the last of them."""
+    lines: list[Line] = []
+    for number, data, is_torn in _split(path):
+        if start == 0 or (lines and lines[-1]["iteration"] == start - 1):
+            break
+        try:
+            line = _parsed(data, lines)
+        except ValueError as error:
+            if is_torn:
+                break
+            raise ValueError(f"{path}, line {number}: {error}; delete that line to go on without it") from None
+        if line["iteration"] >= start:
+            break
+        lines.append(line)
+    return lines
+
+
+def _gap(path: Path, past: list[Line], start: int) -> str | None:
+    known = {line["iteration"] for line in past}
+    missing = [iteration for iteration in range(start) if iteration not in known]
+    if not missing:
+        return None
+    return f"{path}: {len(missing)} of the {start} iterations so far have no line; the first is {missing[0]}"
+
+
+def _split(path: Path) -> Iterator[tuple[int, bytes, bool]]:
+    """Number, content, and whether it is torn, of every line that is not blank."""
+    *whole, rest = path.read_bytes().split(b"\n") if path.exists() else [b""]
+    for number, data in enumerate(whole, 1):
+        if data.strip():
+            yield number, data, False
+    if rest:
+        yield len(whole) + 1, rest, True
+
+
+def _parsed(data: bytes, before: list[Line]) -> Line:
+    """A line's numbers. Raises ValueError, which says what is wrong with it."""
+    try:
+        line = parse_json(data.decode(), NAME)
+    except ValueError:
+        raise ValueError("not JSON") from None
+    if not isinstance(line, dict) or type(line.get("iteration")) is not int:
+        raise ValueError("not the numbers of an iteration")
+    for name, value in line.items():
+        if type(value) not in (int, float, type(None)):
+            raise ValueError(f"{name} is no number")
+    if before and line["iteration"] <= before[-1]["iteration"]:
+        raise ValueError(f"iteration {line['iteration']} after {before[-1]['iteration']}, as if two runs had written")
+    return line

@@ -25,6 +25,7 @@ from vgrpo.prompts.sources import (
     training_prompts,
 )
 from vgrpo.rewards.base import Reward, RewardError, score_images
+from vgrpo.rewards.calls import limited
 from vgrpo.rewards.registry import load_reward
 from vgrpo.sampling.draw import draw_images, named_noise
 from vgrpo.sampling.settings import Sampling
@@ -85,9 +86,10 @@ def _task(config: Config, given: Given) -> tuple[Task, list[Prompt]]:
     source, held_out, listed = _prompts(config, given.prompts)
     where, own = config.device_of_rewards, given.reward
     names = (*config.monitor, *(config.reward if own is None else ()))
+    rewards = [own] if own is not None else [load_reward(name, where) for name in config.reward]
     task = Task(
-        rewards=[own] if own is not None else [load_reward(name, where) for name in config.reward],
-        monitors={name: load_reward(name, where) for name in config.monitor},
+        rewards=[limited(reward, config.reward_timeout) for reward in rewards],
+        monitors={name: limited(load_reward(name, where), config.reward_timeout) for name in config.monitor},
         prompts=source,
         eval_prompts=held_out,
         world=judge_of(held_out, names, [config.prompts, config.eval_prompts]) if held_out else None,
@@ -125,8 +127,8 @@ def _add_files(run: Run) -> None:
     """The files that listen to the run; what they hold of a resumed run's past is its own past, too."""
     metrics = MetricsFile(run.folder, run.iteration)
     run.past.extend(metrics.past)
-    if metrics.torn:
-        run.events.notice("the last line of metrics.jsonl was cut off by a kill; it is left out")
+    if metrics.note:
+        run.events.notice(metrics.note)
     run.events.listeners.insert(0, metrics)
     if run.config.tensorboard:
         run.events.listeners.insert(1, TensorBoard(run.folder))

@@ -172,6 +172,7 @@ def measure_job(config: Config, num_gpus: int = 1) -> Job:
     # All that the model's own figures depend on, so that a curriculum's stages are measured once.
     model = Config(
         model=config.model,
+        adapter=config.adapter,
         max_sequence_length=config.max_sequence_length,
         resolution=config.resolution,
         num_frames=config.num_frames,

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
+from vgrpo.support.checks import require, require_finite
+
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
@@ -46,6 +48,21 @@ class BenchConfig:
     held_out: bool = True
     """Evaluate on held-out prompts; False takes training prompts, as tuning must."""
     output_dir: Path = Path("runs/bench")
+
+    def __post_init__(self) -> None:
+        require_finite(self)
+        for name in ("seconds", "eval_seconds"):
+            value = getattr(self, name)
+            require(value is None or value > 0, f"{name}={value}: must be above 0")
+        for name in ("num_prompts", "num_images"):
+            value = getattr(self, name)
+            require(value is None or value >= 1, f"{name}={value}: must be at least 1")
+        require(all(rate > 0 for rate in self.lr), f"lr={self.lr}: each learning rate must be above 0")
+        for name in ("seeds", "only", "lr"):
+            values = getattr(self, name) or ()
+            require(len(set(values)) == len(values), f"{name}={values}: name each once")
+        require(self.seeds is None or len(self.seeds) >= 1, "seeds is empty: name at least one")
+        require(not (self.knobs and self.lr), "lr and knobs both ask for more entries; give one of them")
 
     @property
     def budget(self) -> Budget:

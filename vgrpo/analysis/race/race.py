@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vgrpo.analysis.race.config import BenchConfig, Budget
-from vgrpo.analysis.race.judge import Judge
+from vgrpo.analysis.race.exam import Exam
 from vgrpo.training import checkpoint
 from vgrpo.training.config import Config
 from vgrpo.training.loop import iterate
@@ -56,19 +56,25 @@ Watcher = Callable[[Advanced | Evaluated], None]
 
 
 def race(config: BenchConfig, entries: dict[str, Config], watch: Watcher) -> Path:
-    """Run every entry with every seed; returns the path of results.jsonl. Goes on where an earlier call stopped."""
+    """Run every entry with every seed; returns the path of results.jsonl. Goes on where an earlier call stopped.
+
+    Raises ValueError if the entries' prompts are not one world's.
+    """
+    prompts = {entry.prompts for entry in entries.values()}
+    if len(prompts) != 1:
+        raise ValueError(f"a race needs the same prompts for all; here they are {', '.join(sorted(prompts))}")
+    budget = config.budget
+    exam = Exam(prompts.pop(), budget.num_prompts, config.num_images, config.held_out)
     config.output_dir.mkdir(parents=True, exist_ok=True)
     path = config.output_dir / "results.jsonl"
     done = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    budget = config.budget
-    judge = Judge(budget.num_prompts, config.num_images, config.held_out)
     for seed in budget.seeds:
         lanes = [_open_lane(config.output_dir, name, entry, seed, done) for name, entry in entries.items()]
-        _race_seed(lanes, budget, judge, path, watch)
+        _race_seed(lanes, budget, exam, path, watch)
     return path
 
 
-def _race_seed(lanes: list[Lane], budget: Budget, judge: Judge, path: Path, watch: Watcher) -> None:
+def _race_seed(lanes: list[Lane], budget: Budget, exam: Exam, path: Path, watch: Watcher) -> None:
     def advanced() -> None:
         trained = sum(min(lane.seconds, budget.seconds) for lane in lanes)
         watch(Advanced(seed=lanes[0].seed, seconds=trained, total=len(lanes) * budget.seconds))
@@ -77,12 +83,12 @@ def _race_seed(lanes: list[Lane], budget: Budget, judge: Judge, path: Path, watc
     while any(lane.seconds < budget.seconds for lane in lanes):
         for lane in (lane for lane in lanes if lane.seconds < budget.seconds):
             if lane.seconds >= lane.last_eval + budget.eval_seconds:
-                watch(_evaluate(lane, judge, path))
+                watch(_evaluate(lane, exam, path))
             _step(lane)
             advanced()
     for lane in lanes:
         if lane.seconds > lane.last_eval:
-            watch(_evaluate(lane, judge, path))
+            watch(_evaluate(lane, exam, path))
 
 
 def _open_lane(parent: Path, name: str, entry: Config, seed: int, done: list[dict[str, Any]]) -> Lane:
@@ -111,8 +117,8 @@ def _step(lane: Lane) -> None:
         lane.phases[phase] = lane.phases.get(phase, 0.0) + line[f"seconds/{phase}"]
 
 
-def _evaluate(lane: Lane, judge: Judge, path: Path) -> Evaluated:
-    scores = judge(lane.run)
+def _evaluate(lane: Lane, exam: Exam, path: Path) -> Evaluated:
+    scores = exam(lane.run)
     record = {
         "method": lane.name,
         "seed": lane.seed,

@@ -1,0 +1,54 @@
+"""What a run has come to: scores on fixed prompts, how varied its images are and how far from the base model's."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vgrpo.evaluation.core import mean_over_tags
+from vgrpo.evaluation.pictures import pictures_of
+from vgrpo.prompts.sources import evaluation_prompts, training_prompts
+from vgrpo.rewards.registry import load_reward
+from vgrpo.sampling.draw import draw_images, named_noise
+from vgrpo.training.run import Run
+from vgrpo.worlds.registry import find_world
+
+TRAINING_SEED = 12345  # of the prompts that tuning is judged by; no run trains with it
+
+
+class Exam:
+    """The same prompts and noise for every evaluation: scores, how varied a prompt's images are, how far from the base's."""
+
+    def __init__(self, prompts: str, num_prompts: int, num_images: int, held_out: bool) -> None:
+        """`prompts` names a world, whose first reward stands beside its strict score. Raises ValueError for any other name."""
+        found = find_world(prompts)
+        if found is None:
+            raise ValueError(f"prompts {prompts}: a race needs a world's, whose verifier judges the methods")
+        self.world, self.reward = found[0], load_reward(found[0].rewards[0])
+        chosen = (
+            evaluation_prompts(prompts, num_prompts)
+            if held_out
+            else training_prompts(prompts, seed=TRAINING_SEED)(0, num_prompts)
+        )
+        self.pictures, self.num_images = pictures_of(chosen, num_images), num_images
+        self.base: Tensor | None = None
+
+    def _draw(self, run: Run) -> tuple[Tensor, Tensor]:
+        """Latents and images."""
+        noise = [named_noise(run.policy, "bench", picture.index, picture.member) for picture in self.pictures]
+        return draw_images(run.policy, [picture.prompt for picture in self.pictures], torch.stack(noise), run.config.eval)
+
+    def __call__(self, run: Run) -> dict[str, float]:
+        if self.base is None:
+            network: Any = run.policy.module
+            network.disable_adapters()
+            self.base = self._draw(run)[0]
+            network.enable_adapters()
+        with run.average.active():
+            latents, images = self._draw(run)
+        prompts = [picture.prompt for picture in self.pictures]
+        scores = torch.stack([self.world.strict(images, prompts), self.reward(images, prompts)], 1)
+        strict, reward = mean_over_tags(scores, self.pictures)
+        spread = latents.unflatten(0, (-1, self.num_images)).flatten(2).std(1).mean().item() if self.num_images > 1 else 0.0
+        drift = (latents - self.base).square().mean().sqrt().item()
+        return {"strict": strict, "reward": reward, "diversity": spread, "drift": drift}

@@ -1,0 +1,143 @@
+"""A run's folder as a page reads it. It may come from anyone, may be half written, and may be made to deceive.
+
+Only regular files inside the folder are read, up to a size; what is left out is noted, with the reason.
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+from PIL import Image
+
+from vgrpo.pages.thumbnails import decode
+
+KB, MB = 10**3, 10**6
+MOST_NUMBER = 1e100  # a metric beyond it would overflow a chart's arithmetic
+SAMPLE_SET, SAMPLE = re.compile(r"\d{6,}"), re.compile(r"(\d{2,4})\.png")
+
+
+def number(value: object) -> float | None:
+    """A finite number, or None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < MOST_NUMBER:
+        return None
+    return float(value)
+
+
+def table(value: object) -> dict[str, Any]:
+    """A mapping, empty for anything else."""
+    return value if isinstance(value, dict) else {}
+
+
+class RunFiles:
+    """What a folder holds, and the notes of what is left out."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder.resolve()
+        self.notes: list[str] = []
+
+    def read(self, name: str, most: int, *, cut: bool = False) -> bytes | None:
+        """A file's bytes, None where there is none to read. Of one above `most` bytes nothing, or with `cut` the beginning."""
+        path = self.root / name
+        if not path.is_symlink() and not path.exists():
+            return None
+        try:
+            data = self._bytes(path, most + 1)
+            if len(data) > most:
+                if not cut:
+                    raise ValueError(f"it is larger than {most / MB:g} MB")
+                self.leave_out(name, f"it is larger than {most / MB:g} MB; its beginning is shown")
+        except (ValueError, OSError) as error:
+            self.leave_out(name, str(error))
+            return None
+        return data[:most]
+
+    def _bytes(self, path: Path, most: int) -> bytes:
+        if not self._inside(path):
+            raise ValueError("it leads out of the folder")
+        if not path.is_file():
+            raise ValueError("it is no file")
+        with path.open("rb") as file:
+            return file.read(most)
+
+    def _inside(self, path: Path) -> bool:
+        try:
+            return path.resolve().is_relative_to(self.root)
+        except (OSError, RuntimeError):  # links in a circle
+            return False
+
+    def text(self, name: str, most: int, *, cut: bool = False) -> str:
+        """Empty where there is nothing to read; bytes that are no UTF-8 are noted and replaced."""
+        data = self.read(name, most, cut=cut) or b""
+        try:
+            return data.decode("utf-8")
+        except UnicodeDecodeError:
+            self.leave_out(name, "parts of it are not UTF-8")
+            return data.decode("utf-8", errors="replace")
+
+    def metrics(self) -> list[dict[str, float]]:
+        """The numbers of every line of metrics.jsonl. The last line may be torn, as a kill leaves it."""
+        lines = self.text("metrics.jsonl", 64 * MB, cut=True).split("\n")
+        found, torn = [], 0
+        for line in lines:
+            values = _parsed(line) if line.strip() else {}
+            if not isinstance(values, dict):
+                torn += 1
+            elif values:
+                found.append({name: n for name, value in values.items() if (n := number(value)) is not None})
+        if torn:
+            self.leave_out("metrics.jsonl", f"{torn} of its lines are no JSON object")
+        return found
+
+    def evaluation(self) -> dict[str, Any]:
+        """eval.json, empty where there is none."""
+        text = self.text("eval.json", 16 * MB)
+        content = _parsed(text) if text else {}
+        if not isinstance(content, dict):
+            self.leave_out("eval.json", "it is no JSON object")
+        return table(content)
+
+    def settings(self) -> tuple[str, dict[str, Any]]:
+        """config.yaml, as it is written and as it is meant."""
+        text = self.text("config.yaml", 256 * KB)
+        try:
+            content = yaml.safe_load(text) if text else {}
+        except (yaml.YAMLError, ValueError, RecursionError):
+            content = None
+        if not isinstance(content, dict):
+            self.leave_out("config.yaml", "it holds no settings")
+        return text, table(content)
+
+    def sample_sets(self) -> list[str]:
+        """The names of the folders of sample pictures, the first and the last one first and last."""
+        folder = self.root / "samples"
+        if not self._inside(folder):
+            self.leave_out("samples", "it leads out of the folder")
+            return []
+        sets = (path for path in folder.glob("*") if SAMPLE_SET.fullmatch(path.name))
+        return [f"samples/{path.name}" for path in sorted(sets) if self._inside(path) and path.is_dir()]
+
+    def samples(self, name: str) -> list[int]:
+        """The numbers of a set's pictures."""
+        found = (SAMPLE.fullmatch(path.name) for path in (self.root / name).glob("*.png"))
+        return sorted(int(match.group(1)) for match in found if match)
+
+    def picture(self, name: str) -> Image.Image | None:
+        data = self.read(name, 64 * MB)
+        try:
+            return None if data is None else decode(data)
+        except ValueError as error:
+            self.leave_out(name, str(error))
+            return None
+
+    def leave_out(self, name: str, why: str) -> None:
+        self.notes.append(f"{name}: {why}")
+
+
+def _parsed(text: str) -> Any:
+    """JSON, or None."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None

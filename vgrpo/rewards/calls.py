@@ -1,0 +1,123 @@
+"""One call of a reward. A reward is a user's code, or a server's: it may raise anything, answer anything, or never answer."""
+
+import contextvars
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vgrpo.core.types import Prompt
+from vgrpo.support.secrets import redact
+
+Reward = Callable[[Tensor, list[Prompt]], Tensor]
+
+
+class RewardError(RuntimeError):
+    """A reward failed on a whole batch: the run cannot go on."""
+
+
+class CallFailed(Exception):
+    """The reward raised an error."""
+
+
+class NoAnswer(CallFailed):
+    """The reward was still busy when its time was over."""
+
+
+def name_of(reward: Reward) -> str:
+    return str(getattr(reward, "__name__", type(reward).__name__))
+
+
+def call(reward: Reward, images: Tensor, prompts: list[Prompt], timeout: float | None = None) -> Tensor:
+    """Scores [B], fp32 on the CPU, NaN for one that is not finite. The reward gets copies, so that it cannot change what the
+    next one judges.
+
+    Raises CallFailed, with the reason, for whatever the reward raises, NoAnswer after `timeout` seconds, and RewardError for an
+    answer that is not one real number per image, or if the reward itself raises that.
+    """
+    own_images, own_prompts = images.detach().clone(), [Prompt(text=p.text, metadata=_copied(p.metadata)) for p in prompts]
+
+    def run() -> Any:
+        return reward(own_images, own_prompts)
+
+    try:
+        answer = run() if timeout is None else _within(timeout, run)
+    except (KeyboardInterrupt, RewardError, CallFailed):
+        raise
+    except BaseException as error:  # also SystemExit: a reward must not end a run as if it were done
+        raise CallFailed(reason_of(error)) from error
+    return _scores(answer, len(images))
+
+
+def limited(reward: Reward, seconds: float | None) -> Reward:
+    """The same reward, which has failed where it does not answer within so many seconds; None waits for ever."""
+    if seconds is None:
+        return reward
+
+    def within(images: Tensor, prompts: list[Prompt]) -> Any:
+        return _within(seconds, lambda: reward(images, prompts))
+
+    within.__name__ = name_of(reward)
+    return within
+
+
+def reason_of(error: BaseException) -> str:
+    """Its kind and its text, in one line that tells no secret."""
+    return redact(" ".join(f"{type(error).__name__}: {error}".split()))[:500]
+
+
+def _within(seconds: float, run: Callable[[], Any]) -> Any:
+    """What `run` returns or raises. A thread that is late is left alone; as a daemon it keeps no process from its end."""
+    result: list[Any] = []
+    errors: list[BaseException] = []
+    grads = torch.is_grad_enabled()
+    device = torch.cuda.current_device() if torch.cuda.is_initialized() else None
+
+    def target() -> None:
+        try:
+            if device is not None:
+                torch.cuda.set_device(device)  # a thread begins on the first one
+            with torch.set_grad_enabled(grads):
+                result.append(run())
+        except BaseException as error:  # handed to the caller
+            errors.append(error)
+
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(target,), daemon=True)
+    thread.start()
+    thread.join(min(seconds, threading.TIMEOUT_MAX))
+    if errors:
+        raise errors[0]
+    if not result:
+        raise NoAnswer(f"no answer within {seconds:g} s")
+    return result[0]
+
+
+def _copied(value: Any) -> Any:
+    """Mappings and lists anew, what is in them as it is."""
+    if isinstance(value, dict):
+        return {key: _copied(item) for key, item in value.items()}
+    return [_copied(item) for item in value] if isinstance(value, list) else value
+
+
+def _scores(answer: Any, count: int) -> Tensor:
+    """Raises RewardError, saying what the reward must return instead."""
+    must = f"it must return [{count}], one real number per image"
+    if not isinstance(answer, Tensor | np.ndarray | list | tuple):
+        raise RewardError(f"the reward returned a {type(answer).__name__} for {count} images; {must}")
+    try:
+        values = torch.as_tensor(answer).detach().cpu()
+        if values.is_complex() or values.dtype == torch.bool:
+            raise RewardError(f"the reward returned values of {values.dtype}; {must}, such as .float()")
+        values = values.float()
+        values = torch.where(values.isfinite(), values, torch.nan)
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
+        if isinstance(error, RewardError):
+            raise
+        what = f"a {type(answer).__name__} that holds no numbers ({reason_of(error)[:200]})"
+        raise RewardError(f"the reward returned {what}; {must}") from error
+    if values.shape != (count,):
+        raise RewardError(f"the reward returned shape {list(values.shape)} for {count} images; {must}")
+    return values
