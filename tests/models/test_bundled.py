@@ -66,6 +66,12 @@ def test_its_text_has_no_padding_wherever_it_comes_from(tmp_path):
     assert load_policy(ModelSettings(), tiny_pipeline()).max_sequence_length == 256  # another of its architecture
 
 
+@pytest.mark.parametrize("size", ["max_sequence_length", "resolution", "num_frames"])
+def test_a_size_that_no_model_has_is_refused_before_loading(size):
+    with pytest.raises(ValueError, match=f"{size}=-1: must be at least"):
+        load_policy(ModelSettings(model="nowhere", **{size: -1}))
+
+
 def test_its_pretraining_is_published():
     log = Path(__file__).parents[2] / "docs/pretrain.jsonl"
     lines = [json.loads(line) for line in log.read_text().splitlines()]

@@ -30,6 +30,7 @@ def load_policy(settings: ModelSettings, pipeline: Any = None, lora: Path | None
     not even where it starts. Raises FileNotFoundError for what is not there, ValueError for what cannot be loaded, drawn or
     chosen, and for weights that are no numbers.
     """
+    settings.check_sizes()
     if lora is not None:
         check_lora_file(lora_file(lora, "--lora"), "--lora")
     if pipeline is None:

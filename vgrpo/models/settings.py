@@ -64,3 +64,9 @@ class ModelSettings:
     attention: str | None = None
     """A back end of diffusers for attention, such as native, flash or flash_hub; None is the network's own choice."""
     memory: MemoryConfig = field(default_factory=MemoryConfig)
+
+    def check_sizes(self) -> None:
+        """Raise ValueError for a size that no model has, before one is loaded."""
+        for name, least in (("max_sequence_length", 0), ("resolution", 1), ("num_frames", 1)):
+            value = getattr(self, name)
+            require(value is None or value >= least, f"{name}={value}: must be at least {least}; None is the model's own")
