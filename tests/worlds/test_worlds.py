@@ -155,11 +155,11 @@ def test_a_run_and_an_evaluation_on_an_own_world(painted):
     result = train(config, pipeline=tiny_pipeline(), quiet=True)
     assert set(result.evaluation["tuned"]) == {"strict", "reward", "by_category"}
     assert set(result.evaluation["tuned"]["by_category"]) == {"warm", "cold"}
-    line = "eval --prompts painted:Colours --reward painted:redness --output-dir out --eval.num-prompts 4 --eval.num-images 1"
-    assert main(f"{line} --eval.num-steps 2".split()) == 0
+    line = "eval --prompts painted:Colours --eval.num-prompts 4 --eval.num-images 1 --eval.num-steps 2"
+    assert main(f"{line} --reward painted:redness --output-dir out".split()) == 0
     content = json.loads((painted / "out/eval.json").read_text())
     assert set(content["intervals"]) == {"painted:redness", "strict"}
-    assert main(f"{line} --eval.num-steps 2 --reward jpeg_compressibility --output-dir other".split()) == 0
+    assert main(f"{line} --reward jpeg_compressibility --output-dir other".split()) == 0
     content = json.loads((painted / "other/eval.json").read_text())
     assert set(content["intervals"]) == {"jpeg_compressibility"}
     assert "strict" not in (painted / "other/scores/base-0-of-1.jsonl").read_text()
