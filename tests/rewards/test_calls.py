@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from vgrpo import Config, Prompt
-from vgrpo.rewards.registry import RewardError, load_reward, score_images
+from vgrpo.rewards.base import RewardError, score_images
+from vgrpo.rewards.registry import load_reward
 
 NUM = 4
 IMAGES = torch.rand(NUM, 3, 4, 4, generator=torch.Generator().manual_seed(0))
@@ -283,7 +284,7 @@ def test_a_reward_in_time_is_scored_as_without_a_limit():
 HANGING = """
 import time, torch
 from vgrpo import Prompt
-from vgrpo.rewards.registry import RewardError, score_images
+from vgrpo.rewards.base import RewardError, score_images
 try:
     score_images(lambda images, prompts: time.sleep(600), torch.rand(1, 3, 2, 2), [Prompt(text="a")], timeout=0.1)
 except RewardError:
