@@ -224,7 +224,7 @@ LINES = [
     ("eval --output-dir {t}/o --eval.num-images 0", "num_images=0"),
     ("eval --output-dir {t}/o --eval.shift nan", "--eval.shift nan"),
     ("eval --output-dir {t}/o --reward sprites sprites", "name each once"),
-    ("eval --output-dir {t}/o --batch-size 0", "--batch-size 0"),
+    ("eval --output-dir {t}/o --eval.batch-size 0", "eval.batch_size=0"),
     ("eval --output-dir {t}/o --prompts {t}/none.txt", "no prompt file"),
     # report, pretrain, bench
     ("report", "name one run's folder"),

@@ -18,7 +18,12 @@ from vgrpo.training.config import RolloutConfig, UpdateConfig
 def alarms(rewards, monitors):
     watch = Alarm(["judge"])
     lines = ({"reward/mean": r, "monitor/judge": m} for r, m in zip(rewards, monitors, strict=True))
-    return [index for index, line in enumerate(lines) if watch.add(line)]
+    heard = []
+    for index, line in enumerate(lines):
+        watch.add(line)
+        if watch.sounding:
+            heard.append(index)
+    return heard
 
 
 def test_a_monitor_that_peaks_and_falls_is_heard_soon_after():
@@ -44,8 +49,8 @@ def test_a_failed_monitor_is_skipped():
     watch = Alarm(["judge"], window=2)
     for index in range(20):
         line = {"reward/mean": 0.1 * index} | ({"monitor/judge": -0.1 * index} if index % 2 else {})
-        sounding = watch.add(line)
-    assert sounding == ["judge"]
+        watch.add(line)
+    assert watch.sounding == ["judge"]
 
 
 @pytest.fixture

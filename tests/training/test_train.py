@@ -171,8 +171,10 @@ def test_a_folder_with_another_run_is_refused(tmp_path):
     run(tmp_path / "run", num_iterations=1)
     with pytest.raises(FileExistsError, match="not empty"):
         run(tmp_path / "run")
-    with pytest.raises(FileNotFoundError, match="nothing to resume"):
-        run(tmp_path / "other", resume=True)
+
+
+def test_a_folder_without_a_run_is_begun_by_a_resume(tmp_path):
+    assert run(tmp_path / "other", resume=True).output_dir == tmp_path / "other"
 
 
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path):

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from vgrpo.evaluation.bootstrap import LEVEL
 from vgrpo.evaluation.summary import spelled
@@ -25,11 +25,11 @@ def results_table(evaluation: dict[str, Any]) -> Table:
     return table
 
 
-def _cells(label: str, values: list[float | None]) -> list[str]:
+def _cells(label: str, values: list[float | None]) -> list[str | Text]:
     """A label, the scores and, of two, the change. A score is None if no image of its category has one."""
     first, last = values[0], values[-1]
     change = "" if len(values) < 2 or first is None or last is None else f"{last - first:+.3f}"
-    return [escape(label), *("failed" if value is None else f"{value:.3f}" for value in values), change]
+    return [Text(label), *("failed" if value is None else f"{value:.3f}" for value in values), change]
 
 
 def intervals_table(content: dict[str, Any]) -> Table:
@@ -39,7 +39,7 @@ def intervals_table(content: dict[str, Any]) -> Table:
     for name in ("", *parts):
         table.add_column(name, justify="right" if name else "left", overflow="fold")
     for name, found in content["intervals"].items():
-        table.add_row(escape(name), *(_two_lines(found[part]["overall"], part) for part in parts))
+        table.add_row(Text(name), *(_two_lines(found[part]["overall"], part) for part in parts))
     return table
 
 

@@ -77,7 +77,7 @@ def load_pipeline(
     with without_loading_chatter(bars=name != "sprites"):
         for part, cls in networks_of(folder).items():
             networks[part] = _load_network(cls, folder / part, dtypes.get(part, dtype))
-        return _load_rest(folder, networks).to(device)
+        return _load_rest(folder, networks, {"default": dtype} | dtypes).to(device)
 
 
 def _load_network(cls: Any, folder: Path, dtype: torch.dtype) -> torch.nn.Module:
@@ -104,12 +104,15 @@ def _load_network(cls: Any, folder: Path, dtype: torch.dtype) -> torch.nn.Module
     return network
 
 
-def _load_rest(folder: Path, networks: dict[str, Any]) -> Any:
-    """The pipeline around its networks: tokenizers and the scheduler come from the folder too."""
+def _load_rest(folder: Path, networks: dict[str, Any], dtypes: dict[str, torch.dtype]) -> Any:
+    """The pipeline around its networks: tokenizers and the scheduler come from the folder too. The types are those that the
+    networks have: without them diffusers makes fp32 of a network that keeps some of its layers in it."""
     from diffusers import DiffusionPipeline
 
     try:
-        return DiffusionPipeline.from_pretrained(folder, local_files_only=True, use_safetensors=True, **networks)
+        return DiffusionPipeline.from_pretrained(
+            folder, torch_dtype=dtypes, local_files_only=True, use_safetensors=True, **networks
+        )
     except Exception as error:  # as above
         raise _damaged(folder, error) from error
 
@@ -137,7 +140,7 @@ def make_policy(
     cls = adapter_of(type(pipeline).__name__, adapter)
     pipeline.set_progress_bar_config(disable=True)
     if max_sequence_length is None:
-        bundled = getattr(pipeline.config, "_name_or_path", None) == str(BUNDLED)
+        bundled = str(getattr(pipeline.config, "_name_or_path", "")) == str(BUNDLED)  # a text, or a path
         max_sequence_length = 0 if bundled else cls.default_length(pipeline)
     policy = cls(
         pipeline=pipeline,

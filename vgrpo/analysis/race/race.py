@@ -5,6 +5,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -69,8 +70,11 @@ def race(config: BenchConfig, entries: dict[str, Config], watch: Watcher) -> Pat
     path = config.output_dir / "results.jsonl"
     done = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     for seed in budget.seeds:
-        lanes = [_open_lane(config.output_dir, name, entry, seed, done) for name, entry in entries.items()]
-        _race_seed(lanes, budget, exam, path, watch)
+        with ExitStack() as lanes_open:
+            lanes = [_open_lane(config.output_dir, name, entry, seed, done) for name, entry in entries.items()]
+            for lane in lanes:
+                lanes_open.callback(lane.run.close)
+            _race_seed(lanes, budget, exam, path, watch)
     return path
 
 
