@@ -137,7 +137,7 @@ def make_policy(
     cls = adapter_of(type(pipeline).__name__, adapter)
     pipeline.set_progress_bar_config(disable=True)
     if max_sequence_length is None:
-        bundled = getattr(pipeline.config, "_name_or_path", None) == str(BUNDLED)
+        bundled = str(getattr(pipeline.config, "_name_or_path", "")) == str(BUNDLED)  # diffusers keeps the path as it was given
         max_sequence_length = 0 if bundled else cls.default_length(pipeline)
     policy = cls(
         pipeline=pipeline,
