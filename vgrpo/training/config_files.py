@@ -8,6 +8,7 @@ import yaml
 from vgrpo.objectives import Objective, objective_class, objective_name
 from vgrpo.support import settings
 from vgrpo.support.checks import require
+from vgrpo.support.files import write_whole
 from vgrpo.support.textfiles import read_yaml
 from vgrpo.training.config import Config
 from vgrpo.training.stages import Curriculum, Stage
@@ -65,4 +66,4 @@ def save_yaml(config: Config | Curriculum, path: Path) -> None:
     """Save without the output folder, so that `vgrpo train config.yaml` repeats the run elsewhere."""
     values = to_dict(config)
     del values["output_dir"]
-    path.write_text(yaml.safe_dump(values, sort_keys=False))
+    write_whole(path, yaml.safe_dump(values, sort_keys=False))

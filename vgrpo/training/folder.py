@@ -38,6 +38,7 @@ def open_folder(config: Config, *, resume: bool, allow_changes: bool, notice: Ca
     lock = RunLock(path)
     lock.take()
     try:
+        clear_drafts(path)
         if lock.note:
             notice(lock.note)
         if is_new and resume:
@@ -52,7 +53,6 @@ def open_folder(config: Config, *, resume: bool, allow_changes: bool, notice: Ca
 
 def _newest(path: Path, config: Config, allow_changes: bool, notice: Callable[[str], None]) -> Loaded | None:
     """The checkpoint that a stopped run goes on from, aloud."""
-    clear_drafts(path)
     loaded = load_newest(path / "checkpoints")
     if loaded is None:
         notice(f"{path} was stopped before its first checkpoint: it begins again")
@@ -76,7 +76,7 @@ def new_folder(folder: Path | None, model: str) -> Path:
     Raises FileExistsError if it holds another run, PermissionError if it cannot be written.
     """
     folder = Path(folder or time.strftime(f"runs/{Path(model).name}-%Y%m%d-%H%M%S"))
-    if folder.exists() and (not folder.is_dir() or any(path.name != ".lock" for path in folder.iterdir())):
+    if folder.exists() and (not folder.is_dir() or not all(_is_leftover(path) for path in folder.iterdir())):
         raise FileExistsError(
             f"--output-dir {folder} is not empty: it may hold another run; name a new folder, or add --resume"
         )
@@ -89,3 +89,10 @@ def new_folder(folder: Path | None, model: str) -> Path:
     if not os.access(folder, os.W_OK):
         raise PermissionError(f"--output-dir {folder} cannot be written; name a folder you may write")
     return folder
+
+
+def _is_leftover(path: Path) -> bool:
+    """Whether a run that was killed while it began may have left this: nothing is lost with it."""
+    if path.name == "checkpoints":
+        return path.is_dir() and not any(path.iterdir())
+    return path.name == ".lock" or path.name.startswith(".draft-")
