@@ -19,7 +19,8 @@ from vgrpo.prompts.sources import training_prompts
 from vgrpo.rewards.base import RewardError, score_images
 from vgrpo.rewards.registry import load_reward
 from vgrpo.rewards.served.remote import Remote
-from vgrpo.rewards.served.server import ServeConfig, make_server
+from vgrpo.rewards.served.server import make_server
+from vgrpo.rewards.served.settings import ServeConfig
 from vgrpo.rewards.served.wire import pack, unpack
 from vgrpo.training.config import RolloutConfig
 

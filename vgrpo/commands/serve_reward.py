@@ -1,7 +1,8 @@
 """`vgrpo serve-reward`: a reward in a process of its own, for `--reward remote=http://HOST:PORT`."""
 
 from vgrpo.commands.options import asks_for_help, parse, take_name
-from vgrpo.rewards.served.server import ServeConfig, make_server
+from vgrpo.rewards.served.server import make_server
+from vgrpo.rewards.served.settings import ServeConfig
 
 DESCRIPTION = "Serve a reward to training runs."
 

@@ -6,7 +6,6 @@ import re
 import socket
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import BoundedSemaphore, Lock, Timer
 from typing import Any
@@ -19,46 +18,13 @@ from vgrpo.rewards.base import Reward, RewardError, score_images
 from vgrpo.rewards.registry import load_reward
 from vgrpo.rewards.served.hosts import LOCAL_NAMES, hostname_of, is_loopback
 from vgrpo.rewards.served.remote import TOKEN, token
+from vgrpo.rewards.served.settings import ServeConfig
 from vgrpo.rewards.served.wire import Limits, unpack
-from vgrpo.support.checks import require, require_finite
 
 MOST_CONNECTIONS = 32
 """At once; more are closed, and their clients try again."""
 PATIENCE = 1.0
 """Seconds in which a client whose request is refused may read why, while what it still sends is thrown away."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ServeConfig:
-    """Serve a reward to training runs."""
-
-    host: str = "127.0.0.1"
-    """This machine alone. 0.0.0.0 lets other machines in, which must know VGRPO_TOKEN."""
-    port: int = 8100
-    allow_host: tuple[str, ...] = ()
-    """Other names by which clients may call this server."""
-    device: str = "auto"
-    """Where the reward's models compute: cuda:1, cpu; auto is cuda where there is one."""
-    megabytes: int = 512
-    """Of a request, at most."""
-    max_images: int = 4096
-    """Of a request, at most."""
-    max_pixels: int = 2**22
-    """Of an image, at most, width times height."""
-    read_seconds: float = 60.0
-    """For a request to arrive."""
-    score_seconds: float | None = None
-    """For the reward to answer; None waits for ever."""
-
-    def __post_init__(self) -> None:
-        require_finite(self)
-        require(bool(self.host.strip()), f"--host {self.host!r}: name this machine's address, such as 127.0.0.1")
-        require(0 <= self.port < 2**16, f"--port {self.port}: must lie in 0 to 65535; 0 takes any that is free")
-        for name in ("megabytes", "max_images", "max_pixels"):
-            value = getattr(self, name)
-            require(1 <= value < 2**31, f"{name}={value}: must be at least 1")
-        require(0 < self.read_seconds < 1e6, f"read_seconds={self.read_seconds}: must be above 0")
-        require(self.score_seconds is None or self.score_seconds > 0, f"score_seconds={self.score_seconds}: must be above 0")
 
 
 class Refused(Exception):
@@ -157,6 +123,7 @@ class Handler(BaseHTTPRequestHandler):
         # A limit for each read alone would let a client stay that sends a byte a minute.
         self.clock = Timer(seconds, self._late)
         self.clock.daemon = True
+        self.late = False
         self.clock.start()
 
     def finish(self) -> None:
@@ -164,8 +131,16 @@ class Handler(BaseHTTPRequestHandler):
         super().finish()
 
     def _late(self) -> None:
+        self.late = True
         with suppress(OSError):
             self.connection.shutdown(socket.SHUT_RD)
+
+    def parse_request(self) -> bool:
+        """What the clock cuts off can read like another request; such a client is left without an answer."""
+        understood = not self.late and super().parse_request()
+        if self.late:
+            raise TimeoutError("the request did not arrive in time")
+        return understood
 
     def do_GET(self) -> None:
         self._reply(lambda: {"reward": self.server.name})
