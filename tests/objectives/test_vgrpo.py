@@ -54,6 +54,35 @@ def reference_surrogate(objective, probes, v, i):
     return -total / objective.num_probes
 
 
+@pytest.mark.parametrize("controls", [{}, {"ratio_clip": 0.02}])
+def test_bad_images_are_left_by_the_mirrored_prediction(controls):
+    objective = VGRPO(mirrored=True, soft_clip=None, ref_weight=0.5, **controls)
+    probes, v, v_old, advantage = make(objective)
+    ref = torch.randn_like(v_old)
+    batch = Batch(points=probes, cond=None, advantage=advantage, group=GROUP, valid=torch.ones(len(GROUP), dtype=torch.bool))
+    loss, _ = objective.loss(v, {"old": v_old, "ref": ref}, batch)
+    mirror = torch.where(flow.expand(advantage < 0, v), 2 * v_old - v, v).detach()
+    for i in range(len(GROUP)):
+        s, s_old = (reference_surrogate(objective, probes, w, i) for w in (mirror, v_old))
+        ratio = math.exp(s - s_old)
+        if objective.ratio_clip:
+            ratio = min(ratio, 1 + objective.ratio_clip)
+        t = flow.expand(probes.times()[i], v[i])
+        expected = -abs(float(advantage[i])) * ratio + 0.5 * float((t * (v[i] - ref[i])).square().mean().detach())
+        assert float(loss[i].detach()) == pytest.approx(expected, rel=1e-4, abs=1e-6)
+
+
+def test_mirroring_changes_no_first_step():
+    gradients = []
+    for mirrored in (False, True):
+        objective = VGRPO(mirrored=mirrored)
+        probes, v, _, advantage = make(objective)
+        loss, metrics = loss_of(objective, v, v.detach().clone(), probes, advantage)
+        assert metrics["ratio"].tolist() == [1.0] * len(GROUP)
+        gradients.append(torch.autograd.grad(loss.sum(), v)[0])
+    torch.testing.assert_close(*gradients, rtol=1e-5, atol=1e-8)
+
+
 @pytest.mark.parametrize("prediction", ["x", "v", "eps"])
 @pytest.mark.parametrize("self_normalize", [True, False])
 @pytest.mark.parametrize("controls", [{}, {"ratio_clip": 0.02}, {"ratio_clip": 0.02, "kl_weight": 0.3, "soft_clip": 3.0}])

@@ -210,3 +210,17 @@ def test_circles_are_found(tmp_path, files):
     names, *steps = paragraph.splitlines()
     assert len(steps) == names.count(" -> ") >= 2
     assert all(step.lstrip().startswith("vgrpo/") for step in steps)
+
+
+def test_the_whole_settings_reach_few_files():
+    """A reader who follows `Config` through training meets it in at most 12 files; the others are given the part they need."""
+
+    def handles(file):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ImportFrom) and any(alias.name == "Config" for alias in node.names):
+                return True
+            if isinstance(node, ast.Attribute) and node.attr == "config":  # run.config
+                return True
+        return False
+
+    assert len([file for file in (Path(__file__).parents[2] / "vgrpo/training").glob("*.py") if handles(file)]) <= 12

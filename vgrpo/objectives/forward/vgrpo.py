@@ -42,6 +42,11 @@ class VGRPO(ForwardObjective):
     soft_clip: float | None = 3.0
     """Soft limit eta on advantages, 3 to 5; the only control that acts in fully on-policy training."""
 
+    mirrored: bool = False
+    """Bound the push away from bad images, for several optimiser steps per rollout; not the paper's. Where the advantage is
+    negative, the mirrored prediction 2 v_old - v is drawn towards the image, as in DiffusionNFT (arXiv:2509.16117). The first
+    step's gradient is the same; later the mirrored error has a least value, while the error of v can grow for ever. The ratio
+    is then that of the mirrored prediction."""
     ref_weight: float = 0.0
     """Weight of the squared distance to the untrained model's x-prediction on the same pairs, GRPO's penalty. It costs a
     forward and keeps long on-policy runs from leaving the images they started from; 0 is the paper's."""
@@ -89,10 +94,13 @@ class VGRPO(ForwardObjective):
         In the first on-policy step the old velocities are `v.detach()`: the ratio is 1 and the gradient that of the
         advantage-weighted denoising loss.
         """
-        probes, advantage, v_old = batch.points, batch.advantage, base["old"]
+        v, v_old, advantage = v.float(), base["old"].detach().float(), batch.advantage
         if self.soft_clip is not None:
             advantage = soft_clip(advantage, self.soft_clip)
-        s, s_old = self.surrogate(v, probes), self.surrogate(v_old.detach(), probes)
+        drawn = v
+        if self.mirrored:
+            drawn, advantage = torch.where(flow.expand(advantage < 0, v), 2 * v_old - v, v), advantage.abs()
+        s, s_old = self.surrogate(drawn, batch.points), self.surrogate(v_old, batch.points)
         ratio = torch.exp(s - s_old)  # one per image: the mean over pairs is inside the exponent
         loss = -advantage * ratio
         clipped = torch.zeros_like(ratio)
@@ -100,10 +108,10 @@ class VGRPO(ForwardObjective):
             limited = -advantage * ratio.clamp(1 - self.ratio_clip, 1 + self.ratio_clip)
             clipped = (limited > loss).float()
             loss = torch.maximum(loss, limited)
-        t = flow.expand(probes.times(), v)
-        kl = (t * (v.float() - v_old.detach().float())).square().flatten(1).mean(1)  # x_0 predictions differ by t (v - v_old)
+        t = flow.expand(batch.points.times(), v)
+        kl = (t * (v - v_old)).square().flatten(1).mean(1)  # x_0 predictions differ by t (v - v_old)
         metrics = {"ratio": ratio, "clip_share": clipped, "kl": kl, "surrogate": s_old}
         loss = loss + self.kl_weight * kl
         if self.ref_weight:
-            loss = loss + self.ref_weight * (t * (v.float() - base["ref"].float())).square().flatten(1).mean(1)
+            loss = loss + self.ref_weight * (t * (v - base["ref"].float())).square().flatten(1).mean(1)
         return loss, {name: value.detach() for name, value in metrics.items()}
