@@ -10,7 +10,7 @@ from helpers.tiny import red, tiny_config, tiny_pipeline
 
 from vgrpo import Prompt, train
 from vgrpo.models.loading import load_pipeline, load_policy
-from vgrpo.models.precision import autocast_dtype, device_of, frozen_dtype
+from vgrpo.models.precision import autocast_dtype, device_of, faster_on_cpu, frozen_dtype
 from vgrpo.models.settings import MemoryConfig, ModelSettings
 from vgrpo.models.text_store import text_encoders
 from vgrpo.models.weight_sets import trainable
@@ -109,6 +109,9 @@ def without_bf16(monkeypatch):
     """Hardware that has no bf16, but imitates it."""
     monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: False)
     monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation=True: including_emulation)
+    faster_on_cpu.cache_clear()
+    yield
+    faster_on_cpu.cache_clear()
 
 
 def test_hardware_without_bf16_computes_in_fp32_and_says_so_where_bf16_is_asked_for(without_bf16, tmp_path):
@@ -122,11 +125,36 @@ def test_hardware_without_bf16_computes_in_fp32_and_says_so_where_bf16_is_asked_
     assert (result.output_dir / "lora").is_dir()
 
 
-def test_hardware_with_bf16_computes_in_it(monkeypatch):
+@pytest.mark.parametrize(("bf16", "fp32", "found"), [(1.0, 2.0, torch.bfloat16), (2.0, 1.0, None)])
+def test_a_cpu_with_bf16_computes_in_what_is_faster(monkeypatch, bf16, fp32, found):
     monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: True)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert {autocast_dtype(name, torch.device("cpu")) for name in ("auto", "bf16")} == {torch.bfloat16}
+    monkeypatch.setattr("vgrpo.models.precision._seconds", lambda block, tokens, dtype: bf16 if dtype else fp32)
+    faster_on_cpu.cache_clear()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert autocast_dtype("auto", torch.device("cpu")) == found
+            assert autocast_dtype("bf16", torch.device("cpu")) is torch.bfloat16
+    finally:
+        faster_on_cpu.cache_clear()
+
+
+def test_what_a_cpu_is_faster_in_is_tried_without_a_trace():
+    faster_on_cpu.cache_clear()
+    state = torch.get_rng_state()
+    assert faster_on_cpu() in ("bf16", "fp32")
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_run_that_goes_on_computes_as_it_began(tmp_path, monkeypatch):
+    def run(found, num_iterations, **options):
+        monkeypatch.setattr("vgrpo.models.precision.faster_on_cpu", lambda: found)
+        config = tiny_config(tmp_path / "run", precision="auto", num_iterations=num_iterations)
+        train(config, pipeline=tiny_pipeline(), reward=red, prompts=TEXTS, quiet=True, **options)
+        return (tmp_path / "run/config.yaml").read_text()
+
+    assert "precision: fp32\n" in run("fp32", 1)
+    assert "precision: fp32\n" in run("bf16", 2, resume=True)
 
 
 @pytest.mark.parametrize(

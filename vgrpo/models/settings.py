@@ -52,7 +52,7 @@ class ModelSettings:
     device: str = "auto"
     """auto is cuda where there is one."""
     precision: Precision = "auto"
-    """Arithmetic of the network; auto is bf16 where the hardware has it."""
+    """Arithmetic of the network; auto is bf16 where a GPU has it, and on a CPU what is faster there."""
     max_sequence_length: int | None = None
     """Tokens of the longest text encoder; None is the pipeline's own default, and 0 for sprites."""
     resolution: int | None = None

@@ -131,7 +131,8 @@ class Config:
     """End the run, as if it were complete, when a monitor sounds the alarm."""
     finetune: Literal["lora", "full"] = "lora"
     precision: Precision = "auto"
-    """Arithmetic of the network; auto is bf16 where the hardware has it. Weights and losses stay fp32."""
+    """Arithmetic of the network; auto is bf16 where a GPU has it, and on a CPU what is faster there. Weights and losses stay
+    fp32."""
     device: str = "auto"
     """auto is cuda where there is one."""
     reward_device: str | None = None

@@ -60,7 +60,10 @@ def _newest(path: Path, config: Config, allow_changes: bool, notice: Callable[[s
     for note in loaded.notes:
         notice(note)
     notice(f"goes on from {loaded.path}")
-    for change in check_changes(loaded.state["settings"], settings_of(config), allow=allow_changes):
+    saved, now = loaded.state["settings"], settings_of(config)
+    if now["precision"] == "auto":  # what it meant when the run began
+        now["precision"] = saved["precision"]
+    for change in check_changes(saved, now, allow=allow_changes):
         notice(f"changed since the checkpoint: {change}")
     return loaded
 

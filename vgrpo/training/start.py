@@ -1,6 +1,6 @@
 """How a run starts: everything that can be wrong is checked here, before the first iteration."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from vgrpo.models.lengths import warn_of_cut_off
 from vgrpo.models.loading import load_policy
 from vgrpo.models.lora import add_lora, check_init, fill_lora
 from vgrpo.models.policy import Policy
-from vgrpo.models.precision import device_of
+from vgrpo.models.precision import chosen, device_of
 from vgrpo.models.supported import check_model
 from vgrpo.models.weight_sets import AverageWeights, WeightCopy, trainable
 from vgrpo.objectives.base import WeightSet
@@ -71,7 +71,10 @@ def start_run(
         device_of(config.device)
     opened = open_folder(config, resume=resume, allow_changes=allow_changes, notice=events.notice)
     try:
+        if opened.loaded is not None and config.precision == "auto":
+            config = replace(config, precision=opened.loaded.state["settings"]["precision"])
         policy = load_policy(config.model_settings, given.pipeline, full=config.finetune == "full")
+        config = _with_precision(config, policy, events)
         warn_of_cut_off(policy, listed)
         _make_trainable(policy, config)
         _try_rewards(policy, [*task.rewards, *task.monitors.values()], task.prompts(0, 2))
@@ -79,6 +82,14 @@ def start_run(
     except BaseException:
         opened.lock.release()
         raise
+
+
+def _with_precision(config: Config, policy: Policy, events: Events) -> Config:
+    """What `auto` was found to mean becomes part of the settings, so that a run goes on as it began."""
+    found = chosen(config.precision, policy.device)
+    if config.precision == "auto" and policy.device.type == "cpu":
+        events.notice(f"precision {found}: the faster one on this CPU")
+    return replace(config, precision=found)
 
 
 def _task(config: Config, given: Given) -> tuple[Task, list[Prompt]]:
