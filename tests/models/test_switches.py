@@ -5,7 +5,7 @@ import torch
 from helpers import pipelines
 from helpers.tiny import PROMPTS
 
-from vgrpo.models.attention import suitable_attention
+from vgrpo.models.attention import short_attention, suitable_attention
 from vgrpo.models.compiled import MAX_GRAPHS, compile_blocks
 from vgrpo.models.loading import make_policy
 
@@ -24,15 +24,16 @@ def test_attention_is_as_it_was_also_when_nested_and_after_an_error(allowed):
     torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(allowed)
     try:
         before = switches()
-        with suitable_attention(CPU):
+        with suitable_attention(CPU, torch.bfloat16, 30):
             inside = switches()
-            with pytest.raises(RuntimeError), suitable_attention(CPU):
+            with pytest.raises(RuntimeError), short_attention():
                 raise RuntimeError
             assert switches() == inside
         assert inside == (True, False, False, True, False)
         assert switches() == before
-        with suitable_attention(torch.device("cuda")):
-            assert switches() == before
+        for others in ((torch.device("cuda"), torch.bfloat16, 30), (CPU, None, 30), (CPU, torch.bfloat16, 270)):
+            with suitable_attention(*others):
+                assert switches() == before
     finally:
         torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(own)
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from vgrpo import train
 from vgrpo.models import loading
-from vgrpo.models.attention import choose_attention, suitable_attention
+from vgrpo.models.attention import choose_attention
 from vgrpo.models.compiled import compile_blocks
 from vgrpo.models.loading import load_policy, make_policy
 from vgrpo.models.lora import add_lora
@@ -47,7 +47,7 @@ def answers(kind, *, compiled, checkpointing, autocast):
         parameter.data += 0.05 * torch.randn(parameter.shape, generator=generator)
     x_t, t = torch.randn(2, *policy.latent_shape, generator=generator), torch.tensor([0.5, 0.7])
     cond = policy.encode(PROMPTS[:2])
-    with suitable_attention(policy.device):  # as in the trainer
+    with policy.attention():  # as in the trainer
         v = policy.velocity(x_t, t, cond, 3.0)
         v.float().square().mean().backward()
     with torch.no_grad(), merged(policy.module):
@@ -102,7 +102,7 @@ def test_generated_kernels_answer_and_learn_alike():
         if compiled:
             compile_blocks(policy.module)
         policy.module.zero_grad()
-        with suitable_attention(policy.device):
+        with policy.attention():
             v = policy.velocity(x_t, torch.tensor([0.5, 0.7]), policy.encode(PROMPTS[:2]))
             v.float().square().mean().backward()
         found.append([v.detach(), *(parameter.grad.clone() for parameter in trainable(policy.module).values())])

@@ -12,7 +12,6 @@ from vgrpo.analysis.diagnose.measure import PROBE_COUNTS, Subject
 from vgrpo.commands.options import parse, take_name
 from vgrpo.commands.screen import Screen
 from vgrpo.core.seeds import seed_of
-from vgrpo.models.attention import suitable_attention
 from vgrpo.models.loading import load_policy
 from vgrpo.models.lora import add_lora
 from vgrpo.models.settings import LoraConfig, ModelSettings
@@ -70,7 +69,7 @@ def diagnose(config: DiagnoseConfig) -> dict[str, Any]:
 
     require_folder(config.output_dir, "--output-dir")
     subject = _subject(config)
-    with suitable_attention(subject.policy.device):  # gradient checkpointing computes the forward again in the backward
+    with subject.policy.attention():  # gradient checkpointing computes the forward again in the backward
         found = {"model": config.model} | diagnosis(subject, config.num_timesteps, config.lr)
     config.output_dir.mkdir(parents=True, exist_ok=True)
     (config.output_dir / "diagnosis.json").write_text(json.dumps(found, indent=2) + "\n")

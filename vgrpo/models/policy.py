@@ -4,9 +4,10 @@ A new architecture is one file: a subclass that says how its pipeline encodes te
 in this library's convention (`vgrpo.core.flow`): x_t = (1 - t) x_0 + t eps, v = eps - x_0.
 """
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -72,6 +73,14 @@ class Policy(ABC):
         """D"""
 
     @property
+    def num_tokens(self) -> int:
+        """Of an image and its text, as attention sees them, where the resolution is highest."""
+        network: Any = self.module
+        patch = getattr(network.config, "patch_size", None) or 1
+        area = math.prod(patch) if isinstance(patch, Sequence) else patch**2
+        return math.prod(self.latent_shape[1:]) // area + self.num_text_tokens
+
+    @property
     def num_text_tokens(self) -> int:
         """Tokens of one text as the network gets it, padding included."""
         return self.max_sequence_length
@@ -131,6 +140,10 @@ class Policy(ABC):
             for encoder in encoders:
                 encoder.to("cpu")
 
+    def attention(self) -> AbstractContextManager[None]:
+        """The attention that suits the network here. A backward that computes the forward again needs it, too."""
+        return suitable_attention(self.device, self.autocast, self.num_tokens)
+
     def num_branches(self, guidance: float) -> int:
         """Evaluations of the network that one guided velocity costs."""
         return 1 if self.takes_guidance or guidance == 1.0 else 2
@@ -149,7 +162,7 @@ class Policy(ABC):
 
     def _predict(self, x_t: Tensor, t: Tensor, cond: Cond, guidance: float = 1.0) -> Tensor:
         autocast = torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None)
-        with autocast, suitable_attention(self.device):
+        with autocast, self.attention():
             return self.predict(x_t, t, cond.dense(), guidance)
 
     @abstractmethod

@@ -63,7 +63,7 @@ def faster_on_cpu() -> Precision:
 def _seconds(block: torch.nn.Module, tokens: torch.Tensor, dtype: torch.dtype | None) -> float:
     """A forward and a backward; the first of several also prepares the kernels."""
     began = time.perf_counter()
-    with torch.enable_grad(), suitable_attention(tokens.device):
+    with torch.enable_grad(), suitable_attention(tokens.device, dtype, tokens.shape[1]):
         with torch.autocast("cpu", dtype, enabled=dtype is not None):
             answer = block(tokens)
         answer.float().sum().backward()

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from vgrpo.core.types import Batch, Rollout
 from vgrpo.evaluation.core import evaluate, read_eval, write_eval
-from vgrpo.models.attention import suitable_attention
 from vgrpo.objectives.base import WeightSet
 from vgrpo.pages.report import write_report
 from vgrpo.rewards.base import RewardError, score_images
@@ -170,7 +169,7 @@ def update(run: Run, batch: Batch[Any], num_groups: int) -> list[StepMetrics]:
     steps = []
     for _ in range(settings.num_epochs):
         for part, base in zip(parts, bases, strict=True):
-            with suitable_attention(run.policy.device):  # gradient checkpointing computes the forward again in the backward
+            with run.policy.attention():  # gradient checkpointing computes the forward again in the backward
                 metrics = backward(run.policy, objective, part, base, guidance, size)
             run.whole = False  # from the first step to the iteration's end
             steps.append(metrics | {"grad_norm": torch.tensor(run.optimizer.step(metrics["loss"]))})

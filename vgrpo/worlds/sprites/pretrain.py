@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from vgrpo.core import flow
 from vgrpo.core.types import Prompt
 from vgrpo.models.adapters.sd3 import SD3Policy
-from vgrpo.models.attention import suitable_attention
+from vgrpo.models.attention import short_attention
 from vgrpo.sampling.draw import draw_latents
 from vgrpo.worlds.sprites.autoencoder import CellAutoencoder
 from vgrpo.worlds.sprites.build import LATENT_CHANNELS, build_pipeline
@@ -150,7 +150,7 @@ def _train_base(pipeline: StableDiffusion3Pipeline, config: PretrainConfig, log:
         x_0 = _encode(pipeline.vae, images)
         t = torch.sigmoid(0.3 + torch.randn(len(x_0), generator=generator))
         eps = torch.randn(x_0.shape, generator=generator)
-        with torch.autocast("cpu", torch.bfloat16), suitable_attention(torch.device("cpu")):
+        with torch.autocast("cpu", torch.bfloat16), short_attention():
             sequence, pooled = _embed(pipeline, texts, padding)
             v = pipeline.transformer(flow.interpolate(x_0, eps, t), sequence, pooled, flow.to_timestep(t)).sample
         loss = (v.float() - flow.velocity_target(x_0, eps)).square().mean()
