@@ -113,6 +113,8 @@ def damaged(job: Job, random: Random, cost: float) -> None:
     path = random.choice(paths)
     content = path.read_bytes()
     kind = _harm(path, random)
+    if path.name in ("metrics.jsonl", "eval.json"):
+        job.lost.add(path.name)
     process = job.start(resume=True)
     if ends(process, 0, 1, 2) != 0:
         says(process, path.name, "config.yaml", "--resume", "settings differ", "setting", "damaged")

@@ -143,6 +143,8 @@ class Job:
     reward: str = "chaos_reward:red"
     run: Path = field(init=False)
     processes: list[Process] = field(default_factory=list)
+    lost: set[str] = field(default_factory=set)
+    """Files in which the fault changed numbers that nothing can tell from right ones, or deleted them."""
 
     def __post_init__(self) -> None:
         self.place.mkdir(parents=True)
