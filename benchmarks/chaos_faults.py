@@ -1,33 +1,23 @@
 """The faults. Each takes a job and a random generator, harms the job in its own way, checks how it takes that, and leaves it to
 be finished."""
 
-import errno
+import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
-from chaos_jobs import Job, Process
+from chaos_files import damaged, full_disk, gone, two_at_once
+from chaos_jobs import Job
+from chaos_processes import ends, says
 
 RESUMABLE, INTERRUPTED = 75, 130
 Fault = Callable[[Job, Random, float], None]
 """The number is how many seconds an undisturbed job computes."""
-
-
-def ends(process: Process, *allowed: int) -> int:
-    status = process.wait()
-    last = process.output.strip().splitlines()[-1:] or ["nothing was printed"]
-    assert status in allowed, f"status {status} is none of {allowed}: {last[0]}"
-    return status
-
-
-def says(process: Process, *words: str) -> None:
-    assert any(word in process.output for word in words), f"{process.log} says none of {words}: {process.output[-300:]!r}"
 
 
 # Kills and signals --------------------------------------------------------------------------------------------------------
@@ -98,89 +88,6 @@ def _at_file(run: Path, at: int, number: int) -> None:
     sys.addaudithook(hook)
 
 
-# Files --------------------------------------------------------------------------------------------------------------------
-
-
-def damaged(job: Job, random: Random, cost: float) -> None:
-    """A file of a stopped run is torn, flipped, emptied or deleted. What cannot be told from the rest is refused in a line."""
-    process = job.start(checkpoint_every=1)
-    process.wait_until(random.uniform(0.5, 1.05) * cost)
-    process.send(signal.SIGKILL)
-    ends(process, 0, -signal.SIGKILL)
-    paths = sorted(path for path in job.run.rglob("*") if path.is_file() and path.stat().st_size)
-    if not paths:
-        return
-    path = random.choice(paths)
-    content = path.read_bytes()
-    kind = _harm(path, random)
-    if path.name in ("metrics.jsonl", "eval.json"):
-        job.lost.add(path.name)
-    process = job.start(resume=True)
-    if ends(process, 0, 1, 2) != 0:
-        says(process, path.name, "config.yaml", "--resume", "settings differ", "setting", "damaged")
-        lines = [line for line in process.output.splitlines() if line.startswith("vgrpo train")]
-        assert len(lines) == 1, f"{kind} {path.name} was refused in {len(lines)} lines"
-        path.write_bytes(content)  # as the message asks
-    elif "changed since the checkpoint: num_iterations" in process.output:
-        path.write_bytes(content)
-        shutil.rmtree(job.run)  # told, and another run; begin again
-
-
-def _harm(path: Path, random: Random) -> str:
-    data = bytearray(path.read_bytes())
-    kind = random.choice(("flip", "flip", "cut", "empty", "zeros", "delete", "longer"))
-    if kind == "flip":
-        data[random.randrange(len(data))] ^= 1 << random.randrange(8)
-    elif kind == "cut":
-        del data[random.randrange(len(data)) :]
-    elif kind == "empty":
-        data.clear()
-    elif kind == "zeros":
-        data[:] = bytes(len(data))
-    elif kind == "longer":
-        data += random.randbytes(50)
-    path.unlink() if kind == "delete" else path.write_bytes(data)
-    return kind
-
-
-def full_disk(job: Job, random: Random, cost: float) -> None:
-    """The run's folder lies on a small disk; later there is space."""
-    job.run.mkdir()
-    size = random.choice((60, 120, 200, 300, 500, 700, 900, 1200))
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}k", "tmpfs", job.run], capture_output=True).returncode:
-        return  # not allowed to mount: the same faults are raised by hand in the tests
-    process = job.start(checkpoint_every=random.choice((1, 2)))
-    if ends(process, 0, 1) == 1:
-        says(process, "the disk is full", os.strerror(errno.ENOSPC))
-    subprocess.run(["mount", "-o", "remount,size=100m", job.run], check=True)
-
-
-def gone(job: Job, random: Random, cost: float) -> None:
-    """The run's folder is moved away in mid-run, and put back."""
-    process = job.start()
-    process.wait_until(random.uniform(0.2, 1) * cost)
-    away = job.place / "away"
-    if job.run.exists():
-        job.run.rename(away)
-    if ends(process, 0, 1) == 1:
-        says(process, "is gone", "No such file", "cannot", "holds no")
-    if away.exists():
-        shutil.rmtree(job.run, ignore_errors=True)
-        away.rename(job.run)
-
-
-def two_at_once(job: Job, random: Random, cost: float) -> None:
-    """A second run in the folder of one that is at work."""
-    first = job.start()
-    first.wait_until(random.uniform(0, 0.8) * cost)
-    second = job.start(resume=random.random() < 0.5)
-    statuses = sorted((ends(first, 0, 1), ends(second, 0, 1)))
-    assert 0 in statuses, "neither of two runs went on"
-    if statuses == [0, 1]:
-        refused = first if first.status else second
-        says(refused, "is in use", "is not empty")
-
-
 # Rewards and clocks -------------------------------------------------------------------------------------------------------
 
 
@@ -196,10 +103,29 @@ def bad_reward(job: Job, random: Random, cost: float) -> None:
 
 
 def _num_failed(job: Job) -> bool:
-    import json
-
+    """Whether an image has no score. Then the weights are other ones, and the job is begun anew."""
     lines = [json.loads(line) for line in (job.run / "metrics.jsonl").read_text().splitlines()]
     return any(line["reward/failed"] for line in lines)
+
+
+def server_killed(job: Job, random: Random, cost: float) -> None:
+    """The reward's server is killed up to three times, and comes back after up to ten seconds."""
+    process = job.start(checkpoint_every=100)
+    for _ in range(random.randint(1, 3)):
+        process.wait_until(random.uniform(0, 1.05) * cost)
+        job.servers[-1].send(signal.SIGKILL)
+        job.servers[-1].wait()
+        time.sleep(random.uniform(0, 10))
+        job.serve()
+    if ends(process, 0, 1) == 1:
+        says(process, "no reward server answers there", "not one score")
+    elif _num_failed(job):
+        shutil.rmtree(job.run)
+
+
+def server_fails(job: Job, random: Random, cost: float) -> None:
+    """As `bad_reward`, on the other side of the network."""
+    bad_reward(job, random, cost)
 
 
 def jumping_clock(job: Job, random: Random, cost: float) -> None:
@@ -215,6 +141,16 @@ def jumping_clock(job: Job, random: Random, cost: float) -> None:
     ends(process, 0, RESUMABLE, -signal.SIGTERM)
 
 
+def stages_stopped(job: Job, random: Random, cost: float) -> None:
+    """A curriculum of two stages is killed or asked to stop, up to three times."""
+    for turn in range(random.randint(1, 3)):
+        number = random.choice((signal.SIGKILL, signal.SIGTERM, signal.SIGINT))
+        process = job.start(resume=turn > 0, checkpoint_every=random.choice((1, 100)))
+        process.wait_until(random.uniform(0, 1.5 * cost))
+        process.send(number)
+        ends(process, 0, RESUMABLE, -number, *([INTERRUPTED] if number == signal.SIGINT else []))
+
+
 FAULTS: dict[str, Fault] = {
     fault.__name__: fault
     for fault in (
@@ -228,6 +164,11 @@ FAULTS: dict[str, Fault] = {
         gone,
         two_at_once,
         bad_reward,
+        server_killed,
+        server_fails,
         jumping_clock,
+        stages_stopped,
     )
 }
+KINDS = {"server_killed": "served", "server_fails": "served", "stages_stopped": "curriculum"}
+"""Of the jobs that a fault takes; the others take a run."""

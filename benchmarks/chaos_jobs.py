@@ -1,20 +1,14 @@
-"""Tiny training jobs as processes of their own, forked from one that has imported everything: a start costs nothing.
+"""Tiny training jobs, each in processes of its own."""
 
-A fork has the signals, the file descriptors and the death of a process started by a shell. The process that forks computes
-nothing itself, so that no thread is lost.
-"""
-
-import atexit
 import json
-import os
-import signal
-import sys
-import threading
+import socket
 import time
-import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from chaos_processes import DEADLINE, Process, fork
 
 from vgrpo.commands.main import main
 
@@ -26,7 +20,7 @@ WORDS = (
     "--eval.num-prompts 1 --eval.num-images 1 --eval.num-steps 1 --eval.num-sample-prompts 1 --eval.sample-every 3 "
     "--update.lr 1e-3 --update.num-minibatches 2 --ema-decay 0.5 --objective awm"
 ).split()
-DEADLINE = 300.0  # seconds that a job may take, on a busy machine too
+STAGES = "stages: [{name: first, num_iterations: 2}, {name: second, num_iterations: 2}]\n"
 
 REWARD = '''
 """How much redder than blue an image is; what the file `fault` names goes wrong at one of the calls."""
@@ -46,9 +40,9 @@ def red(images, prompts):
             sys.exit("the judge went home")
         if kind == "sleeps":
             time.sleep(2)
-        if kind == "mutates":
-            images.zero_()
     values = (images[:, 0] - images[:, 2]).mean((1, 2))
+    if calls == int(at) and kind == "mutates":
+        images.zero_()  # which others see after it
     if calls == int(at) and kind == "nan":
         values[0] = float("nan")
     if calls == int(at) and kind == "more":
@@ -58,90 +52,15 @@ def red(images, prompts):
 
 
 @dataclass
-class Process:
-    """A forked process in a session of its own, and what it prints."""
-
-    pid: int
-    log: Path
-    status: int | None = None
-    """The exit status; minus the signal's number if one ended it."""
-
-    def poll(self) -> int | None:
-        if self.status is None:
-            pid, code = os.waitpid(self.pid, os.WNOHANG)
-            self.status = os.waitstatus_to_exitcode(code) if pid else None
-        return self.status
-
-    def wait(self) -> int:
-        began = time.monotonic()
-        while self.poll() is None:
-            if time.monotonic() - began > DEADLINE:
-                self.send(signal.SIGKILL)
-                os.waitpid(self.pid, 0)
-                raise AssertionError(f"a process did not end in {DEADLINE:.0f} s")
-            time.sleep(0.01)
-        assert self.status is not None
-        return self.status
-
-    def send(self, number: int) -> None:
-        if self.poll() is None:
-            os.kill(self.pid, number)
-
-    def computed(self) -> float:
-        """Seconds that it has had of a core: a measure of progress that a busy machine does not change."""
-        words = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
-
-    def wait_until(self, seconds: float) -> None:
-        """Until it has computed so much, or has ended."""
-        began = time.monotonic()
-        while self.poll() is None and self.computed() < seconds and time.monotonic() - began < DEADLINE:
-            time.sleep(0.004)
-
-    @property
-    def output(self) -> str:
-        return self.log.read_text(errors="replace")
-
-
-def fork(action: Callable[[], int], place: Path, log: Path) -> Process:
-    """Run a function in a process of its own, in a folder; its result is the exit status."""
-    pid = os.fork()
-    if pid:
-        return Process(pid, log)
-    status = 1
-    try:
-        os.setsid()
-        os.chdir(place)
-        for number in (signal.SIGTERM, signal.SIGUSR1):
-            signal.signal(number, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(descriptor, 1)
-        os.dup2(descriptor, 2)
-        status = action()
-        for thread in threading.enumerate():
-            if thread is not threading.main_thread() and not thread.daemon:
-                thread.join()
-    except SystemExit as left:
-        status = left.code if isinstance(left.code, int) else int(left.code is not None)
-    except KeyboardInterrupt:
-        status = 130
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        atexit._run_exitfuncs()
-        os._exit(status)
-
-
-@dataclass
 class Job:
     """A run in `place/run`, started and resumed as a user would."""
 
     place: Path
-    reward: str = "chaos_reward:red"
+    kind: str = "run"
+    """Or `served`, with the reward in a process of its own, or `curriculum`, of two stages."""
     run: Path = field(init=False)
+    servers: list[Process] = field(default_factory=list)
+    port: int = 0
     processes: list[Process] = field(default_factory=list)
     lost: set[str] = field(default_factory=set)
     """Files in which the fault changed numbers that nothing can tell from right ones, or deleted them."""
@@ -152,10 +71,32 @@ class Job:
         (self.place / "chaos_reward.py").write_text(REWARD)
         (self.place / "prompts.txt").write_text("a red heart\ntwo blue stars\na key\n")
         (self.place / "held-out.txt").write_text("a moon\n")
+        (self.place / "stages.yaml").write_text(STAGES)
+        if self.kind == "served":
+            with socket.socket() as free:
+                free.bind(("127.0.0.1", 0))
+                self.port = free.getsockname()[1]
+            self.serve()
+
+    def serve(self) -> None:
+        """Start the reward's server, and wait until it answers."""
+        words = ["serve-reward", "chaos_reward:red", "--port", str(self.port)]
+        self.servers.append(fork(lambda: main(words), self.place, self.place / f"server-{len(self.servers)}.txt"))
+        began = time.monotonic()
+        while time.monotonic() - began < DEADLINE:
+            with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
+                return
+            assert self.servers[-1].poll() is None, f"the server did not start: {self.servers[-1].output[-300:]}"
+            time.sleep(0.02)
 
     def start(self, before: Callable[[], None] = lambda: None, *, resume: bool = False, checkpoint_every: int = 1) -> Process:
         """Begin, or go on; `before` is called in the new process first."""
-        words = ["train", *WORDS, "--checkpoint-every", str(checkpoint_every), "--reward", self.reward, "--output-dir", "run"]
+        reward = f"remote=http://127.0.0.1:{self.port}" if self.kind == "served" else "chaos_reward:red"
+        words = [*WORDS, "--checkpoint-every", str(checkpoint_every), "--reward", reward, "--output-dir", "run"]
+        if self.kind == "curriculum":
+            cut = words.index("--num-iterations")
+            words = ["stages.yaml", *words[:cut], *words[cut + 2 :]]
+        words = ["train", *words]
         if resume and (self.run / "config.yaml").exists():
             words = ["train", "run/config.yaml"]
         words += ["--resume"] if resume else []
@@ -179,10 +120,15 @@ class Job:
 
     def result(self) -> dict[str, object]:
         """What must not depend on what happened on the way: weights, scores, and all of the numbers but the seconds."""
-        lines = [json.loads(line) for line in (self.run / "metrics.jsonl").read_text().splitlines()]
-        kept = [{name: value for name, value in line.items() if "second" not in name} for line in lines]
-        weights = _tensors(self.run / "lora/pytorch_lora_weights.safetensors")
-        return {"weights": weights, "eval.json": (self.run / "eval.json").read_text(), "metrics.jsonl": kept}
+        lines = [json.loads(line) for path in self._files("metrics.jsonl") for line in path.read_text().splitlines()]
+        return {
+            "weights": [_tensors(path) for path in self._files("pytorch_lora_weights.safetensors")],
+            "eval.json": [path.read_text() for name in ("eval.json", "curriculum.json") for path in self._files(name)],
+            "metrics.jsonl": [{name: value for name, value in line.items() if "second" not in name} for line in lines],
+        }
+
+    def _files(self, name: str) -> list[Path]:
+        return sorted(self.run.rglob(name))
 
     def check_traces(self) -> None:
         """No temporary file, no process and no traceback is left."""
