@@ -1,6 +1,7 @@
 """The smallest real job: a random pipeline of the bundled architecture, a toy reward, settings."""
 
 import torch
+from diffusers import SD3Transformer2DModel
 
 from vgrpo.evaluation.settings import EvalConfig
 from vgrpo.models.settings import LoraConfig
@@ -8,11 +9,14 @@ from vgrpo.training.config import Config, RolloutConfig, UpdateConfig
 from vgrpo.worlds.sprites.autoencoder import CellAutoencoder
 from vgrpo.worlds.sprites.build import build_pipeline
 
+SMALL = {"num_layers": 2, "num_attention_heads": 2, "attention_head_dim": 16, "caption_projection_dim": 32}
+
 
 def tiny_pipeline():
-    """A random Stable Diffusion 3 pipeline of the bundled architecture; the same weights every time."""
+    """A random Stable Diffusion 3 pipeline like the bundled one, with a smaller transformer; the same weights every time."""
     torch.manual_seed(0)
     pipeline = build_pipeline(CellAutoencoder(latent_channels=24, hidden_channels=32))
+    pipeline.register_modules(transformer=SD3Transformer2DModel.from_config(pipeline.transformer.config | SMALL))
     # Fresh weights hardly depend on the text; noise on all of them makes it matter.
     for parameter in pipeline.transformer.parameters():
         parameter.data += 0.02 * torch.randn_like(parameter)
