@@ -189,9 +189,9 @@ def _make_optimizer(policy: Policy, config: Config, average: AverageWeights) -> 
     parameters = list(trainable(policy.module).values())
     num_steps = config.num_iterations * config.update.num_steps
     return Optimizer(
-        inner=make_adamw(parameters, config.update),
+        inner=make_adamw(parameters, config.update, config.learning_rate),
         parameters=parameters,
-        lr=config.update.lr,
+        lr=config.learning_rate,
         num_warmup_steps=config.update.num_warmup_steps,
         max_grad_norm=config.update.max_grad_norm,
         max_bad_steps=config.update.max_bad_steps,
