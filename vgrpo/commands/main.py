@@ -23,6 +23,7 @@ USAGE = """vgrpo: online reinforcement learning for text-to-image diffusion and 
   vgrpo pretrain sprites|preference [...]                train the bundled model, or its reward, from nothing
   vgrpo serve-reward NAME [--port 8100]                  answer for a reward from a process of its own
   vgrpo plan [RECIPE] [--gpu-memory 24GB] [...]          memory, evaluations and time of a job, before any download
+  vgrpo doctor                                           what this machine has and can train, and what to type
   vgrpo prompts --kind geneval --output FILE [...]       generate training prompts
   vgrpo diagnose MODEL [...]                             measure how noisy a model's likelihood is
   vgrpo bench [--suite methods] [...]                    race algorithms on the bundled model
@@ -38,6 +39,7 @@ COMMANDS = (
     "pretrain",
     "serve-reward",
     "plan",
+    "doctor",
     "prompts",
     "diagnose",
     "bench",
