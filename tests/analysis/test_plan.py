@@ -14,9 +14,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from vgrpo.analysis.plan.advice import advise
+from vgrpo.analysis.plan.cards import CARDS, card_of
 from vgrpo.analysis.plan.job import GB, measure_job
 from vgrpo.analysis.plan.measure import cost
 from vgrpo.commands.main import main
+from vgrpo.commands.plan import Machine
 from vgrpo.models.loading import load_pipeline, make_policy
 from vgrpo.models.lora import add_lora
 from vgrpo.models.settings import LoraConfig, MemoryConfig
@@ -210,6 +212,9 @@ def test_the_command(capsys):
     [
         ("--gpu-memory much", "--gpu-memory much: give a number of gigabytes"),
         ("--tflops 0", "must be above 0"),
+        ("--gpu 1080ti", "not in the table of 3090, 4090, l4"),
+        ("--fit small", "--fit small: give a number of gigabytes"),
+        ("--price -1", "must not be negative"),
         ("--gpus two", "--gpus two: give a whole number"),
         ("--gpus 33", "rollout.num_prompts=32 groups"),
         ("--gpus 0", "a number from 1"),
@@ -226,3 +231,22 @@ def test_eight_bit_moments_take_less_memory(large):
     name = "trained weights, gradient, AdamW"
     assert large.memory(large.config)[name] == pytest.approx(16 * large.num_trained)
     assert large.memory(config)[name] == pytest.approx(10.03 * large.num_trained, rel=1e-3)
+
+
+def test_a_card_by_name_has_its_memory_time_and_cost(capsys):
+    assert main(["plan", "sprites", "--gpu", "RTX-4090", "--price", "0.5"]) == 0
+    out = capsys.readouterr().out
+    assert "fits into 24GB" in out
+    assert "66 TFLOP/s (40% of the 165 published for a RTX-4090, an assumption)" in out
+    assert "in all at 0.5 for a GPU's hour" in out
+    machine = Machine(gpu="h200", gpu_memory="20GB", tflops=10.0)
+    assert (machine.memory, machine.throughput) == ("20GB", 10.0)
+    assert Machine().throughput == 300
+    assert card_of("NVIDIA H100 80GB HBM3") == CARDS["h100"]
+    assert card_of("NVIDIA GeForce RTX 4090 Laptop GPU") is card_of("Tesla T4") is None
+
+
+def test_fit_says_by_its_status_whether_a_job_fits(capsys):
+    assert main(["plan", "sprites", "--fit", "24GB"]) == 0
+    assert main(["plan", "sprites", "--fit", "0.5GB"]) == 1
+    assert re.search(r"does not fit into 0\.5GB.* GB, which is the smallest GPU for it", capsys.readouterr().err)

@@ -62,13 +62,12 @@ def _unet(width, **config):
     return UNet2DConditionModel(
         sample_size=8,
         block_out_channels=(16, 32),
-        layers_per_block=1,
+        **{"layers_per_block": 1} | config,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
         cross_attention_dim=width,
         attention_head_dim=8,
         norm_num_groups=8,
-        **config,
     )
 
 
@@ -109,7 +108,7 @@ def stable_diffusion_v():
     return stable_diffusion("v_prediction")
 
 
-def sdxl():
+def sdxl(**config):
     torch.manual_seed(0)
     unet = _unet(
         2 * TEXT_WIDTH,
@@ -117,6 +116,7 @@ def sdxl():
         addition_time_embed_dim=8,
         projection_class_embeddings_input_dim=6 * 8 + TEXT_WIDTH,
         use_linear_projection=True,
+        **config,
     )
     pipeline = StableDiffusionXLPipeline(
         vae=_vae(4, force_upcast=True),
@@ -128,6 +128,11 @@ def sdxl():
         scheduler=_ddim("epsilon"),
     )
     return _shaken(pipeline, "unet")
+
+
+def sdxl_two_layers():
+    """As many layers in a block as the real one has, on which its original names depend."""
+    return sdxl(layers_per_block=2)
 
 
 def flux():

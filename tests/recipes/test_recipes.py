@@ -8,9 +8,11 @@ import pytest
 from vgrpo import Curriculum
 from vgrpo.commands.job import parse_job
 from vgrpo.commands.main import main
+from vgrpo.models.published import HUB_IDS
 from vgrpo.prompts.files import read_prompts
 from vgrpo.recipes import RECIPES
 from vgrpo.rewards.registry import MODELS, NAMED
+from vgrpo.training.config import Config
 from vgrpo.training.config_files import load_yaml, save_yaml
 from vgrpo.worlds.registry import find_world
 
@@ -68,6 +70,27 @@ def test_the_five_stages_are_the_published_ones():
         on_policy = config.update.num_minibatches * config.update.num_epochs == 1
         controlled = config.objective.ratio_clip is not None or config.objective.kl_weight > 0
         assert controlled != on_policy  # neither control acts on the first step after a rollout
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_named_after_a_model_names_it_and_its_weights_need_no_folder(name):
+    models = {config.model for config in configs_of(RECIPES[name])}
+    prefixes = {"sd35m": "sd35-medium", "sd3": "sd35-medium", "flux1": "flux1-dev", "sd15": "sd15", "sdxl": "sdxl"}
+    expected = prefixes.get(name.partition("-")[0])
+    assert models == ({"sprites"} if expected is None else {key for key, value in HUB_IDS.items() if value == expected})
+
+
+def test_full_fine_tuning_brings_its_own_learning_rate():
+    def rate(*words):
+        return parse_job(list(words), prog="train", description="").learning_rate
+
+    assert [rate(name) for name in ("sprites", "sdxl", "sd35m-ocr")] == [1.5e-3, 1e-4, 3e-4]
+    full = ("--finetune", "full")
+    assert [rate(name, *full) for name in ("sprites", "sdxl", "sd35m-ocr")] == [2e-4, 1e-5, 1e-5]
+    assert rate("sdxl", *full, "--update.lr", "3e-6") == 3e-6
+    assert rate("sdxl", "--finetune", "lora") == 1e-4
+    assert Config(finetune="full", model="folder").learning_rate == 1e-5
+    assert Config().learning_rate == 3e-4
 
 
 @pytest.mark.parametrize("kind", ["geneval", "ocr"])

@@ -19,7 +19,7 @@ EIGHT = UpdateConfig(optimizer="adamw_8bit", lr=1e-3)
 def steps(config, shape, count=20):
     """A parameter and its optimiser after steps down |x - 1|^2 from fixed random numbers."""
     parameter = torch.nn.Parameter(torch.randn(shape, generator=torch.Generator().manual_seed(0)))
-    optimizer = make_adamw([parameter], config)
+    optimizer = make_adamw([parameter], config, config.lr)
     for _ in range(count):
         parameter.grad = parameter.detach() - 1
         optimizer.step()

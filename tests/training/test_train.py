@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,8 +14,13 @@ from vgrpo.evaluation.settings import EvalConfig
 from vgrpo.models.settings import LoraConfig
 from vgrpo.models.weight_sets import trainable
 from vgrpo.rewards.base import RewardError, score_images
+from vgrpo.training import loop
 from vgrpo.training.config import RolloutConfig, UpdateConfig
 from vgrpo.training.config_files import load_yaml, save_yaml
+from vgrpo.training.events import CheckpointSaved
+from vgrpo.training.start import Given
+
+LORA = "lora/pytorch_lora_weights.safetensors"
 
 
 def run(folder, pipeline=None, reward=red, resume=False, prompts=PROMPTS, **changes):
@@ -133,11 +139,27 @@ def test_a_whole_failed_batch_stops_the_run_with_what_it_had(tmp_path):
     with pytest.raises(RewardError, match="the judge went home"):
         run(tmp_path / "run", reward=breaks)
     assert (tmp_path / "run/checkpoints/iteration-000001").is_dir()
+    one = run(tmp_path / "one", num_iterations=1).output_dir  # the adapter so far, averaged as at an end
+    assert (tmp_path / "run" / LORA).read_bytes() == (one / LORA).read_bytes()
+
+
+def test_every_checkpoint_leaves_the_adapter_so_far(tmp_path):
+    found = []
+
+    def listen(event):
+        if isinstance(event, CheckpointSaved):
+            path = tmp_path / "run" / LORA
+            found.append((event.iteration, path.read_bytes() if path.exists() else None))
+
+    config = tiny_config(tmp_path / "run", checkpoint_every=1, num_iterations=2)
+    loop.train(config, Given(pipeline=tiny_pipeline(), reward=red, prompts=PROMPTS), listeners=[listen])
+    adapters = dict(found)
+    assert adapters[0] is None  # of the untrained model
+    assert adapters[1] != adapters[2]
+    assert [path.name for path in (tmp_path / "run/lora").iterdir()] == [Path(LORA).name]
 
 
 def test_ctrl_c_saves_a_checkpoint_that_resumes(tmp_path, monkeypatch):
-    from vgrpo.training import loop
-
     iterate = loop.iterate
 
     def interrupted(run):
@@ -225,5 +247,7 @@ def test_eval_json_has_the_promised_shape(tmp_path):
     content = json.loads((result.output_dir / "eval.json").read_text())
     assert content["num_prompts"] == content["num_images"] == 14
     for part in ("base", "tuned"):
-        assert set(content[part]) == {"strict", "reward", "by_category"}
+        assert set(content[part]) == {"strict", "reward", "by_category", "interval"}
         assert len(content[part]["by_category"]) == 7
+        for metric, interval in content[part]["interval"].items():
+            assert interval["low"] <= content[part][metric] <= interval["high"]

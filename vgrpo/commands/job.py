@@ -48,6 +48,8 @@ def _parse_config(default: Config, *parts: list[str]) -> Config:
     options = options_of(Config, default)
     for words, _ in taken:
         values |= read_words(words, options)
+    if values.get(("finetune",), default.finetune) != default.finetune:  # a LoRA's learning rate would wreck a whole network
+        default = dataclasses.replace(default, update=dataclasses.replace(default.update, lr=None))
     settings: Config = built(Config, values, default)
     return settings
 

@@ -19,16 +19,31 @@ USAGE = """vgrpo: online reinforcement learning for text-to-image diffusion and 
   vgrpo sample --prompts FILE [...]                      draw images, with or without a LoRA
   vgrpo eval [--suite geneval] [...]                     score a model on held-out prompts, with intervals
   vgrpo report RUN_DIR                                   rebuild a run's report.html
+  vgrpo export RUN_DIR [--format comfyui] [...]          the adapter as another tool reads it, with a model card
   vgrpo pretrain sprites|preference [...]                train the bundled model, or its reward, from nothing
   vgrpo serve-reward NAME [--port 8100]                  answer for a reward from a process of its own
   vgrpo plan [RECIPE] [--gpu-memory 24GB] [...]          memory, evaluations and time of a job, before any download
+  vgrpo doctor                                           what this machine has and can train, and what to type
   vgrpo prompts --kind geneval --output FILE [...]       generate training prompts
   vgrpo diagnose MODEL [...]                             measure how noisy a model's likelihood is
   vgrpo bench [--suite methods] [...]                    race algorithms on the bundled model
 
 `vgrpo COMMAND --help` explains every option; `vgrpo --version` says which vgrpo this is. Start with: vgrpo train sprites
 """
-COMMANDS = ("train", "sample", "eval", "report", "pretrain", "serve-reward", "plan", "prompts", "diagnose", "bench")
+COMMANDS = (
+    "train",
+    "sample",
+    "eval",
+    "report",
+    "export",
+    "pretrain",
+    "serve-reward",
+    "plan",
+    "doctor",
+    "prompts",
+    "diagnose",
+    "bench",
+)
 INTERRUPTED, BROKEN_PIPE = 130, 141  # what a shell reports of a process that ends by these signals
 
 

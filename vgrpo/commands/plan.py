@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from rich.table import Table
 
 from vgrpo.analysis.plan.advice import advise
+from vgrpo.analysis.plan.cards import CARDS, SHARE, Card, card_of
 from vgrpo.analysis.plan.job import GB, Job, measure_job
 from vgrpo.commands.job import parse_job
 from vgrpo.commands.options import parse, take_option
@@ -15,12 +16,13 @@ from vgrpo.models.published import PUBLISHED
 from vgrpo.rewards.registry import is_own
 from vgrpo.support.checks import require, require_finite
 from vgrpo.training.config import Config
-from vgrpo.training.stages import Curriculum
+from vgrpo.training.stages import Curriculum, Stage
 
 DESCRIPTION = (
     "Memory by part, network evaluations and time of a job, from configs alone. Options are those of vgrpo train, and "
-    "--gpus 1, --gpu-memory 24GB, --tflops 300 (throughput to reckon with). --model also takes published models by name: "
-    f"{', '.join(PUBLISHED)}."
+    f"--gpu 4090 (or {', '.join(CARDS)}), --gpus 1, --gpu-memory 24GB, --tflops 300 (throughput to reckon with), --price 0.5 "
+    "(of a GPU for an hour). --fit 24GB prints the options with which the job fits, or ends with status 1. --model also takes "
+    f"published models by name: {', '.join(PUBLISHED)}."
 )
 PROG = "vgrpo plan [RECIPE | run.yaml]"
 
@@ -29,28 +31,58 @@ PROG = "vgrpo plan [RECIPE | run.yaml]"
 class Machine:
     """The GPUs that a job is planned for."""
 
+    gpu: str | None = None
+    """Which, by name; its memory and throughput are those of the two options below where they are left out."""
     gpus: int = 1
     """How many."""
-    gpu_memory: str = "80GB"
-    """Memory of each, e.g. 24GB."""
-    tflops: float = 300.0
-    """bf16 throughput that each is assumed to reach, in TFLOP/s: a third to a half of its peak."""
+    gpu_memory: str | None = None
+    """Memory of each, e.g. 24GB; None is that of --gpu, or 80GB."""
+    tflops: float | None = None
+    """bf16 throughput that each is assumed to reach, in TFLOP/s; None is 40% of the peak of --gpu, or 300."""
+    price: float | None = None
+    """Of one GPU for an hour, in any currency."""
+    fit: str | None = None
+    """Memory that the job must fit into; prints the options that make it fit, and ends with status 1 if none do."""
 
     def __post_init__(self) -> None:
         require_finite(self)
         require(
-            re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?(GB)?", self.gpu_memory) is not None,
-            f"--gpu-memory {self.gpu_memory}: give a number of gigabytes, e.g. 24GB",
+            self.gpu is None or self.card is not None,
+            f"--gpu {self.gpu}: not in the table of {', '.join(CARDS)}; give its --gpu-memory and --tflops instead",
         )
-        require(self.bytes() > 0, f"--gpu-memory {self.gpu_memory}: must be above 0")
-        require(self.tflops > 0, f"--tflops {self.tflops}: must be above 0")
+        for option, value in (("--gpu-memory", self.gpu_memory), ("--fit", self.fit)):
+            require(
+                value is None or re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?(GB)?", value) is not None,
+                f"{option} {value}: give a number of gigabytes, e.g. 24GB",
+            )
+        require(self.bytes() > 0, f"--gpu-memory {self.memory}: must be above 0")
+        require(self.tflops is None or self.tflops > 0, f"--tflops {self.tflops}: must be above 0")
+        require(self.price is None or self.price >= 0, f"--price {self.price}: must not be negative")
+
+    @property
+    def card(self) -> Card | None:
+        return None if self.gpu is None else card_of(self.gpu)
+
+    @property
+    def memory(self) -> str:
+        """As it is written."""
+        known = self.fit or self.gpu_memory
+        return known or (f"{self.card.gigabytes}GB" if self.card else "80GB")
 
     def bytes(self) -> float:
-        return GB * float(self.gpu_memory.removesuffix("GB"))
+        return GB * float(self.memory.removesuffix("GB"))
 
-    def flops(self) -> float:
-        """Per second."""
-        return 1e12 * self.tflops
+    @property
+    def throughput(self) -> float:
+        """TFLOP/s."""
+        return self.tflops or (SHARE * self.card.tflops if self.card else 300.0)
+
+    def speed(self) -> str:
+        """Its throughput, and where that comes from."""
+        text = f"{self.throughput:g} TFLOP/s"
+        if self.tflops is not None or self.card is None:
+            return text
+        return f"{text} ({SHARE:.0%} of the {self.card.tflops:g} published for a {self.gpu}, an assumption)"
 
 
 def run(words: list[str]) -> None:
@@ -60,12 +92,16 @@ def run(words: list[str]) -> None:
         chosen += [] if value is None else [f"{option.name}={value}"]
     machine = parse(Machine, chosen, prog=PROG, description=DESCRIPTION)
     job = parse_job(words, prog=PROG, description=DESCRIPTION)
-    if not isinstance(job, Curriculum):
-        plan(job, machine)
-        return
-    for number, stage in enumerate(job.stages, 1):
-        print(f"stage {number}: {stage.name}")
-        plan(stage.config, machine)
+    stages = job.stages if isinstance(job, Curriculum) else [Stage("", job)]
+    failed = []
+    for number, stage in enumerate(stages, 1):
+        if stage.name:
+            print(f"stage {number}: {stage.name}")
+        planned = plan(stage.config, machine)
+        if machine.fit is not None and advise(planned, machine.bytes())[1] > machine.bytes():
+            failed.append(verdict(planned, machine))
+    if failed:
+        raise ValueError(failed[0])
 
 
 def plan(config: Config, machine: Machine) -> Job:
@@ -83,14 +119,17 @@ def costs(job: Job, machine: Machine) -> list[str]:
     config, counts = job.config, job.evaluations()
     each = " on each GPU" if job.num_gpus > 1 else ""
     on = f"{job.num_gpus} GPUs" if job.num_gpus > 1 else "one GPU"
-    seconds = job.flops() / machine.flops()
+    seconds = job.flops() / machine.throughput / 1e12
+    hours = seconds * config.num_iterations / 3600
     lines = [
         f"{job.num_images} images per iteration{each}, {sum(counts.values()):,.0f} network evaluations: "
         + ", ".join(f"{name} {value:,.0f}" for name, value in counts.items() if value),
-        f"{job.flops() / 1e15:,.1f} PFLOP per iteration{each}: {seconds:,.0f} s at {machine.tflops} TFLOP/s, "
-        f"{seconds * config.num_iterations / 3600:,.1f} h for {config.num_iterations} iterations on {on}; the network alone, "
-        "without rewards and the evaluation",
+        f"{job.flops() / 1e15:,.1f} PFLOP per iteration{each}: {seconds:,.0f} s at {machine.speed()}, "
+        f"{hours:,.1f} h for {config.num_iterations} iterations on {on}; the network alone, without rewards and the evaluation",
     ]
+    if machine.price is not None:
+        cost = hours * machine.price * job.num_gpus
+        lines.append(f"{cost:,.2f} in all at {machine.price:g} for a GPU's hour")
     own = [name for name in dict.fromkeys((*config.reward, *config.monitor)) if is_own(name)]
     if own:
         lines.insert(0, f"not counted, as it is your own: {', '.join(own)}")
@@ -120,8 +159,8 @@ def verdict(job: Job, machine: Machine) -> str:
     """Whether the job fits, what makes it fit, or the smallest GPU that it fits into."""
     options, total = advise(job, machine.bytes())
     if not options and total <= machine.bytes():
-        return f"fits into {machine.gpu_memory}"
-    begin = f"does not fit into {machine.gpu_memory}"
+        return f"fits into {machine.memory}"
+    begin = f"does not fit into {machine.memory}"
     joined = " ".join(options)
     if total <= machine.bytes():
         return f"{begin}; with {joined} it takes {total / GB:.1f} GB"

@@ -28,7 +28,7 @@ class SampleConfig(ModelSettings, Sampling):
     output_dir: Path
     """Gets 00000_00.png (prompt index, image index) and prompts.jsonl."""
     lora: Path | None = None
-    """A folder that `vgrpo train` or diffusers wrote."""
+    """A run's lora/, or a LoRA of diffusers, peft or kohya: its folder or its .safetensors file."""
     num_images: int = 4
     """Images per prompt."""
     seed: int = 0

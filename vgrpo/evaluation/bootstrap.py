@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from vgrpo.core.seeds import generator
-from vgrpo.evaluation.core import rows_by_tag
-from vgrpo.evaluation.pictures import Picture
+from vgrpo.evaluation.pictures import Picture, rows_by_tag
 
 NUM_RESAMPLES = 1000
 LEVEL = 0.95

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from vgrpo.core.types import Prompt
-from vgrpo.evaluation.pictures import Picture, draw, pictures_of
+from vgrpo.evaluation.bootstrap import estimates, over_categories
+from vgrpo.evaluation.pictures import Picture, draw, pictures_of, rows_by_tag
 from vgrpo.evaluation.settings import EvalConfig
 from vgrpo.models.policy import Policy
 from vgrpo.rewards.base import Reward, score_images
@@ -37,10 +38,14 @@ def evaluate(
     world: World | None = None,
     between: Between = nothing,
 ) -> dict[str, Any]:
-    """Draw, score and average, all in memory; strictly too where a world is given. `between` is called before every batch."""
+    """Draw, score and average, all in memory; strictly too where a world is given. Every mean over all has its bootstrap
+    `interval` over prompts. `between` is called before every batch."""
     pictures = pictures_of(prompts, settings.num_images)
     judged = judge_model(policy, pictures, rewards, settings, world, between)
-    return averages(judged, weights, pictures) | {"num_prompts": len(prompts), "num_images": len(pictures)}
+    columns = _columns(judged, weights)
+    interval = {name: over_categories(estimates(values, pictures)).entry() for name, values in columns.items()}
+    counts = {"num_prompts": len(prompts), "num_images": len(pictures)}
+    return averages(judged, weights, pictures) | {"interval": interval} | counts
 
 
 @out_of_memory_while("drawing images for the evaluation")
@@ -79,8 +84,7 @@ def mean_over_tags(values: Tensor, pictures: list[Picture]) -> list[float]:
 def averages(judged: Judged, weights: list[float], pictures: list[Picture]) -> dict[str, Any]:
     """`reward`, the weighted mean of the rewards, and where there are strict scores `strict`: by the prompts' tags and over
     all tags (the mean over them, as GenEval averages its tasks). None where no image has a score."""
-    columns = {} if judged.strict is None else {"strict": judged.strict}
-    columns["reward"] = judged.rewards @ (torch.tensor(weights) / sum(weights))
+    columns = _columns(judged, weights)
     table = torch.stack(list(columns.values()), 1)
     by_category = {
         tag: dict(zip(columns, map(_rounded, table[rows].nanmean(0).tolist()), strict=True))
@@ -90,11 +94,11 @@ def averages(judged: Judged, weights: list[float], pictures: list[Picture]) -> d
     return overall | {"by_category": by_category}
 
 
-def rows_by_tag(pictures: list[Picture]) -> dict[str, list[int]]:
-    rows: dict[str, list[int]] = {}
-    for row, picture in enumerate(pictures):
-        rows.setdefault(picture.tag, []).append(row)
-    return rows
+def _columns(judged: Judged, weights: list[float]) -> dict[str, Tensor]:
+    """One value per picture [B] of each metric."""
+    columns = {} if judged.strict is None else {"strict": judged.strict}
+    columns["reward"] = judged.rewards @ (torch.tensor(weights) / sum(weights))
+    return columns
 
 
 def _rounded(value: float) -> float | None:

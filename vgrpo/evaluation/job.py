@@ -44,6 +44,7 @@ class EvalJob(ModelSettings):
     suite: str | None = None
     """Rewards and prompts of a benchmark; the other options override them."""
     lora: Path | None = None
+    """A run's lora/, or a LoRA of diffusers, peft or kohya: its folder or its .safetensors file."""
     prompts: str | None = "sprites"
     """`sprites` (its held-out prompts), `ocr` (the suite's own), a file, or your own world as my_file:MyWorld."""
     reward: tuple[str, ...] = ("sprites",)

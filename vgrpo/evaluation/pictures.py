@@ -30,6 +30,13 @@ def pictures_of(prompts: list[Prompt], num_images: int) -> list[Picture]:
     return [Picture(prompt, index, member) for index, prompt in enumerate(prompts) for member in range(num_images)]
 
 
+def rows_by_tag(pictures: list[Picture]) -> dict[str, list[int]]:
+    rows: dict[str, list[int]] = {}
+    for row, picture in enumerate(pictures):
+        rows.setdefault(picture.tag, []).append(row)
+    return rows
+
+
 def draw(policy: Policy, pictures: list[Picture], settings: EvalConfig, between: Between = nothing) -> Tensor:
     """Images [B, 3, H, W] in [0, 1]. `between` is called before every batch."""
     noise = torch.stack([named_noise(policy, "evaluation", picture.index, picture.member) for picture in pictures])

@@ -9,18 +9,39 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from vgrpo.models.finite import first_not_finite
+from vgrpo.models.index import read_json
 
 WEIGHTS = "pytorch_lora_weights.safetensors"
+PEFT_WEIGHTS, PEFT_SETTINGS = "adapter_model.safetensors", "adapter_config.json"
 METADATA = "lora_adapter_metadata"
 """Where diffusers keeps rank and alpha, as JSON, in the file's header."""
+PIPELINE = "pipeline"
+"""In the header of our files: the pipeline's class, on which other tools' names for its layers depend."""
 
 
-def lora_file(folder: Path, option: str) -> Path:
-    """The weights in a LoRA's folder. Raises FileNotFoundError if it holds none; `option` is how the user named it."""
-    path = folder / WEIGHTS
-    if not path.is_file():
-        raise FileNotFoundError(f"{option} {folder}: no {WEIGHTS} in it; give a run's lora/ folder")
-    return path
+def lora_file(place: Path, option: str) -> Path:
+    """The weights of a LoRA: the file itself, or the one in a folder that diffusers, peft or another trainer wrote.
+
+    `option` is how the user named it. Raises FileNotFoundError if there is none, ValueError for a pickle and for several files.
+    """
+    if place.is_file():
+        if place.suffix != ".safetensors":
+            raise ValueError(
+                f"{option} {place}: not a .safetensors file; others are pickles, which can run code when they are opened. "
+                "Convert it where you trust it"
+            )
+        return place
+    for name in (WEIGHTS, PEFT_WEIGHTS):
+        if (place / name).is_file():
+            return place / name
+    others = sorted(place.glob("*.safetensors"))
+    if len(others) > 1:
+        raise ValueError(f"{option} {place}: {len(others)} files of safetensors; name one of them, such as {others[-1]}")
+    if not others:
+        raise FileNotFoundError(
+            f"{option} {place}: no {WEIGHTS} in it; give a run's lora/ folder, or a LoRA's .safetensors file from elsewhere"
+        )
+    return others[0]
 
 
 def check_lora_file(path: Path, option: str) -> None:
@@ -29,23 +50,33 @@ def check_lora_file(path: Path, option: str) -> None:
         with safe_open(path, "pt") as file:  # compares the file's size with what its header says
             names = list(file.keys())
     except (SafetensorError, RecursionError) as error:
-        raise _damaged(path, option, str(error)) from error
+        raise damaged(path, option, str(error)) from error
     if not names:
-        raise _damaged(path, option, "it holds no tensors")
+        raise damaged(path, option, "it holds no tensors")
     read_settings(path, option)
 
 
-def read_settings(path: Path, option: str) -> dict[str, Any]:
-    """Rank, alpha and the rest, as `transformer.r`; nothing if the file says none. Raises ValueError if they are no JSON
-    object, or if they name a module: peft would import it."""
+def read_header(path: Path) -> dict[str, str]:
+    """What the file says about itself, apart from its tensors."""
     with safe_open(path, "pt") as file:
-        text = (file.metadata() or {}).get(METADATA, "{}")
-    try:
-        settings = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise _damaged(path, option, f"its {METADATA} is not JSON") from error
+        return file.metadata() or {}
+
+
+def read_settings(path: Path, option: str) -> dict[str, Any]:
+    """Rank, alpha and the rest as peft calls them, for diffusers with the part's name before them, as in `transformer.r`;
+    nothing if the file says none.
+
+    Raises ValueError if they are no JSON object, or if they name a module: peft would import it.
+    """
+    if path.name == PEFT_WEIGHTS and path.with_name(PEFT_SETTINGS).is_file():
+        settings = read_json(path.with_name(PEFT_SETTINGS))
+    else:
+        try:
+            settings = json.loads(read_header(path).get(METADATA, "{}"))
+        except (ValueError, RecursionError) as error:
+            raise damaged(path, option, f"its {METADATA} is not JSON") from error
     if not isinstance(settings, dict):
-        raise _damaged(path, option, f"its {METADATA} is not a JSON object")
+        raise damaged(path, option, f"its {METADATA} is not a JSON object")
     for key, value in settings.items():
         if key.rpartition(".")[2] in ("megatron_config", "auto_mapping") and value:
             raise ValueError(f"{option} {path}: its settings name code to import, {key}, which is never run; give another LoRA")
@@ -64,6 +95,6 @@ def read_lora(path: Path, option: str) -> dict[str, Tensor]:
     return state
 
 
-def _damaged(path: Path, option: str, why: str) -> ValueError:
+def damaged(path: Path, option: str, why: str) -> ValueError:
     why = " ".join(why.split())[:200]
     return ValueError(f"{option} {path}: damaged ({why}); copy it again, or give another run's lora/ folder")

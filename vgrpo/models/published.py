@@ -153,6 +153,21 @@ PUBLISHED: dict[str, Preset] = {
 }
 """Models by name."""
 
+NETWORK_BILLIONS = {
+    "sd15": 0.860,
+    "sd21": 0.866,
+    "sdxl": 2.567,
+    "sd3-medium": 2.028,
+    "sd35-medium": 2.243,
+    "sd35-large": 8.057,
+    "flux1-dev": 11.901,
+    "flux2-dev": 32.223,
+    "qwen-image": 20.430,
+    "sana-1.6b": 1.604,
+    "wan21-1.3b": 1.419,
+}
+"""Weights of the part that is trained, as published."""
+
 HUB_IDS = {
     "stable-diffusion-v1-5/stable-diffusion-v1-5": "sd15",
     "stabilityai/stable-diffusion-2-1": "sd21",

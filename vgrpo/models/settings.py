@@ -16,7 +16,7 @@ class LoraConfig:
     targets: tuple[str, ...] | None = None
     """Endings of the names of the linear layers that get an adapter; None is the architecture's attention."""
     init: Path | None = None
-    """A folder with a saved adapter, such as a run's lora/, to go on from; None starts with a fresh one."""
+    """A saved adapter to go on from: a run's lora/, or a LoRA of diffusers, peft or kohya. None starts with a fresh one."""
 
     def __post_init__(self) -> None:
         require(self.rank >= 1, f"lora.rank={self.rank}: must be at least 1; --finetune full trains without an adapter")

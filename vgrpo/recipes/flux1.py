@@ -1,4 +1,4 @@
-"""FLUX.1-dev with your own reward and prompts: give --model, --prompts and --reward.
+"""FLUX.1-dev with your own reward and prompts: give --prompts and --reward.
 
 The settings of V-GRPO (arXiv:2604.23380) for it as far as they are known: 300 iterations, 16 DPM-Solver++ steps, guidance 3.5,
 four pairs, ratio clip. Our choice: an adapter with learning rate 1e-4, 8 prompts x 12 images, four optimiser steps per
@@ -10,6 +10,7 @@ from vgrpo.objectives import VGRPO
 from vgrpo.training.config import Config, RolloutConfig, UpdateConfig
 
 FLUX1 = Config(
+    model="black-forest-labs/FLUX.1-dev",
     num_iterations=300,
     resolution=512,
     rollout=RolloutConfig(num_prompts=8, group_size=12, num_steps=16, shift=3.0, guidance=3.5, batch_size=12),

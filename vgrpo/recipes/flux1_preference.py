@@ -1,4 +1,4 @@
-"""FLUX.1-dev on four preference rewards: `vgrpo train flux1-preference --model FOLDER`.
+"""FLUX.1-dev on four preference rewards: `vgrpo train flux1-preference`.
 
 Published (V-GRPO, arXiv:2604.23380): the rewards HPSv2.1, PickScore, ImageReward and UnifiedReward on HPDv2's prompts, and
 what flux1.py names as published. Our choice: the wording of UnifiedReward's question, its server on this machine, equal

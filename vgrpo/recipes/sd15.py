@@ -1,4 +1,4 @@
-"""Stable Diffusion 1.5 on PickScore: `vgrpo train sd15 --model FOLDER`.
+"""Stable Diffusion 1.5 on PickScore: `vgrpo train sd15`.
 
 V-GRPO (arXiv:2604.23380) publishes no settings for it; all are our choice and none was tried at full size. Without guidance
 it draws poorly, so guidance of 5 is part of rollout, training and evaluation and doubles the network's evaluations.
@@ -8,6 +8,7 @@ from vgrpo.evaluation.settings import EvalConfig
 from vgrpo.training.config import Config, RolloutConfig, UpdateConfig
 
 SD15 = Config(
+    model="stable-diffusion-v1-5/stable-diffusion-v1-5",
     num_iterations=150,
     prompts="preference.txt",
     eval_prompts="preference-held-out.txt",

@@ -1,4 +1,5 @@
-"""Any Stable Diffusion 3 pipeline with your own reward and prompts: give --model, --prompts and --reward.
+"""Stable Diffusion 3.5 Medium, or by --model any Stable Diffusion 3, with your own reward and prompts: give --prompts and
+--reward.
 
 The published SD 3.5 Medium settings of V-GRPO (arXiv:2604.23380) as far as they are known: LoRA rank 32, alpha 64,
 learning rate 3e-4, 48 prompts x 24 images, 40 steps, no guidance, four probes, on-policy with the soft clip. The
@@ -9,6 +10,7 @@ from vgrpo.evaluation.settings import EvalConfig
 from vgrpo.training.config import Config, RolloutConfig, UpdateConfig
 
 SD3 = Config(
+    model="stabilityai/stable-diffusion-3.5-medium",
     num_iterations=150,
     rollout=RolloutConfig(num_prompts=48, group_size=24, num_steps=40, shift=3.0, batch_size=24),
     update=UpdateConfig(lr=3e-4, micro_batch_size=8),

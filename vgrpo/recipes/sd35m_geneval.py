@@ -1,4 +1,4 @@
-"""Stable Diffusion 3.5 Medium on GenEval's tasks: `vgrpo train sd35m-geneval --model FOLDER`.
+"""Stable Diffusion 3.5 Medium on GenEval's tasks: `vgrpo train sd35m-geneval`.
 
 Published for this stage (V-GRPO, arXiv:2604.23380): 200 iterations, ten pairs per image. Our choice: four optimiser steps per
 rollout under a ratio clip of 0.02, no soft clip of advantages, since GenEval's scores take few values, and prompts from

@@ -1,4 +1,4 @@
-"""Stable Diffusion 3.5 Medium in five stages: `vgrpo train sd35m-multi --model FOLDER`.
+"""Stable Diffusion 3.5 Medium in five stages: `vgrpo train sd35m-multi`.
 
 Published (V-GRPO, arXiv:2604.23380): the stages, their order, rewards and iterations, and what the files of the single stages
 name as published. Our choice: the rest of those files, equal weights for the three preference rewards, and a fresh optimiser

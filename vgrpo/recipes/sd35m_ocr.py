@@ -1,4 +1,4 @@
-"""Stable Diffusion 3.5 Medium on words to be written: `vgrpo train sd35m-ocr --model FOLDER`.
+"""Stable Diffusion 3.5 Medium on words to be written: `vgrpo train sd35m-ocr`.
 
 Published for this stage (V-GRPO, arXiv:2604.23380): ten pairs per image, and as the only control the distance to the old
 weights' prediction, with weight 0.3. Our choice: 100 iterations (published are 30, after four other stages), four optimiser

@@ -1,4 +1,4 @@
-"""Stable Diffusion 3.5 Medium on one reward of any prompt: `vgrpo train sd35m-pickscore --model FOLDER`, or another of NAMES.
+"""Stable Diffusion 3.5 Medium on one reward of any prompt: `vgrpo train sd35m-pickscore`, or another of NAMES.
 
 Prompts are yours, one a line: preference.txt to train on, preference-held-out.txt to evaluate on. The settings are those
 published for stages on preference rewards (V-GRPO, arXiv:2604.23380): 150 iterations, four pairs per image, one optimiser

@@ -87,8 +87,7 @@ def _begin(run: Run) -> None:
 def _end(run: Run) -> dict[str, Any]:
     save_samples(run)
     run.save_checkpoint()
-    with run.average.active():
-        weights = run.save_weights()
+    weights = run.save_weights()
     evaluation = write_eval(run.folder, tuned=_evaluate(run, "tuned"))
     report = write_report(run.folder)
     run.writer.finish()

@@ -20,11 +20,11 @@ def check_optimizer(config: UpdateConfig) -> None:
         raise ValueError('update.optimizer=adamw_8bit needs bitsandbytes: pip install "vgrpo[bitsandbytes]", or take adamw')
 
 
-def make_adamw(parameters: list[nn.Parameter], config: UpdateConfig) -> torch.optim.Optimizer:
+def make_adamw(parameters: list[nn.Parameter], config: UpdateConfig, lr: float) -> torch.optim.Optimizer:
     """In 8 bits a weight's state takes 2 bytes, and 8 more for every block of 256, instead of 8; tensors of fewer than 4096
     numbers keep theirs in fp32."""
     check_optimizer(config)
-    settings: dict[str, Any] = {"lr": config.lr, "betas": config.betas, "weight_decay": config.weight_decay}
+    settings: dict[str, Any] = {"lr": lr, "betas": config.betas, "weight_decay": config.weight_decay}
     if config.optimizer == "adamw":
         return torch.optim.AdamW(parameters, **settings)
     from bitsandbytes.optim import AdamW8bit

@@ -97,8 +97,11 @@ class Run:
             self.save_checkpoint()
 
     def save_checkpoint(self) -> Path:
-        """Begin to write one, beside training; `writer.finish` waits for it."""
+        """Begin to write one, beside training; `writer.finish` waits for it. What is trained so far goes to lora/, if it is an
+        adapter: a whole network is written at the end alone."""
         path = self.writer.save(self.state_dict(), self.iteration)
+        if self.config.finetune == "lora" and self.iteration > 0:
+            self.save_weights()
         self.events.emit(CheckpointSaved(path=path, iteration=self.iteration))
         return path
 
@@ -155,12 +158,13 @@ class Run:
             torch.cuda.set_rng_state_all(others)
 
     def save_weights(self) -> Path:
-        """`lora/` for `load_lora_weights`, or `pipeline/` after full fine-tuning."""
-        if self.config.finetune == "full":
-            self.policy.pipeline.save_pretrained(self.folder / "pipeline")
-            return self.folder / "pipeline"
-        save_lora(self.policy, self.folder / "lora")
-        return self.folder / "lora"
+        """The averaged weights as `lora/` for `load_lora_weights`, or as `pipeline/` after full fine-tuning."""
+        with self.average.active():
+            if self.config.finetune == "full":
+                self.policy.pipeline.save_pretrained(self.folder / "pipeline")
+                return self.folder / "pipeline"
+            save_lora(self.policy, self.folder / "lora")
+            return self.folder / "lora"
 
     @torch.no_grad()
     def adopt_average(self) -> None:

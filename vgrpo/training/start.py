@@ -9,7 +9,7 @@ from vgrpo.core.seeds import seed_of
 from vgrpo.core.types import Prompt
 from vgrpo.models.lengths import warn_of_cut_off
 from vgrpo.models.loading import load_policy
-from vgrpo.models.lora import add_lora, check_init, fill_lora
+from vgrpo.models.lora import Adapter, add_lora, check_init, fill_lora, read_init, take_lora
 from vgrpo.models.policy import Policy
 from vgrpo.models.precision import chosen, device_of
 from vgrpo.models.supported import check_model
@@ -29,6 +29,7 @@ from vgrpo.rewards.calls import limited
 from vgrpo.rewards.registry import load_reward
 from vgrpo.sampling.draw import draw_images, named_noise
 from vgrpo.sampling.settings import Sampling
+from vgrpo.support.checks import require
 from vgrpo.support.memory_errors import out_of_memory_while
 from vgrpo.training.alarm import Alarm
 from vgrpo.training.checkpoint import CheckpointWriter
@@ -76,9 +77,11 @@ def start_run(
         policy = load_policy(config.model_settings, given.pipeline, full=config.finetune == "full")
         config = _with_precision(config, policy, events)
         warn_of_cut_off(policy, listed)
-        _make_trainable(policy, config)
+        adapter = _make_trainable(policy, config)
+        if adapter is not None and config.lora.init is None and not resume:
+            events.notice("the pipeline's active LoRA is trained on")
         _try_rewards(policy, [*task.rewards, *task.monitors.values()], task.prompts(0, 2))
-        return _make_run(config, task, opened, policy, events)
+        return _make_run(config, task, opened, policy, adapter, events)
     except BaseException:
         opened.lock.release()
         raise
@@ -108,8 +111,8 @@ def _task(config: Config, given: Given) -> tuple[Task, list[Prompt]]:
     return task, listed
 
 
-def _make_run(config: Config, task: Task, opened: RunFolder, policy: Policy, events: Events) -> Run:
-    copies = _copies(policy, config)
+def _make_run(config: Config, task: Task, opened: RunFolder, policy: Policy, adapter: Adapter | None, events: Events) -> Run:
+    copies = _copies(policy, config, adapter)
     average = AverageWeights(policy.module, config.ema_decay)
     run = Run(
         config=config,
@@ -159,8 +162,18 @@ def _prompts(config: Config, given: list[str] | list[Prompt] | None) -> tuple[Pr
 
 
 @out_of_memory_while("loading the model")
-def _make_trainable(policy: Policy, config: Config) -> None:
+def _make_trainable(policy: Policy, config: Config) -> Adapter | None:
+    """Set up what is trained; returns the adapter that the run goes on from, if any."""
     pipeline = policy.pipeline
+    if config.finetune == "full":
+        require(
+            not getattr(policy.module, "peft_config", None),
+            "finetune=full: the pipeline has an active LoRA, which would be trained apart from its layers; make it part of the "
+            "model, pipeline.fuse_lora() then pipeline.unload_lora_weights(), or take it off with the latter alone",
+        )
+        adapter = None
+    else:
+        adapter = take_lora(policy, config.lora) or read_init(policy, config.lora)
     for part in pipeline.components.values():
         if isinstance(part, torch.nn.Module):
             part.requires_grad_(False)
@@ -168,16 +181,18 @@ def _make_trainable(policy: Policy, config: Config) -> None:
         policy.module.float().requires_grad_(True)
     else:
         add_lora(policy, config.lora, seed_of(config.seed, "lora"))
+    return adapter
 
 
-def _copies(policy: Policy, config: Config) -> dict[WeightSet, WeightCopy]:
+def _copies(policy: Policy, config: Config, adapter: Adapter | None) -> dict[WeightSet, WeightCopy]:
     """Put in the adapter that the run goes on from, if any, between copying the untrained model ("ref") and the start ("old").
 
     Measured from the start of each, a curriculum's stages would leave the untrained model's images step by step.
     """
     kept = config.objective.copies
     copies: dict[WeightSet, WeightCopy] = {name: WeightCopy(policy.module) for name in kept if name == "ref"}
-    fill_lora(policy, config.lora)
+    if adapter is not None:
+        fill_lora(policy, config.lora, adapter)
     return copies | {name: WeightCopy(policy.module) for name in kept if name == "old"}
 
 
@@ -185,9 +200,9 @@ def _make_optimizer(policy: Policy, config: Config, average: AverageWeights) -> 
     parameters = list(trainable(policy.module).values())
     num_steps = config.num_iterations * config.update.num_steps
     return Optimizer(
-        inner=make_adamw(parameters, config.update),
+        inner=make_adamw(parameters, config.update, config.learning_rate),
         parameters=parameters,
-        lr=config.update.lr,
+        lr=config.learning_rate,
         num_warmup_steps=config.update.num_warmup_steps,
         max_grad_norm=config.update.max_grad_norm,
         max_bad_steps=config.update.max_bad_steps,

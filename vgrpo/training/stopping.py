@@ -36,10 +36,12 @@ def saved_on_stop(run: Run) -> Iterator[None]:
 
 
 def _save(run: Run) -> None:
-    """A checkpoint of the last whole iteration, unless the weights are between two: then the one before has to do."""
+    """A checkpoint of the last whole iteration, and its adapter, unless the weights are between two: then those before have to
+    do."""
     with suppress(OSError):  # the disk is full or gone: what was saved before is all there is
         if run.whole:
             run.save_checkpoint()
+    with suppress(OSError):  # also where the adapter could not be written
         run.writer.finish()
 
 

@@ -1,0 +1,133 @@
+"""README.md beside exported weights, as the hub shows it: what was trained on what, with which scores, and pictures."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from vgrpo.pages.run_files import RunFiles, number, table
+from vgrpo.support.files import write_whole
+from vgrpo.support.version import VERSION
+
+MOST_ROWS, MOST_TEXT = 4, 300
+METRICS = ("strict", "reward")
+
+
+def write_card(run: Path, target: Path, usage: str) -> Path:
+    """Write the card of a run's weights into the folder they are in; pictures are copied beside it. `usage` is how the weights
+    are loaded."""
+    files = RunFiles(run)
+    _, settings = files.settings()
+    lines = [
+        *_front_matter(settings),
+        f"# {_plain(files.root.name)}",
+        "",
+        f"Trained with online reinforcement learning by vgrpo {VERSION}; `config.yaml` repeats the run.",
+        "",
+        *_facts(settings),
+        *_scores(files.evaluation()),
+        *_pictures(files, target),
+        "## Use",
+        "",
+        usage,
+    ]
+    (target / "config.yaml").write_bytes(files.read("config.yaml", 10**6) or b"")
+    write_whole(target / "README.md", "\n".join(lines) + "\n")
+    return target / "README.md"
+
+
+def _front_matter(settings: dict[str, Any]) -> list[str]:
+    """What the hub reads of a card. JSON is YAML, whatever a name holds."""
+    values = {
+        "base_model": str(settings.get("model")),
+        "library_name": "diffusers",
+        "pipeline_tag": "text-to-image",
+        "tags": ["vgrpo", "reinforcement-learning", *(["lora"] if settings.get("finetune") != "full" else [])],
+    }
+    return ["---", *(f"{name}: {json.dumps(value)}" for name, value in values.items()), "---", ""]
+
+
+def _facts(settings: dict[str, Any]) -> list[str]:
+    rollout, update, lora = (table(settings.get(name)) for name in ("rollout", "update", "lora"))
+    guidance = rollout.get("guidance")
+    facts = {
+        "base model": settings.get("model"),
+        "training prompts": settings.get("prompts"),
+        "held-out prompts": settings.get("eval_prompts") or "those that come with the training prompts",
+        "rewards": _listed(settings.get("reward")),
+        "weights of the rewards": _listed(settings.get("reward_weights")),
+        "watched, not trained on": _listed(settings.get("monitor")),
+        "algorithm": table(settings.get("objective")).get("name"),
+        "iterations": settings.get("num_iterations"),
+        "images per iteration": f"{rollout.get('num_prompts')} prompts x {rollout.get('group_size')} images",
+        "sampling": f"{rollout.get('num_steps')} steps, guidance {guidance}, shift {rollout.get('shift')}",
+        "learning rate": update.get("lr") or "the default for what is trained",
+        "trained": "all weights" if settings.get("finetune") == "full" else f"a LoRA of rank {lora.get('rank')}",
+        "seed": settings.get("seed"),
+    }
+    rows = [f"| {name} | {_plain(value)} |" for name, value in facts.items() if value not in (None, "")]
+    return ["| | |", "|---|---|", *rows, ""]
+
+
+def _listed(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else ""
+
+
+def _scores(evaluation: dict[str, Any]) -> list[str]:
+    """Held-out scores before and after, with 95% intervals where the evaluation has them."""
+    base, tuned = table(evaluation.get("base")), table(evaluation.get("tuned"))
+    if not tuned:
+        return ["## Scores", "", "None: the run was not evaluated on held-out prompts.", ""]
+    lines = [
+        "## Scores",
+        "",
+        f"{_plain(evaluation.get('num_images'))} images of {_plain(evaluation.get('num_prompts'))} held-out ",
+    ]
+    lines[-1] += "prompts, from the same noise before and after; in brackets the 95% interval over prompts."
+    lines += ["", "| | before | after |", "|---|---|---|"]
+    for metric in METRICS:
+        if metric in base:
+            lines.append(f"| {metric} | {_spelled(base, metric)} | {_spelled(tuned, metric)} |")
+    before, after = table(base.get("by_category")), table(tuned.get("by_category"))
+    metric = next((name for name in METRICS if name in base), "reward")
+    for tag in before if len(before) > 1 else ():
+        old, new = (number(table(part.get(tag)).get(metric)) for part in (before, after))
+        lines.append(f"| {_plain(tag)}, {metric} | {_score(old)} | {_score(new)} |")
+    return [*lines, ""]
+
+
+def _spelled(part: dict[str, Any], metric: str) -> str:
+    interval = table(table(part.get("interval")).get(metric))
+    low, high = (number(interval.get(end)) for end in ("low", "high"))
+    ends = "" if low is None or high is None else f" ({low:.3f} to {high:.3f})"
+    return _score(number(part.get(metric))) + ends
+
+
+def _score(value: float | None) -> str:
+    return "failed" if value is None else f"{value:.3f}"
+
+
+def _pictures(files: RunFiles, target: Path) -> Iterator[str]:
+    """The first and the last sample pictures of a few prompts, copied as they are."""
+    sets = files.sample_sets()
+    if len(sets) < 2:
+        return
+    prompts = files.text(f"{sets[0]}/prompts.txt", 256 * 1000).split("\n")
+    yield from ("## Pictures", "", "Above before, below after training, from the same noise.", "")
+    folder = target / "pictures"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for index in files.samples(sets[0])[:MOST_ROWS]:
+        yield from (_plain(prompts[index] if index < len(prompts) else ""), "")
+        for part, name in ((sets[0], "before"), (sets[-1], "after")):
+            picture = files.picture(f"{part}/{index:02d}.png")
+            if picture is not None:
+                picture.save(folder / f"{name}-{index:02d}.png")
+                yield from (f"![{name}](pictures/{name}-{index:02d}.png)", "")
+
+
+def _plain(value: object) -> str:
+    """A text in which nothing is markup, for one cell of a table."""
+    text = " ".join(str(value).split())[:MOST_TEXT]
+    return "".join(f"\\{letter}" if letter in "\\`*_{}[]<>()#|!" else letter for letter in text)
