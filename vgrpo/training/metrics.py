@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from vgrpo.core.types import Batch, Rollout
-from vgrpo.objectives.advantage import group_moments
+from vgrpo.objectives.advantage import group_moments, is_constant
 from vgrpo.training.events import Values
 from vgrpo.training.run import Run
 from vgrpo.training.update import StepMetrics
@@ -24,7 +24,8 @@ def iteration_values(
     """One line of metrics.jsonl. Rewards [B, R]; `seconds` of each phase."""
     total = sum(seconds.values())
     valid = rewards[~rewards.isnan().any(1)]
-    _, group_std = group_moments(rewards.nanmean(1), rollout.group.cpu(), rollout.num_groups)
+    means = rewards.nanmean(1)
+    _, group_std = group_moments(means, rollout.group.cpu(), rollout.num_groups)
     # Minibatches hold whole groups in order, so the first pass over them lists the rows in order.
     surrogate = torch.cat([step["surrogate"].cpu() for step in steps])[: len(batch)]
     surrogate_mean, surrogate_std = group_moments(surrogate, batch.group.cpu(), rollout.num_groups)
@@ -33,7 +34,7 @@ def iteration_values(
         "reward/mean": valid.mean().item(),
         "reward/std": valid.mean(1).std().item(),
         "reward/failed": len(rewards) - len(valid),
-        "reward/zero_std_groups": (group_std < 1e-6).float().mean().item(),
+        "reward/zero_std_groups": is_constant(group_std, means).float().mean().item(),
         "surrogate/mean": surrogate.mean().item(),
         "surrogate/cv_within": (surrogate_std.mean() / scale).item(),
         "surrogate/cv_between": (surrogate_mean.std(correction=0) / scale).item(),
