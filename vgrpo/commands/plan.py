@@ -91,7 +91,7 @@ def costs(job: Job, machine: Machine) -> list[str]:
         f"{seconds * config.num_iterations / 3600:,.1f} h for {config.num_iterations} iterations on {on}; the network alone, "
         "without rewards and the evaluation",
     ]
-    own = [name for name in dict.fromkeys((*config.reward, *config.monitor)) if is_own(name)]
+    own = [name for name in dict.fromkeys(config.reward_names) if is_own(name)]
     if own:
         lines.insert(0, f"not counted, as it is your own: {', '.join(own)}")
     if job.num_gpus > 1:

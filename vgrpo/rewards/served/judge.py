@@ -107,6 +107,10 @@ class Judge:
             )
         return torch.tensor(scores)
 
+    def judges(self, prompt: Prompt) -> bool:
+        """Every prompt: an answer without a score is a failure, also for all images of a prompt."""
+        return True
+
     def _models(self) -> list[str]:
         """What the server says it serves, if it says so."""
         content = strict_json(self._ask("/v1/models"))

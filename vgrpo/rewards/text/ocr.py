@@ -30,6 +30,10 @@ class Reader(ABC):
     def read(self, image: Tensor) -> str:
         """All text in a picture [3, H, W], line after line."""
 
+    def judges(self, prompt: Prompt) -> bool:
+        """Whether the prompt says what to write."""
+        return bool(quoted(prompt.text))
+
     def __call__(self, images: Tensor, prompts: list[Prompt]) -> Tensor:
         scores = []
         for image, prompt in zip(images, prompts, strict=True):
