@@ -10,7 +10,6 @@ from vgrpo.training.config import Config, RolloutConfig, UpdateConfig
 SD15 = Config(
     num_iterations=150,
     prompts="preference.txt",
-    eval_prompts="preference-held-out.txt",
     reward=("pickscore",),
     rollout=RolloutConfig(num_prompts=24, group_size=16, num_steps=20, guidance=5.0, batch_size=32),
     update=UpdateConfig(lr=1e-4, micro_batch_size=4),
