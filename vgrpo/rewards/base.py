@@ -72,7 +72,7 @@ def judge_images(
             except CallFailed as error:
                 reason = str(error)
                 failed.append(part)
-        if len(failed) == len(parts) >= MOST_PARTS:
+        if getattr(reward, "judges_groups", False) or len(failed) == len(parts) >= MOST_PARTS:
             break
         parts = [half for part in failed if len(part) > 1 for half in _halves(part)]
     missing = values.isinf() | (values.isnan() & ~_abstained(reward, values, prompts))

@@ -62,8 +62,9 @@ def limited(reward: Reward, seconds: float | None) -> Reward:
         return _within(seconds, lambda: reward(images, prompts))
 
     within.__name__ = name_of(reward)
-    if rule := getattr(reward, "judges", None):
-        within.judges = rule  # type: ignore[attr-defined]
+    for name in ("judges", "judges_groups"):
+        if hasattr(reward, name):
+            setattr(within, name, getattr(reward, name))
     return within
 
 
