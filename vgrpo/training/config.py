@@ -47,6 +47,7 @@ class UpdateConfig:
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
+    """The gradient is scaled down to this norm; 0 leaves it as it is."""
     max_bad_steps: int = 5
     """A step whose loss or gradient is not finite is left out and counted; so many in a row stop the run."""
     num_warmup_steps: int = 0
@@ -69,8 +70,8 @@ class UpdateConfig:
         require_finite(self, "update.")
         require(self.lr > 0, f"update.lr={self.lr}: the learning rate must be above 0")
         require(
-            self.max_grad_norm > 0,
-            f"update.max_grad_norm={self.max_grad_norm}: must be above 0; a large one such as 1e9 turns clipping off",
+            self.max_grad_norm >= 0,
+            f"update.max_grad_norm={self.max_grad_norm}: must not be negative; 0 turns clipping off",
         )
         require(all(0 <= beta < 1 for beta in self.betas), f"update.betas={self.betas}: each must lie in [0, 1)")
         require(self.weight_decay >= 0, f"update.weight_decay={self.weight_decay}: must not be negative")
