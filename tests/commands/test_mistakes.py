@@ -31,7 +31,7 @@ NUMBERS = {
         "True",
     ],
     "--update.weight-decay": ["nan", "-1", "1e999", "½"],
-    "--update.max-grad-norm": ["0", "-1", "nan"],
+    "--update.max-grad-norm": ["-1", "nan"],
     "--update.keep-share": ["0", "1.5", "-1", "nan"],
     "--update.guidance": ["0", "nan", "0.5"],
     "--ema-decay": ["1", "-0.1", "nan", "2"],

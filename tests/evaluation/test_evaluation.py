@@ -20,6 +20,7 @@ from vgrpo.evaluation.summary import summarise
 from vgrpo.models.loading import load_policy
 from vgrpo.models.settings import ModelSettings
 from vgrpo.prompts.sources import evaluation_prompts
+from vgrpo.rewards.panel import Panel
 from vgrpo.rewards.registry import load_reward
 from vgrpo.worlds.registry import WORLDS
 
@@ -109,7 +110,9 @@ def test_a_killed_evaluation_goes_on(lora, tmp_path, monkeypatch):
 def test_the_command_and_training_score_alike(tmp_path):
     assert main(f"eval --output-dir {tmp_path} --eval.num-prompts 14 --eval.num-images 2 --eval.num-steps 4".split()) == 0
     settings, policy = EvalConfig(num_images=2, num_steps=4), load_policy(ModelSettings())
-    scores = evaluate(policy, evaluation_prompts("sprites", 14), [load_reward("sprites")], settings, [1.0], WORLDS["sprites"])
+    scores = evaluate(
+        policy, evaluation_prompts("sprites", 14), Panel.of([load_reward("sprites")]), settings, WORLDS["sprites"]
+    )
     content = json.loads((tmp_path / "eval.json").read_text())
     assert content["num_images"] == scores.pop("num_images") == 28
     assert content["num_prompts"] == scores.pop("num_prompts") == 14

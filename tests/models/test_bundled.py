@@ -16,6 +16,7 @@ from vgrpo.models.settings import ModelSettings
 from vgrpo.models.supported import model_folder
 from vgrpo.prompts.sources import evaluation_prompts
 from vgrpo.recipes import RECIPES
+from vgrpo.rewards.panel import Panel
 from vgrpo.rewards.registry import load_reward
 from vgrpo.training.config import Config
 from vgrpo.training.start import start_run
@@ -44,7 +45,7 @@ def scores():
 
     def run(guidance):
         changed = type(settings)(num_images=1, num_steps=settings.num_steps, solver=settings.solver, guidance=guidance)
-        return evaluate(policy, prompts, [load_reward("sprites")], changed, [1.0], WORLDS["sprites"])
+        return evaluate(policy, prompts, Panel.of([load_reward("sprites")]), changed, WORLDS["sprites"])
 
     return run(1.0), run(1.5)
 

@@ -11,8 +11,13 @@ from datasets import Dataset, DatasetDict
 from vgrpo import Prompt
 from vgrpo.commands.main import main
 from vgrpo.core.seeds import seed_of
+from vgrpo.evaluation.settings import EvalConfig
 from vgrpo.prompts.files import read_prompts
 from vgrpo.prompts.sources import evaluation_prompts, from_list, from_memory, from_tags, held_out_name, training_prompts
+from vgrpo.prompts.splits import split_off
+from vgrpo.rewards.geneval.rules import Detection, graded, strict
+from vgrpo.training.config import Config
+from vgrpo.training.task_prompts import run_prompts
 from vgrpo.worlds.sprites.grammar import TAGS
 
 
@@ -27,9 +32,20 @@ def test_a_table_of_prompts_keeps_its_other_columns(tmp_path):
 @pytest.mark.parametrize(
     ("name", "text", "words"),
     [
-        ("a.csv", "caption\na heart\n", r"no column `prompt`.*\['caption'\]"),
+        ("a.csv", "words\na heart\n", r"no column `prompt`.*\['words'\]"),
+        (
+            "a.csv",
+            "prompt,tag\na key,x\na cat, a dog,animals\n",
+            "a.csv, line 3: 3 fields for 2 columns; put a text that holds",
+        ),
+        ("a.tsv", "prompt\na\tb\n", "a.tsv, line 2: 2 fields for 1 columns; a text may hold no tab"),
+        ("a.json", '{"prompt": "a"}', "a.json: must be a list of texts"),
+        ("a.json", '["a", {"words": 1}]', "a.json, entry 2: not a JSON object with a `prompt`"),
+        ("a.JSON", '["a"', "a.JSON: not JSON"),
+        ("a.md", "# a", "must end in .txt, .json, .jsonl, .csv, .tsv or .parquet; rename or convert it"),
+        ("a.jsonl", '{"prompt": "a", "include": "[{"}', "a.jsonl, line 1: `include` is no JSON"),
         ("a.csv", "prompt\n", "is empty"),
-        ("a.jsonl", '{"prompt": "a"}\n{"text": "b"}\n', "line 2: not a JSON object with a `prompt`"),
+        ("a.jsonl", '{"prompt": "a"}\n{"words": "b"}\n', "line 2: not a JSON object with a `prompt`"),
         ("a.jsonl", '{"prompt": "a"}\n\n{"prompt": null}\n', "a.jsonl, line 3: `prompt` must be text in quotation marks"),
         ("a.jsonl", '{"prompt": 5}\n', "a.jsonl, line 1: `prompt` must be text in quotation marks"),
         ("a.csv", f'prompt\na\n"{"b" * 200000}\n', "a.csv, after line 2: not CSV .* is a quotation mark missing"),
@@ -77,8 +93,8 @@ def test_tables(kind, tmp_path):
 
 def test_tables_that_cannot_be_read(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    Dataset.from_list([{"caption": "a"}]).to_parquet(tmp_path / "a.parquet")
-    with pytest.raises(ValueError, match="no column `prompt`; its columns are caption"):
+    Dataset.from_list([{"words": "a"}]).to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match="no column `prompt`; its columns are words"):
         read_prompts(tmp_path / "a.parquet")
     with pytest.raises(FileNotFoundError, match="nobody/nothing: not found, or the hub did not answer"):
         read_prompts("hub:nobody/nothing")
@@ -221,3 +237,58 @@ def test_prompts_in_memory_and_in_tables_are_checked_too(tmp_path):
 def test_spaces_stay_as_they_are(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"prompt": " two  spaces "}\n')
     assert read_prompts(tmp_path / "a.jsonl")[0].text == " two  spaces "
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.json", '["a heart, red", "a key"]'),
+        ("a.json", '[{"Caption": "a heart, red"}, {"caption": "a key"}]'),
+        ("a.JSONL", '{"text": "a heart, red"}\n{"prompts": "a key"}\n'),
+        ("a.CSV", 'id,Prompt\n1,"a heart, red"\n2,a key\n'),
+        ("a.tsv", "text\tid\na heart, red\t1\na key\t2\n"),
+        ("a.TXT", "a heart, red\na key\n"),
+    ],
+)
+def test_kinds_of_files_endings_and_columns(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    assert [prompt.text for prompt in read_prompts(tmp_path / name)] == ["a heart, red", "a key"]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_genevals_metadata_from_a_table_scores_as_from_its_file(tmp_path, packed):
+    """A table gives every entry every key, None where it has none, or holds the entries as text."""
+    counting = {"tag": "counting", "include": [{"class": "cat", "count": 2}], "exclude": [{"class": "cat", "count": 3}]}
+    colored = {"tag": "colors", "include": [{"class": "dog", "count": 1, "color": "red"}]}
+    rows = [{"prompt": f"prompt {n}"} | row for n, row in enumerate((counting, colored))]
+    as_text = [{key: json.dumps(value) if isinstance(value, list) else value for key, value in row.items()} for row in rows]
+    Dataset.from_list(as_text if packed else rows).to_parquet(tmp_path / "a.PARQUET")
+    prompts = read_prompts(tmp_path / "a.PARQUET")
+    assert [prompt.metadata for prompt in prompts] == rows
+    cats = [Detection(label="cat", score=0.99, box=(0, 0, 9, 9)), Detection(label="cat", score=0.98, box=(20, 0, 29, 9))]
+    assert graded(cats, prompts[0].metadata) == 1
+    assert strict(cats, prompts[0].metadata)
+
+
+def test_a_users_prompts_are_split_by_their_texts():
+    prompts = [Prompt(text=f"prompt {number % 90}") for number in range(100)]
+    train, held_out = split_off(prompts, 9)
+    assert len(held_out) == len({prompt.text for prompt in held_out}) == 9
+    assert not {prompt.text for prompt in train} & {prompt.text for prompt in held_out}
+    assert {prompt.text for prompt in train + held_out} == {prompt.text for prompt in prompts}
+    assert split_off(prompts[::-1], 9)[1] == held_out[::-1]
+    assert split_off(prompts, 0) == (prompts, [])
+
+
+def test_a_run_on_its_own_prompts_holds_some_out(tmp_path):
+    given = [f"prompt {number}" for number in range(40)]
+    usual = run_prompts(Config(), given)
+    assert len(usual.held_out) == 4
+    assert usual.notes[0].startswith("4 of the 40 prompts of the given prompts are held out")
+    assert not {p.text for p in usual.source(0, 36)} & {p.text for p in usual.held_out}
+    assert run_prompts(Config(seed=5), given).held_out == usual.held_out
+    assert len(run_prompts(Config(held_out_prompts=7), given).held_out) == 7
+    for none in (Config(held_out_prompts=0), Config(eval=EvalConfig(num_prompts=0))):
+        assert run_prompts(none, given).held_out == run_prompts(none, given).notes == []
+    with pytest.raises(ValueError, match="held_out_prompts=40: there are 40 different prompts"):
+        run_prompts(Config(held_out_prompts=40), given)

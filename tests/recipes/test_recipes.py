@@ -43,7 +43,7 @@ def test_a_recipe_survives_yaml_and_the_command_line(tmp_path, name):
 def test_a_recipe_names_known_rewards_and_an_evaluation_like_its_rollout(name):
     for config in configs_of(RECIPES[name]):
         assert {reward.partition("=")[0] for reward in config.reward} <= {*NAMED, *MODELS}
-        assert (find_world(config.prompts) is not None) == (config.eval_prompts is None)
+        assert (config.eval_prompts is None) == (find_world(config.prompts) is not None or config.prompts == "preference.txt")
         if config.eval_prompts is not None:
             assert config.eval.guidance == config.rollout.guidance
 
@@ -111,8 +111,11 @@ def test_the_error_for_a_missing_prompt_file_names_the_command_that_makes_it(tmp
 def test_the_error_for_missing_preference_prompts_asks_for_a_file(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["train", "sd35m-multi", "--model", "sprites"]) == 1
-    assert "no prompt file preference.txt; write your prompts there, one a line" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "no prompt file preference.txt; write your prompts there, one a line, or make it with: vgrpo prompts" in said
     assert list(tmp_path.iterdir()) == []
+    assert main(["prompts", *said.split("vgrpo prompts ")[1].split(), "--num", "50"]) == 0
+    assert len(read_prompts("preference.txt")) == 50
 
 
 def test_a_curriculum_is_planned_stage_by_stage(tmp_path, capsys):

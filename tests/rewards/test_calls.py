@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from vgrpo import Config, Prompt
-from vgrpo.rewards.base import RewardError, score_images
+from vgrpo.rewards.base import RewardError, judge_images, score_images
 from vgrpo.rewards.registry import load_reward
 
 NUM = 4
@@ -144,8 +144,29 @@ def test_one_number_per_image_is_taken_as_fp32_on_the_cpu_without_a_graph(answer
 def test_what_is_not_finite_is_no_score(value):
     values = score_images(returning([0.5, value, 0.5, 0.5]), IMAGES, prompts())
     assert values.isnan().tolist() == [False, True, False, False]
-    with pytest.raises(RewardError, match="NaN or infinite on every image"):
-        score_images(returning([value] * NUM), IMAGES, prompts())
+    scores = judge_images(returning([0.5, value, 0.5, 0.5]), IMAGES, [Prompt(text="the same")] * NUM)
+    assert scores.failed.tolist() == [False, True, False, False]
+    if math.isnan(value):  # of all images of a prompt: the reward abstains
+        scores = judge_images(returning([value] * NUM), IMAGES, prompts())
+        assert scores.values.isnan().all()
+        assert not scores.failed.any()
+    else:
+        with pytest.raises(RewardError, match="NaN or infinite on every image"):
+            score_images(returning([value] * NUM), IMAGES, prompts())
+
+
+def test_a_reward_with_a_rule_fails_where_it_should_have_judged():
+    class Ruled:
+        def judges(self, prompt):
+            return prompt.text != "none of mine"
+
+        def __call__(self, images, prompts):
+            return [math.nan] * len(prompts)
+
+    given = [Prompt(text=text) for text in ("none of mine", "mine", "none of mine", "mine")]
+    assert judge_images(Ruled(), IMAGES, given).failed.tolist() == [False, True, False, True]
+    with pytest.raises(RewardError, match="on every image"):
+        judge_images(Ruled(), IMAGES[:1], [Prompt(text="mine")])
 
 
 def spoil_images(images, prompts):

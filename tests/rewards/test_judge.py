@@ -155,3 +155,31 @@ def test_a_file_that_holds_no_settings_is_refused(tmp_path, text, message):
     (tmp_path / "judge.yaml").write_text(text)
     with pytest.raises(ValueError, match=f"judge.yaml.*{message}"):
         load_reward(f"judge={tmp_path / 'judge.yaml'}")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "**Final Score:** 4",
+        "**Final Score**: 4",
+        "final score: [4]",
+        "### FINAL SCORE: `4`",
+        "A first Final Score: 2 would be harsh, for it is sharp.\n\n**Final Score: 4**",
+    ],
+)
+def test_scores_in_markdown_and_the_last_of_several(ask, answer):
+    judge, _ = ask(answers={"q": http(json.dumps({"choices": [{"message": {"content": answer}}]}).encode())})
+    assert score(judge, ["q"]).tolist() == [4]
+
+
+def test_a_pattern_with_brackets_is_taken_as_it_is(ask):
+    answer = {"choices": [{"message": {"content": "[[3]]"}}]}
+    judge, _ = ask(answers={"q": http(json.dumps(answer).encode())}, pattern=r"\[\[(\d)\]\]")
+    assert score(judge, ["q"]).tolist() == [3]
+
+
+def test_an_answer_that_was_cut_off_is_named(ask):
+    answer = {"choices": [{"message": {"content": "Final Score: 2 would be"}, "finish_reason": "length"}]}
+    judge, _ = ask(answers={"q": http(json.dumps(answer).encode())})
+    with pytest.raises(RewardError, match="an answer cut off at max_tokens=256; give more: 'Final Score: 2 would be'"):
+        score(judge, ["q"])

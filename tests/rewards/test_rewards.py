@@ -19,7 +19,7 @@ from transformers import CLIPModel
 from vgrpo import Prompt
 from vgrpo.rewards.batches import batched
 from vgrpo.rewards.registry import load_reward
-from vgrpo.rewards.text.ocr import quoted, spelling
+from vgrpo.rewards.text.ocr import quoted, spelling, targets
 from vgrpo.worlds.sprites.build import build_tokenizer
 from vgrpo.worlds.sprites.render import render
 from vgrpo.worlds.sprites.scenes import sample_scene
@@ -229,3 +229,29 @@ def test_a_large_rollout_reaches_a_model_in_batches():
     values = Model()(images, [Prompt(text=str(index)) for index in range(150)])
     assert torch.equal(values, torch.arange(150.0))
     assert sizes == [64, 64, 22]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ('a sign "Open" and a poster "Big Sale"', ["open", "bigsale"]),
+        ("a sign \u201cOpen\u201d", ["open"]),
+        ("ein Schild \u201eOffen\u201c", ["offen"]),
+        ("une affiche \xab Ouvert \xbb", ["ouvert"]),
+        ("\u300c\u5f00\u95e8\u300d and \u300e\u5173\u300f", ["\u5f00\u95e8", "\u5173"]),
+        ("a baker's sign 'Open' and 'Don't'", ["open", "don't"]),
+        ("a sign \u2018It\u2019s open\u2019", ["it\u2019sopen"]),
+        ("the dogs' bowl and a cat's bed", []),
+        ('a baker\'s sign "Open"', ["open"]),
+        ('a sign " "', []),
+    ],
+)
+def test_targets_in_all_usual_quotes(text, found):
+    assert targets(text) == found
+
+
+@pytest.mark.parametrize(
+    ("read", "score"), [("SALE OPEN", 1.0), ("OPEN", 0.5), ("OPEN SOLE", 0.875), ("", 0.0), ("OPEN OPEN", 0.5)]
+)
+def test_several_targets_count_by_their_length(read, score):
+    assert spelling(read, "open", "sale") == pytest.approx(score)

@@ -15,6 +15,7 @@ from vgrpo.commands.main import main
 from vgrpo.evaluation.core import evaluate
 from vgrpo.models.loading import load_pipeline, make_policy
 from vgrpo.prompts.sources import evaluation_prompts
+from vgrpo.rewards.panel import Panel
 from vgrpo.rewards.registry import load_reward
 from vgrpo.training.config_files import load_yaml, save_yaml
 from vgrpo.training.start import Given, start_run
@@ -68,7 +69,7 @@ def test_the_table_holds_every_reward_and_monitor_before_and_after_each_stage(fi
     for row in content["rows"]:
         for column, pipeline in zip(COLUMNS, pipelines, strict=True):
             policy = make_policy(pipeline, max_sequence_length=0)
-            scores = evaluate(policy, prompts, [load_reward(row["reward"])], EVAL, [1.0])
+            scores = evaluate(policy, prompts, Panel.of([load_reward(row["reward"])]), EVAL)
             assert row["scores"][column] == pytest.approx(scores["reward"], abs=2e-4)
     small, sprites, _ = (list(row["scores"].values()) for row in content["rows"])
     assert len(set(small)) == 3

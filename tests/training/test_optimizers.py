@@ -11,7 +11,7 @@ from vgrpo import train
 from vgrpo.models.settings import LoraConfig
 from vgrpo.training.checkpoint import load
 from vgrpo.training.config import RolloutConfig, UpdateConfig
-from vgrpo.training.optimizer import make_adamw
+from vgrpo.training.optimizer import Optimizer, make_adamw
 
 EIGHT = UpdateConfig(optimizer="adamw_8bit", lr=1e-3)
 
@@ -63,3 +63,13 @@ def test_a_missing_package_is_named_before_anything_is_loaded(tmp_path, monkeypa
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "bitsandbytes" else found(name))
     with pytest.raises(ValueError, match=r'adamw_8bit needs bitsandbytes: pip install "vgrpo\[bitsandbytes\]"'):
         train(tiny_config(tmp_path / "run", update=EIGHT, model="sprites"), reward=red, prompts=PROMPTS)
+
+
+@pytest.mark.parametrize(("norm", "left"), [(0.0, -4.0), (1e9, -4.0), (3**0.5, 0.0)])
+def test_a_norm_of_0_clips_nothing(norm, left):
+    parameter = torch.nn.Parameter(torch.ones(3))
+    inner = torch.optim.SGD([parameter], lr=1.0)
+    optimizer = Optimizer(inner=inner, parameters=[parameter], lr=1.0, num_warmup_steps=0, max_grad_norm=norm)
+    (5 * parameter).sum().backward()
+    assert optimizer.step(torch.tensor(1.0)) == pytest.approx(75**0.5)
+    assert parameter.tolist() == pytest.approx([left] * 3, abs=1e-5)

@@ -1,5 +1,7 @@
 """A run as a person sees it in a terminal: progress, alarms, the closing table."""
 
+import re
+
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -18,6 +20,7 @@ from vgrpo.training.events import (
 )
 
 QUIET_PHASES = ("rollout", "reward", "update")  # of every iteration; the bar shows them well enough
+PART = re.compile(r"reward/.+/mean")
 LINES_EVERY = 5  # iterations, where there is no terminal to redraw
 
 
@@ -72,7 +75,7 @@ class RunConsole:
         self.task = self.progress.add_task("train", total=self.total, completed=event.iteration, status="")
 
     def _track(self, values: Values) -> None:
-        reward = values["reward/mean"]
+        reward = values.get("reward/mean")
         if reward is None or reward != reward:  # null in metrics.jsonl: nothing was judged
             return
         self.first = reward if self.first is None else self.first
@@ -80,7 +83,8 @@ class RunConsole:
 
     def _iteration(self, event: IterationDone) -> None:
         self._track(event.values)
-        status = f"reward {self.recent:.3f} (start {self.first:.3f})  {event.values['images_per_second']:.0f} images/s"
+        reward = "none" if self.recent is None else f"{self.recent:.3f} (start {self.first:.3f})"
+        status = f"reward {reward}{_parts(event.values)}  {event.values['images_per_second']:.0f} images/s"
         self.progress.update(self.task, advance=1, status=status)
         number = event.iteration + 1
         if not self.console.is_terminal and number % LINES_EVERY == 0:
@@ -96,3 +100,11 @@ class RunConsole:
         if event.evaluation:
             self.console.print(results_table(event.evaluation))
         self.say(f"weights  {event.weights}\nreport   {event.report}")
+
+
+def _parts(values: Values) -> str:
+    """What the rewards of several scored in an iteration, before their weights: `, ocr 0.412, pickscore 0.853`."""
+    named = {
+        name.removeprefix("reward/").removesuffix("/mean"): value for name, value in values.items() if PART.fullmatch(name)
+    }
+    return "".join(f", {name} {value:.3g}" for name, value in named.items() if value == value)

@@ -13,7 +13,9 @@ from vgrpo.support.spelling import hint
 from vgrpo.training.config import Config
 from vgrpo.training.config_files import load_yaml
 from vgrpo.training.stages import Curriculum
+from vgrpo.training.tasks import TaskConfig
 
+TASK = re.compile(r"--task-([^.=]+)\.")
 STAGE = re.compile(r"--stage-([0-9]+)\.")
 
 
@@ -41,17 +43,49 @@ def parse_job(words: list[str], *, prog: str, description: str, resume: bool = F
 def _parse_config(default: Config, *parts: list[str]) -> Config:
     """What a later part of the words says takes the place of what an earlier one says."""
     values: Values = {}
+    parts, of_tasks = zip(*map(take_tasks, parts), strict=True)
+    default = dataclasses.replace(default, tasks=_tasks(default.tasks, of_tasks))
     taken = [take_option(words, "--objective") for words in parts]
     names = [name for _, name in taken if name is not None]
     if names:
         default = dataclasses.replace(default, objective=objective_class(names[-1])())
-    options = options_of(Config, default)
+    options = [option for option in options_of(Config, default) if option.path != ("tasks",)]
     for words, _ in taken:
         values |= read_words(words, options)
     if values.get(("finetune",), default.finetune) != default.finetune:  # a LoRA's learning rate would wreck a whole network
         default = dataclasses.replace(default, update=dataclasses.replace(default.update, lr=None))
     settings: Config = built(Config, values, default)
     return settings
+
+
+def take_tasks(words: list[str]) -> tuple[list[str], dict[str, list[str]]]:
+    """Take `--task-NAME.OPTION VALUE ...` out of the words: the rest, and for every task its words without its name."""
+    rest: list[str] = []
+    tasks: dict[str, list[str]] = {}
+    place = rest
+    for word in words:
+        if word.startswith("--"):
+            found = TASK.match(word)
+            if word.startswith("--task-") and found is None:
+                raise UsageError(f"{word}: a task's option is its name and a setting, as in --task-words.prompts ocr.jsonl")
+            place = tasks.setdefault(found.group(1), []) if found else rest
+            word = f"--{word[found.end() :]}" if found else word
+        place.append(word)
+    return rest, tasks
+
+
+def _tasks(default: tuple[TaskConfig, ...], parts: tuple[dict[str, list[str]], ...]) -> tuple[TaskConfig, ...]:
+    """A recipe's or file's tasks, with what the words change about them, then those that the words add."""
+    tasks = {task.name: task for task in default}
+    options = [option for option in options_of(TaskConfig) if option.path != ("name",)]
+    for words in parts:
+        for name, own in words.items():
+            try:
+                values = read_words(own, options)
+                tasks[name] = built(TaskConfig, values | ({} if name in tasks else {("name",): name}), tasks.get(name))
+            except UsageError as error:
+                raise UsageError(str(error).replace("--", f"--task-{name}.", 1)) from None
+    return tuple(tasks.values())
 
 
 def _parse_curriculum(default: Curriculum, words: list[str]) -> Curriculum:

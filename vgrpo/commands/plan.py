@@ -130,7 +130,7 @@ def costs(job: Job, machine: Machine) -> list[str]:
     if machine.price is not None:
         cost = hours * machine.price * job.num_gpus
         lines.append(f"{cost:,.2f} in all at {machine.price:g} for a GPU's hour")
-    own = [name for name in dict.fromkeys((*config.reward, *config.monitor)) if is_own(name)]
+    own = [name for name in dict.fromkeys(config.reward_names) if is_own(name)]
     if own:
         lines.insert(0, f"not counted, as it is your own: {', '.join(own)}")
     if job.num_gpus > 1:

@@ -9,7 +9,7 @@ from typing import Literal
 from vgrpo.commands.options import parse
 from vgrpo.core.types import Prompt
 from vgrpo.prompts.files import read_prompts
-from vgrpo.prompts.generators import geneval, ocr
+from vgrpo.prompts.generators import geneval, ocr, preference
 from vgrpo.prompts.splits import key
 from vgrpo.support.checks import require, require_finite
 from vgrpo.support.files import write_whole
@@ -18,6 +18,7 @@ from vgrpo.support.folders import require_file
 SETS: dict[str, Callable[[int, int, frozenset[str], bool], list[Prompt]]] = {
     "geneval": geneval.training_set,
     "ocr": ocr.training_set,
+    "preference": preference.training_set,
 }
 
 
@@ -25,10 +26,11 @@ SETS: dict[str, Callable[[int, int, frozenset[str], bool], list[Prompt]]] = {
 class PromptsConfig:
     """Generate training prompts, with what a judge needs to know about them."""
 
-    kind: Literal["geneval", "ocr"]
-    """`geneval`: objects, counts, colours and positions; `ocr`: words to be written in a picture."""
+    kind: Literal["geneval", "ocr", "preference"]
+    """`geneval`: objects, counts, colours and positions; `ocr`: words to be written in a picture; `preference`:
+    pictures of any kind, for rewards that judge any."""
     output: Path
-    """The .jsonl file to write."""
+    """The file to write: .jsonl with the metadata, or .txt with the texts alone."""
     num: int = 10_000
     """Prompts to write."""
     seed: int = 0
@@ -51,7 +53,9 @@ def write_prompts(config: PromptsConfig) -> int:
     known = frozenset(map(key, read_prompts(config.exclude))) if config.exclude else frozenset()
     prompts = SETS[config.kind](config.num, config.seed, known, config.held_out)
     config.output.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(config.output, "".join(json.dumps(prompt.metadata) + "\n" for prompt in prompts))
+    alone = config.output.suffix.lower() == ".txt"
+    lines = (prompt.text if alone else json.dumps(prompt.metadata) for prompt in prompts)
+    write_whole(config.output, "".join(line + "\n" for line in lines))
     return len(prompts)
 
 

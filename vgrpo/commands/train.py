@@ -11,9 +11,10 @@ from vgrpo.training.stages import Curriculum
 
 DESCRIPTION = (
     "Fine-tune a model on a reward. Settings: a recipe's (docs/recipes.md lists them) or a config.yaml's, then these "
-    "options. --objective NAME chooses the algorithm (vgrpo; docs/objectives.md lists the others), whose settings are then "
-    "--objective.X. --resume goes on with the run in --output-dir, or begins it; --resume auto takes the newest unfinished run "
-    "under runs/. --allow-changes lets a resumed run have other settings."
+    "options. --task-NAME.prompts FILE --task-NAME.reward REWARD adds a task with prompts and rewards of its own "
+    "(docs/prompts.md). --objective NAME chooses the algorithm (vgrpo; docs/objectives.md lists the others), whose settings "
+    "are then --objective.X. --resume goes on with the run in --output-dir, or begins it; --resume auto takes the newest "
+    "unfinished run under runs/. --allow-changes lets a resumed run have other settings."
 )
 
 

@@ -15,6 +15,9 @@ from torch import Tensor
 from vgrpo.core import flow
 from vgrpo.core.processes import ALONE, Processes
 
+MAIN = "main"
+"""The task of a run that `prompts` and `reward` describe."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Prompt:
@@ -22,6 +25,8 @@ class Prompt:
 
     text: str
     metadata: dict[str, Any] = field(default_factory=dict)
+    task: str = MAIN
+    """Of a run with several tasks, the one that it belongs to."""
 
 
 @dataclass(frozen=True, kw_only=True)

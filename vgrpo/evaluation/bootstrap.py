@@ -41,7 +41,8 @@ def estimates(values: Tensor, pictures: list[Picture]) -> dict[str, Estimate]:
 
 
 def over_categories(parts: dict[str, Estimate]) -> Estimate:
-    """The mean over categories; NaN if one of them has no value."""
+    """The mean over the categories that have a value; NaN if none has one."""
+    parts = {tag: part for tag, part in parts.items() if part.mean == part.mean} or parts
     means = [part.mean for part in parts.values()]
     return Estimate(sum(means) / len(means), torch.stack([part.resamples for part in parts.values()]).mean(0))
 

@@ -12,7 +12,9 @@ from vgrpo.evaluation.bootstrap import estimates, over_categories
 from vgrpo.evaluation.pictures import Picture, draw, pictures_of, rows_by_tag
 from vgrpo.evaluation.settings import EvalConfig
 from vgrpo.models.policy import Policy
-from vgrpo.rewards.base import Reward, score_images
+from vgrpo.objectives.advantage import weighted_mean
+from vgrpo.rewards.base import Scores
+from vgrpo.rewards.panel import Panel
 from vgrpo.sampling.draw import Between, nothing
 from vgrpo.support.json_files import read_json, write_json
 from vgrpo.support.memory_errors import out_of_memory_while
@@ -25,23 +27,24 @@ BATCH_SIZE = 256  # pictures that are judged at once
 class Judged:
     """What B pictures scored."""
 
-    rewards: Tensor  # [B, R], NaN where a reward failed
+    rewards: Tensor  # [B, R], NaN where a reward failed or abstained
+    failed: Tensor | None = None  # [B, R] bool, where it failed; None is nowhere
     strict: Tensor | None = None  # [B], the world's 0 or 1; None where the prompts or the rewards are of no world
 
 
 def evaluate(
     policy: Policy,
     prompts: list[Prompt],
-    rewards: list[Reward],
+    panel: Panel,
     settings: EvalConfig,
-    weights: list[float],
     world: World | None = None,
     between: Between = nothing,
 ) -> dict[str, Any]:
     """Draw, score and average, all in memory; strictly too where a world is given. Every mean over all has its bootstrap
     `interval` over prompts. `between` is called before every batch."""
     pictures = pictures_of(prompts, settings.num_images)
-    judged = judge_model(policy, pictures, rewards, settings, world, between)
+    judged = judge_model(policy, pictures, panel, settings, world, between)
+    weights = panel.weights_of(prompts_of(pictures))
     columns = _columns(judged, weights)
     interval = {name: over_categories(estimates(values, pictures)).entry() for name, values in columns.items()}
     counts = {"num_prompts": len(prompts), "num_images": len(pictures)}
@@ -52,7 +55,7 @@ def evaluate(
 def judge_model(
     policy: Policy,
     pictures: list[Picture],
-    rewards: list[Reward],
+    panel: Panel,
     settings: EvalConfig,
     world: World | None = None,
     between: Between = nothing,
@@ -61,18 +64,24 @@ def judge_model(
     parts = []
     for start in range(0, len(pictures), BATCH_SIZE):
         part = pictures[start : start + BATCH_SIZE]
-        parts.append(judge(draw(policy, part, settings, between), part, rewards, world))
+        parts.append(judge(draw(policy, part, settings, between), part, panel, world))
     return Judged(
         rewards=torch.cat([part.rewards for part in parts]),
+        failed=torch.cat([part.failed for part in parts if part.failed is not None]),
         strict=torch.cat([part.strict for part in parts if part.strict is not None]) if world else None,
     )
 
 
-def judge(images: Tensor, pictures: list[Picture], rewards: list[Reward], world: World | None) -> Judged:
+def judge(images: Tensor, pictures: list[Picture], panel: Panel, world: World | None) -> Judged:
     """Scores of images [B, 3, H, W]."""
-    prompts = [picture.prompt for picture in pictures]
-    values = torch.stack([score_images(reward, images, prompts) for reward in rewards], 1)
-    return Judged(rewards=values, strict=world.strict(images, prompts) if world else None)
+    prompts = prompts_of(pictures)
+    scores = panel.judge(images, prompts)
+    strict = world.strict(images, prompts) if world else None
+    return Judged(rewards=scores.values, failed=scores.failed, strict=strict)
+
+
+def prompts_of(pictures: list[Picture]) -> list[Prompt]:
+    return [picture.prompt for picture in pictures]
 
 
 def mean_over_tags(values: Tensor, pictures: list[Picture]) -> list[float]:
@@ -81,9 +90,10 @@ def mean_over_tags(values: Tensor, pictures: list[Picture]) -> list[float]:
     return [float(value) for value in torch.stack(means).nanmean(0)]
 
 
-def averages(judged: Judged, weights: list[float], pictures: list[Picture]) -> dict[str, Any]:
-    """`reward`, the weighted mean of the rewards, and where there are strict scores `strict`: by the prompts' tags and over
-    all tags (the mean over them, as GenEval averages its tasks). None where no image has a score."""
+def averages(judged: Judged, weights: Tensor, pictures: list[Picture]) -> dict[str, Any]:
+    """`reward`, the weighted mean of the rewards (weights [R] or [B, R]), and where there are strict scores `strict`: by the
+    prompts' tags and over all tags (the mean over those with a score, as GenEval averages its tasks). None where no image has
+    one; an image on which a reward failed has none."""
     columns = _columns(judged, weights)
     table = torch.stack(list(columns.values()), 1)
     by_category = {
@@ -94,10 +104,11 @@ def averages(judged: Judged, weights: list[float], pictures: list[Picture]) -> d
     return overall | {"by_category": by_category}
 
 
-def _columns(judged: Judged, weights: list[float]) -> dict[str, Tensor]:
+def _columns(judged: Judged, weights: Tensor) -> dict[str, Tensor]:
     """One value per picture [B] of each metric."""
     columns = {} if judged.strict is None else {"strict": judged.strict}
-    columns["reward"] = judged.rewards @ (torch.tensor(weights) / sum(weights))
+    failed = torch.zeros_like(judged.rewards, dtype=torch.bool) if judged.failed is None else judged.failed
+    columns["reward"] = weighted_mean(Scores(judged.rewards, failed).usable, weights)
     return columns
 
 
@@ -107,7 +118,7 @@ def _rounded(value: float) -> float | None:
 
 def _mean(values: list[float | None]) -> float | None:
     known = [value for value in values if value is not None]
-    return sum(known) / len(known) if len(known) == len(values) else None
+    return sum(known) / len(known) if known else None
 
 
 def read_eval(folder: Path) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from vgrpo.models.lengths import warn_of_cut_off
 from vgrpo.models.loading import load_policy
 from vgrpo.models.lora_files import lora_file
 from vgrpo.models.settings import ModelSettings
-from vgrpo.rewards.base import Reward
+from vgrpo.rewards.panel import Panel
 from vgrpo.rewards.registry import load_reward
 from vgrpo.support.checks import require
 from vgrpo.support.json_files import read_json
@@ -114,7 +114,7 @@ def evaluate_model(job: EvalJob, track: Tracked = _untracked) -> Outcome:
         files[part].claim(_claim(job, prompts, lora))
         pending[part] = files[part].pending(pictures, size, shard)
     rewards = [load_reward(name, job.reward_device or job.device) for name in job.reward] if any(pending.values()) else []
-    work = _Work(job, prompts, rewards, world)
+    work = _Work(job, prompts, Panel.of(rewards), world)
     for part, batches in pending.items():
         if batches:
             _score_part(work, loras[part], track(batches, f"{part}, batches"), files[part])
@@ -124,7 +124,7 @@ def evaluate_model(job: EvalJob, track: Tracked = _untracked) -> Outcome:
 class _Work(NamedTuple):
     job: EvalJob
     prompts: list[Prompt]
-    rewards: list[Reward]
+    panel: Panel
     world: World | None
 
 
@@ -139,7 +139,7 @@ def _score_part(work: _Work, lora: Path | None, batches: Iterable[list[Picture]]
         for picture in batch:
             policy.encode([picture.prompt.text])  # alone, as the last bits depend on what it is encoded with
         images = draw(policy, batch, settings)
-        judged = judge(images, batch, work.rewards, work.world)
+        judged = judge(images, batch, work.panel, work.world)
         for picture, image in zip(batch, images, strict=True):
             to_pil(image).save(image_path(job.output_dir, files.name, picture))
         files.write(Shard.parse(job.shard), batch, judged)
@@ -160,7 +160,7 @@ def _merge(job: EvalJob, pictures: list[Picture], files: dict[str, ScoreFiles]) 
 
 def _claim(job: EvalJob, prompts: list[Prompt], lora: Path | None) -> dict[str, Any]:
     """What the scores are of; scores of anything else do not belong into the same files."""
-    texts = json.dumps([dataclasses.astuple(prompt) for prompt in prompts], default=str)
+    texts = json.dumps([(prompt.text, prompt.metadata) for prompt in prompts], default=str)
     return {
         "suite": job.suite,
         "model": job.model,

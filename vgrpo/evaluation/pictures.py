@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vgrpo.core.types import Prompt
+from vgrpo.core.types import MAIN, Prompt
 from vgrpo.evaluation.settings import EvalConfig
 from vgrpo.models.policy import Policy
 from vgrpo.sampling.draw import Between, draw_images, named_noise, nothing
@@ -22,7 +22,10 @@ class Picture:
     @property
     def tag(self) -> str:
         """The category that its score counts for."""
-        return str(self.prompt.metadata.get("tag", "all"))
+        task, tag = self.prompt.task, self.prompt.metadata.get("tag")
+        if task == MAIN:
+            return "all" if tag is None else str(tag)
+        return task if tag is None else f"{task}: {tag}"
 
 
 def pictures_of(prompts: list[Prompt], num_images: int) -> list[Picture]:

@@ -41,7 +41,7 @@ SUITES: dict[str, Suite] = {
     "ocr": Suite(
         reward=("ocr",),
         prompts="ocr",
-        file="prompts with the words to write in double quotes",
+        file="prompts with the words to write in quotation marks",
         fits=lambda prompt: bool(quoted(prompt.text)),
     ),
     "drawbench": Suite(reward=PREFERENCE, file="DrawBench's prompts, as .txt, .jsonl or .csv"),

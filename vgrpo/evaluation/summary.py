@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from vgrpo.evaluation.bootstrap import Estimate, estimates, over_categories
@@ -17,7 +18,7 @@ def summarise(parts: dict[str, Judged], pictures: list[Picture], names: list[str
     content: dict[str, Any] = {"num_prompts": pictures[-1].index + 1, "num_images": len(pictures)}
     metrics: dict[str, dict[str, Tensor]] = {}
     for part, judged in parts.items():
-        content[part] = averages(judged, [1.0] * len(names), pictures)
+        content[part] = averages(judged, torch.ones(len(names)), pictures)
         for name, column in zip(names, judged.rewards.unbind(1), strict=True):
             metrics.setdefault(name, {})[part] = column
         if judged.strict is not None:

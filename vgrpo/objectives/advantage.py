@@ -1,4 +1,7 @@
-"""Rewards to advantages. Failed rewards are NaN on the way in; their images get advantage 0 and count for nothing.
+"""Rewards to advantages. A reward that is missing is NaN on the way in; an image without any gets advantage 0 and counts for
+nothing.
+
+Nothing here depends on the unit of a reward: rewards in thousandths teach as much as the same ones in full.
 
 Dimensions: B images, R rewards.
 """
@@ -11,6 +14,11 @@ from torch import Tensor
 
 from vgrpo.core.processes import ALONE, Processes
 from vgrpo.support.checks import require, require_finite
+
+ROUNDING = 1e-6
+"""Of the rewards' mean size: numbers of fp32 that differ by less may differ by rounding alone."""
+LEAST_DEVIATION = 1e-4
+"""Of the deviation of all images: is added to that of a group, so that a group of nearly equal images stays quiet."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,25 +39,40 @@ class Advantages:
     def __call__(
         self, rewards: Tensor, weights: Tensor, group: Tensor, num_groups: int, processes: Processes = ALONE
     ) -> Tensor:
-        """Rewards [B, R] (NaN where failed), weights [R] and group ids [B] to advantages [B]. A group is whole in one process;
-        the standard deviation of all images is over all processes."""
-        weights = weights / weights.sum()
+        """Rewards [B, R] (NaN where there is none), weights [R] or [B, R] and group ids [B] to advantages [B]. Each reward is
+        normalised over the images that it judged. A group is whole in one process; all images are those of all processes."""
         if self.combine == "rewards":
-            rewards, weights = rewards @ weights[:, None], weights.new_ones(1)
+            rewards, weights = weighted_mean(rewards, weights)[:, None], weights.new_ones(1)
         columns = [self._normalize(column, group, num_groups, processes) for column in rewards.unbind(1)]
-        return (torch.stack(columns, 1) @ weights).clamp(-self.clip, self.clip)
+        return weighted_mean(torch.stack(columns, 1), weights).nan_to_num(0.0).clamp(-self.clip, self.clip)
 
     def _normalize(self, rewards: Tensor, group: Tensor, num_groups: int, processes: Processes) -> Tensor:
-        valid = ~rewards.isnan()
-        mean, group_std = group_moments(rewards, group, num_groups)
-        std = _deviation(processes.gather(rewards)) if self.std == "global" else group_std[group]
-        centred = torch.where(valid, rewards - mean[group], 0.0)
-        # A constant group teaches nothing; rounding of its mean must not be divided by a tiny deviation.
-        return torch.where(group_std[group] < 1e-6, 0.0, centred / (std + 1e-4))
+        mean, group_std = group_moments(rewards.double(), group, num_groups)
+        everything = processes.gather(rewards)
+        deviation = _deviation(everything)
+        std = deviation if self.std == "global" else group_std[group]
+        advantage = (rewards - mean[group]) / (std + LEAST_DEVIATION * deviation)
+        # A constant group teaches nothing; rounding of its rewards must not be divided by a tiny deviation.
+        constant = is_constant(group_std, everything)[group] & ~rewards.isnan()
+        return torch.where(constant, 0.0, advantage).to(rewards.dtype)
 
 
 def _deviation(rewards: Tensor) -> Tensor:
-    return rewards[~rewards.isnan()].std(correction=0)
+    known = rewards[~rewards.isnan()].double()
+    return (known - known.mean()).square().mean().sqrt()
+
+
+def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
+    """Of values [B, R] (NaN where there is none) with weights [R] or [B, R]: the weighted sum of those that are there over the
+    sum of their weights' magnitudes, [B]. A negative weight is a penalty. NaN where nothing with a weight is there."""
+    known = ~values.isnan()
+    weights = torch.where(known, weights.to(values.dtype), 0.0)
+    return (torch.where(known, values, 0.0) * weights).sum(1) / weights.abs().sum(1)
+
+
+def is_constant(group_std: Tensor, rewards: Tensor) -> Tensor:
+    """Whether the rewards of a group differ by rounding at most, from its deviation [num_groups] and all rewards [B]."""
+    return group_std <= ROUNDING * rewards.double().abs().nanmean().nan_to_num(0.0)
 
 
 def group_moments(values: Tensor, group: Tensor, num_groups: int) -> tuple[Tensor, Tensor]:

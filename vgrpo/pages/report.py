@@ -1,6 +1,7 @@
 """report.html: the curves and the pictures of a run in one file that opens offline."""
 
 import html
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,17 @@ from vgrpo.pages.thumbnails import thumbnail
 from vgrpo.worlds.registry import bundled_world
 
 CURVES = {
-    "reward/mean": "reward, mean over the images of an iteration",
+    "reward/mean": "reward as it is trained on, with its weights, mean over the images of an iteration",
     "grad_norm": "gradient norm",
     "surrogate/cv_within": "variation of the surrogate inside groups",
     "reward/zero_std_groups": "share of groups without signal",
 }
-MOST_MONITORS, MOST_CATEGORIES, MOST_ROWS, MOST_NOTES = 40, 200, 100, 20  # beyond which a page would be of no use
+PARTS = {
+    re.compile(r"reward/(.+)/mean"): "before its weight",
+    re.compile(r"task/(.+)/mean"): "what is trained on in this task",
+    re.compile(r"monitor/(.+)"): "watched and not trained on",
+}
+MOST_PARTS, MOST_CATEGORIES, MOST_ROWS, MOST_NOTES = 40, 200, 100, 20  # beyond which a page would be of no use
 MOST_TEXT = 500  # characters of a prompt or a name
 SIDE = 1024  # pixels of a strip of sample pictures
 
@@ -69,10 +75,15 @@ def _notes(notes: list[str]) -> str:
 
 
 def _curves(metrics: list[dict[str, float]]) -> Iterator[str]:
-    """Charts of the metrics that there are, those of monitors among them."""
-    monitors = list(dict.fromkeys(name for line in metrics for name in line if name.startswith("monitor/")))[:MOST_MONITORS]
-    watched = {name: f"{name.removeprefix('monitor/')[:MOST_TEXT]}, watched and not trained on" for name in monitors}
-    for name, title in (CURVES | watched).items():
+    """Charts of the metrics that there are, those of the single rewards, of tasks and of monitors among them."""
+    names = dict.fromkeys(name for line in metrics for name in line)
+    parts = {
+        name: f"{match.group(1)[:MOST_TEXT]}, {text}"
+        for pattern, text in PARTS.items()
+        for name in names
+        if (match := pattern.fullmatch(name))
+    }
+    for name, title in (CURVES | dict(list(parts.items())[:MOST_PARTS])).items():
         values = [line[name] for line in metrics if name in line]
         if values:
             yield curve(title, values)

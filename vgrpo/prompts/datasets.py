@@ -5,16 +5,15 @@ from typing import Any
 
 from vgrpo.core.types import Prompt
 from vgrpo.prompts.clean import clean_prompt
-
-COLUMN = "prompt"
+from vgrpo.prompts.columns import prompt_column, prompt_of
 
 
 def read_dataset(name: str) -> list[Prompt]:
     """Prompts of a .parquet file, a folder that `save_to_disk` wrote or that holds data files, or `hub:owner/name`, of its
     `train` split. Other columns become metadata, pictures and sounds excepted.
 
-    Raises ValueError if the package datasets is not installed, the data cannot be read, or the split `train` or a column
-    `prompt` of text is missing; FileNotFoundError if nothing is there or the hub does not answer.
+    Raises ValueError if the package datasets is not installed, the data cannot be read, or the split `train` or a column of
+    texts is missing; FileNotFoundError if nothing is there or the hub does not answer.
     """
     try:
         import datasets
@@ -32,15 +31,18 @@ def read_dataset(name: str) -> list[Prompt]:
                 f"prompts {name}: no split `train`; of its splits {', '.join(table)} save the one you want by itself"
             )
         table = table["train"]
-    if COLUMN not in table.column_names:
-        raise ValueError(f"prompts {name}: no column `{COLUMN}`; its columns are {', '.join(table.column_names)}")
+    column = prompt_column(table.column_names)
+    if column is None:
+        raise ValueError(f"prompts {name}: no column `prompt`; its columns are {', '.join(table.column_names)}")
     media = (datasets.Image, datasets.Audio, datasets.Video)
-    kept = [column for column, kind in table.features.items() if not isinstance(kind, media)]
+    kept = [key for key, kind in table.features.items() if not isinstance(kind, media)]
     rows: list[dict[str, Any]] = table.select_columns(kept).to_list()
     for number, row in enumerate(rows, 1):
-        if not isinstance(row[COLUMN], str | None):
-            raise ValueError(f"prompts {name}, row {number}: `{COLUMN}` is {row[COLUMN]!r}; make the column text")
-    numbered = [(Prompt(text=row[COLUMN], metadata=row), number) for number, row in enumerate(rows, 1) if row[COLUMN]]
+        if not isinstance(row[column], str | None):
+            raise ValueError(f"prompts {name}, row {number}: `{column}` is {row[column]!r}; make the column text")
+    numbered = [
+        (prompt_of(row, column, f"prompts {name}, row {number}"), number) for number, row in enumerate(rows, 1) if row[column]
+    ]
     prompts = [clean_prompt(prompt, f"prompts {name}, row {number}") for prompt, number in numbered]
     if not prompts:
         raise ValueError(f"prompts {name}: there is not one")
@@ -51,7 +53,7 @@ def _load(datasets: Any, name: str) -> Any:
     path = Path(name)
     if name.startswith("hub:"):
         return datasets.load_dataset(name.removeprefix("hub:"), split="train")
-    if path.suffix == ".parquet":
+    if path.suffix.lower() == ".parquet":
         return datasets.Dataset.from_parquet(name)
     if (path / "state.json").is_file() or (path / "dataset_dict.json").is_file():
         return datasets.load_from_disk(name)

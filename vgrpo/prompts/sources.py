@@ -1,5 +1,6 @@
 """Prompts for training and evaluation: a world's own, or a user's file."""
 
+import dataclasses
 import random
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -61,6 +62,22 @@ def from_world(world: World, tags: Sequence[str], seed: int) -> PromptSource:
         rng = random.Random(seed_of(seed, "prompts", iteration))
         places = range(iteration * count, (iteration + 1) * count)
         return [clean_prompt(world.draw_prompt(rng, tags[place % len(tags)]), f"the {world.name} world") for place in places]
+
+    return draw
+
+
+def from_tasks(sources: dict[str, PromptSource], shares: dict[str, float]) -> PromptSource:
+    """Prompts of several tasks by their shares, evenly mixed; each task's own come in its source's order, none left out."""
+    order: list[tuple[str, int]] = []
+    taken = dict.fromkeys(sources, 0)
+
+    def draw(iteration: int, count: int) -> list[Prompt]:
+        while len(order) < (iteration + 1) * count:
+            task = min(sources, key=lambda name: (taken[name] + 1) / shares[name])
+            order.append((task, taken[task]))
+            taken[task] += 1
+        places = order[iteration * count : (iteration + 1) * count]
+        return [dataclasses.replace(sources[task](place, 1)[0], task=task) for task, place in places]
 
     return draw
 

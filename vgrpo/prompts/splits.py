@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from vgrpo.core.seeds import seed_of
 from vgrpo.core.types import Prompt
 
 SWAPPED = {"right of": "left of", "below": "above"}
@@ -38,6 +39,14 @@ def _asked(metadata: dict[str, Any]) -> list[Any]:
 def benchmark_keys() -> frozenset[str]:
     """Of the 553 prompts of GenEval's benchmark (arXiv:2310.11513, its evaluation_metadata.jsonl)."""
     return frozenset(TEST_FILE.read_text().split())
+
+
+def split_off(prompts: list[Prompt], count: int) -> tuple[list[Prompt], list[Prompt]]:
+    """A user's prompts to train on, and `count` texts held out, each in their own order. A text is on one side however often it
+    comes. Which are held out depends on the texts alone, so another seed, or another stage, trains on none of them."""
+    chosen = set(sorted({prompt.text for prompt in prompts}, key=lambda text: seed_of("held out", text))[:count])
+    held_out = {prompt.text: prompt for prompt in reversed(prompts) if prompt.text in chosen}
+    return [prompt for prompt in prompts if prompt.text not in chosen], list(reversed(held_out.values()))
 
 
 def is_held_out(prompt_key: str) -> bool:

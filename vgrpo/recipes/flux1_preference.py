@@ -13,7 +13,6 @@ from vgrpo.recipes.flux1 import FLUX1
 FLUX1_PREFERENCE = replace(
     FLUX1,
     prompts="preference.txt",
-    eval_prompts="preference-held-out.txt",
     reward=("hpsv2", "pickscore", "imagereward", "unifiedreward=http://localhost:8000"),
     memory=MemoryConfig(gradient_checkpointing=True, vae_slicing=True, offload_encoders=True),
 )

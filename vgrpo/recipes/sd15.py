@@ -11,7 +11,6 @@ SD15 = Config(
     model="stable-diffusion-v1-5/stable-diffusion-v1-5",
     num_iterations=150,
     prompts="preference.txt",
-    eval_prompts="preference-held-out.txt",
     reward=("pickscore",),
     rollout=RolloutConfig(num_prompts=24, group_size=16, num_steps=20, guidance=5.0, batch_size=32),
     update=UpdateConfig(lr=1e-4, micro_batch_size=4),

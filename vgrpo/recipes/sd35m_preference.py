@@ -1,6 +1,6 @@
 """Stable Diffusion 3.5 Medium on one reward of any prompt: `vgrpo train sd35m-pickscore`, or another of NAMES.
 
-Prompts are yours, one a line: preference.txt to train on, preference-held-out.txt to evaluate on. The settings are those
+Prompts are yours, one a line, in preference.txt; a part of them is held out. The settings are those
 published for stages on preference rewards (V-GRPO, arXiv:2604.23380): 150 iterations, four pairs per image, one optimiser
 step per rollout, advantages softly clipped at 3. A reward alone is our choice, the published stages have three; and so are the
 monitors, PickScore for the others and CLIPScore for PickScore, which show when a reward is gained at the cost of the picture.
@@ -27,7 +27,6 @@ def preference(*reward: str, monitor: tuple[str, ...] = ()) -> Config:
     return replace(
         SD35M,
         prompts="preference.txt",
-        eval_prompts="preference-held-out.txt",
         reward=reward,
         monitor=monitor,
         num_iterations=150,

@@ -3,6 +3,7 @@
 import contextvars
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -32,13 +33,13 @@ def name_of(reward: Reward) -> str:
 
 
 def call(reward: Reward, images: Tensor, prompts: list[Prompt], timeout: float | None = None) -> Tensor:
-    """Scores [B], fp32 on the CPU, NaN for one that is not finite. The reward gets copies, so that it cannot change what the
-    next one judges.
+    """Scores [B], fp32 on the CPU; infinite for one that fp32 cannot hold. The reward gets copies, so that it cannot
+    change what the next one judges.
 
     Raises CallFailed, with the reason, for whatever the reward raises, NoAnswer after `timeout` seconds, and RewardError for an
     answer that is not one real number per image, or if the reward itself raises that.
     """
-    own_images, own_prompts = images.detach().clone(), [Prompt(text=p.text, metadata=_copied(p.metadata)) for p in prompts]
+    own_images, own_prompts = images.detach().clone(), [replace(p, metadata=_copied(p.metadata)) for p in prompts]
 
     def run() -> Any:
         return reward(own_images, own_prompts)
@@ -61,6 +62,9 @@ def limited(reward: Reward, seconds: float | None) -> Reward:
         return _within(seconds, lambda: reward(images, prompts))
 
     within.__name__ = name_of(reward)
+    for name in ("judges", "judges_groups"):
+        if hasattr(reward, name):
+            setattr(within, name, getattr(reward, name))
     return within
 
 
@@ -112,7 +116,6 @@ def _scores(answer: Any, count: int) -> Tensor:
         if values.is_complex() or values.dtype == torch.bool:
             raise RewardError(f"the reward returned values of {values.dtype}; {must}, such as .float()")
         values = values.float()
-        values = torch.where(values.isfinite(), values, torch.nan)
     except (TypeError, ValueError, OverflowError, RuntimeError) as error:
         if isinstance(error, RewardError):
             raise

@@ -20,6 +20,7 @@ class Size(NamedTuple):
 SIZES = {
     "sprites_preference": Size("1.6 MB", 0.003),
     "clipscore": Size("1.7 GB", 1.7),
+    "diversity": Size("1.7 GB", 1.7),
     "pickscore": Size("3.9 GB", 3.9),
     "aesthetic": Size("1.7 GB", 1.2),  # CLIP's text encoder stays behind
     "hpsv2": Size("2.0 GB", 3.9),  # published as fp16

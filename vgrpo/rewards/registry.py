@@ -13,6 +13,7 @@ NAMED = {
 }
 MODELS = {
     "sprites_preference": "vgrpo.rewards.sprites:sprites_preference",
+    "diversity": "vgrpo.rewards.preference.diversity:diversity",
     "clipscore": "vgrpo.rewards.preference.clip:clipscore",
     "pickscore": "vgrpo.rewards.preference.clip:pickscore",
     "aesthetic": "vgrpo.rewards.preference.aesthetic:aesthetic",

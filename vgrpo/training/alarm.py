@@ -23,7 +23,7 @@ class Alarm:
 
     def add(self, line: dict[str, float]) -> list[str]:
         """The monitors that begin to sound the alarm with this iteration; `sounding` are all that do."""
-        self.rewards.append(line["reward/mean"])
+        self.rewards.append(line.get("reward/mean", math.nan))
         for name, values in self.values.items():
             values.append(line.get(f"monitor/{name}", math.nan))
         before, self.sounding = self.sounding, [name for name in self.values if self._fallen(name)]
@@ -41,7 +41,7 @@ class Alarm:
 
     def _fallen(self, name: str) -> bool:
         reward, monitor = np.array(self.rewards), np.array(self.values[name])
-        known = ~np.isnan(monitor)
+        known = ~(np.isnan(monitor) | np.isnan(reward))
         reward, monitor = reward[known], monitor[known]
         if len(monitor) < 2 * self.window:
             return False
@@ -54,4 +54,5 @@ class Alarm:
 def _change(before: "np.ndarray", after: "np.ndarray") -> float:
     """The difference of two means, in its standard errors."""
     error = math.sqrt((before.var(ddof=1) + after.var(ddof=1)) / len(before))
-    return float(after.mean() - before.mean()) / max(error, 1e-9)
+    size = max(abs(before).mean(), abs(after).mean())
+    return float(after.mean() - before.mean()) / max(error, 1e-9 * size, 1e-300)

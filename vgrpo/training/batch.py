@@ -13,13 +13,20 @@ from vgrpo.training.config import Config
 
 
 def make_batch(
-    config: Config, rollout: Rollout, gains: Tensor, iteration: int, *seed: int | str, processes: Processes
+    config: Config,
+    rollout: Rollout,
+    gains: Tensor,
+    weights: Tensor,
+    iteration: int,
+    *seed: int | str,
+    processes: Processes,
 ) -> Batch[Any]:
-    """Advantages, and points to query, from a rollout and what its actions earned: [B, S, R], NaN where a reward failed."""
-    objective = config.objective
-    weights = gains.new_tensor(config.reward_weights or [1.0] * gains.shape[2])
-    valid = ~gains.isnan().flatten(1).any(1) & rollout.latents.isfinite().flatten(1).all(1)
-    gains = torch.where(valid[:, None, None], gains, torch.nan)
+    """Advantages, and points to query, from a rollout and what its actions earned: [B, S, R] with weights [B, R], NaN where
+    there is no reward."""
+    objective, weights = config.objective, weights.to(gains.device)
+    judged = ~gains.isnan().any(1)  # a reward counts for an image if it judged all its actions
+    valid = (judged & (weights.nan_to_num(0.0) != 0)).any(1) & rollout.latents.isfinite().flatten(1).all(1)
+    gains = torch.where((judged & valid[:, None])[:, None], gains, torch.nan)
     actions = [config.advantage(action, weights, rollout.group, rollout.num_groups, processes) for action in gains.unbind(1)]
     batch = Batch(
         points=objective.points(rollout.latents, rollout.group, *seed, trajectory=rollout.trajectory),

@@ -11,6 +11,7 @@ from vgrpo.objectives import VGRPO, ForwardObjective, Objective
 from vgrpo.objectives.advantage import Advantages
 from vgrpo.sampling.settings import Sampling
 from vgrpo.support.checks import require, require_finite
+from vgrpo.training.tasks import TaskConfig, check_rewards
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +49,7 @@ class UpdateConfig:
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
+    """The gradient is scaled down to this norm; 0 leaves it as it is."""
     max_bad_steps: int = 5
     """A step whose loss or gradient is not finite is left out and counted; so many in a row stop the run."""
     num_warmup_steps: int = 0
@@ -70,8 +72,8 @@ class UpdateConfig:
         require_finite(self, "update.")
         require(self.lr is None or self.lr > 0, f"update.lr={self.lr}: the learning rate must be above 0")
         require(
-            self.max_grad_norm > 0,
-            f"update.max_grad_norm={self.max_grad_norm}: must be above 0; a large one such as 1e9 turns clipping off",
+            self.max_grad_norm >= 0,
+            f"update.max_grad_norm={self.max_grad_norm}: must not be negative; 0 turns clipping off",
         )
         require(all(0 <= beta < 1 for beta in self.betas), f"update.betas={self.betas}: each must lie in [0, 1)")
         require(self.weight_decay >= 0, f"update.weight_decay={self.weight_decay}: must not be negative")
@@ -120,11 +122,16 @@ class Config:
     prompt_shares: tuple[str, ...] = ()
     """Draw prompts by their `tag`, in shares such as `position=7 counting=5`; by default all prompts of a file in turn."""
     eval_prompts: str | None = None
-    """A file of held-out prompts; needed for an evaluation when --prompts is a file."""
+    """A file of held-out prompts; without one, some of the prompts of a file are held out."""
+    held_out_prompts: int | None = None
+    """How many of the prompts of a file are held out; None is a tenth, at most eval.num_prompts."""
     reward: tuple[str, ...] = ("sprites",)
     """Names of rewards, or your own as `my_file:my_reward`."""
     reward_weights: tuple[float, ...] | None = None
-    """One weight per reward; None weighs them equally."""
+    """One weight per reward, negative for a penalty; None weighs them equally."""
+    tasks: tuple[TaskConfig, ...] = ()
+    """Tasks beside the one of `prompts` and `reward`, each with its own: --task-words.prompts ocr.jsonl --task-words.reward ocr
+    (and .share, .reward-weights, .eval-prompts)."""
     monitor: tuple[str, ...] = ()
     """Rewards that are measured and logged but not trained on; an alarm sounds when one falls while the reward is up."""
     reward_timeout: float | None = None
@@ -183,6 +190,11 @@ class Config:
         return 3e-4 if self.finetune == "lora" else 2e-4 if self.model == "sprites" else 1e-5
 
     @property
+    def reward_names(self) -> tuple[str, ...]:
+        """Of all rewards that are asked for: each task's, and the monitors."""
+        return (*self.reward, *(name for task in self.tasks for name in task.reward), *self.monitor)
+
+    @property
     def device_of_rewards(self) -> str:
         return self.reward_device or self.device
 
@@ -195,18 +207,16 @@ class Config:
         )
         require(self.keep_checkpoints >= 1, f"keep_checkpoints={self.keep_checkpoints}: keep at least 1")
         require(0 <= self.ema_decay < 1, f"ema_decay={self.ema_decay}: must lie in [0, 1); 0 turns averaging off")
-        require(len(self.reward) >= 1, "reward is empty: name at least one, e.g. --reward sprites")
+        held_out = self.held_out_prompts
+        require(held_out is None or held_out >= 0, f"held_out_prompts={held_out}: must not be negative; 0 holds none out")
         full = self.finetune == "full"
         require(
             not (full and self.lora.init), "lora.init goes on from an adapter, and --finetune full trains none; leave it out"
         )
-        timeout, weights = self.reward_timeout, self.reward_weights
+        timeout, names = self.reward_timeout, [task.name for task in self.tasks]
         require(timeout is None or timeout > 0, f"reward_timeout={timeout}: must be above 0 seconds; None waits for ever")
-        require(
-            weights is None or len(weights) == len(self.reward),
-            f"reward_weights={weights}: give one weight for each of the rewards {self.reward}",
-        )
-        require(weights is None or any(weights), f"reward_weights={weights}: all are 0, so there is nothing to learn")
+        check_rewards(self.reward, self.reward_weights)
+        require(len(set(names)) == len(names), f"tasks {', '.join(names)}: each needs a name of its own")
         require(
             self.update.num_minibatches <= self.rollout.num_prompts,
             f"update.num_minibatches={self.update.num_minibatches}: a minibatch holds whole groups, so at most "

@@ -11,7 +11,6 @@ from typing import Any
 from vgrpo.models.loading import load_policy
 from vgrpo.models.lora import check_init
 from vgrpo.models.supported import check_model
-from vgrpo.prompts.sources import evaluation_prompts, held_out_name, training_prompts
 from vgrpo.rewards.base import RewardError
 from vgrpo.rewards.registry import load_reward
 from vgrpo.support.interrupts import StopRequested
@@ -24,6 +23,7 @@ from vgrpo.training.loop import Result, train
 from vgrpo.training.score_table import ScoreTable
 from vgrpo.training.stages import Curriculum
 from vgrpo.training.start import Given
+from vgrpo.training.task_prompts import run_prompts
 
 Say = Callable[[str], None]
 """Takes a line, or several, for a person who watches."""
@@ -88,12 +88,11 @@ def _check(curriculum: Curriculum, *, has_pipeline: bool) -> None:
     """What would otherwise fail hours later, at the start of a stage."""
     configs = [stage.config for stage in curriculum.stages]
     for config in configs:
-        training_prompts(config.prompts, config.seed)
-        evaluation_prompts(held_out_name(config.prompts, config.eval_prompts), config.eval.num_prompts)
+        run_prompts(config)
     check_init(configs[0].lora)
     if not has_pipeline:
         check_model(configs[0].model, configs[0].adapter)
-    for name in dict.fromkeys(name for config in configs for name in (*config.reward, *config.monitor)):
+    for name in dict.fromkeys(name for config in configs for name in config.reward_names):
         load_reward(name, configs[0].device_of_rewards)
 
 

@@ -15,9 +15,10 @@ from torch import Tensor
 
 from vgrpo.core.types import Batch, Rollout
 from vgrpo.evaluation.core import evaluate, read_eval, write_eval
+from vgrpo.objectives.advantage import weighted_mean
 from vgrpo.objectives.base import WeightSet
 from vgrpo.pages.report import write_report
-from vgrpo.rewards.base import RewardError, score_images
+from vgrpo.rewards.base import RewardError, Scores, score_images
 from vgrpo.sampling.draw import draw_groups
 from vgrpo.support.files import write_whole
 from vgrpo.support.interrupts import Interrupts
@@ -106,16 +107,18 @@ def iterate(run: Run) -> Values:
         rollout = draw_rollout(run, *seed)
     run.check()
     with run.events.phase("reward", seconds):
-        rewards = judge(run, rollout, rollout.images)
-        gains = objective.credit.gains(rewards, judge_latents(run, rollout))
+        scores = judge(run, rollout, rollout.images)
+        gains = objective.credit.gains(scores.usable, judge_latents(run, rollout))
+        weights = run.task.panel.weights_of(rollout.prompts)
+        require_judged(scores, weights, run.iteration)
     run.check()
     with run.events.phase("update", seconds):
         gains = gains.to(rollout.latents.device)
-        batch = make_batch(config, rollout, gains, run.iteration, *seed, processes=run.processes)
+        batch = make_batch(config, rollout, gains, weights, run.iteration, *seed, processes=run.processes)
         steps = update(run, batch, rollout.num_groups)
         run.move_old_weights()
 
-    line = iteration_values(rollout, rewards, batch, steps, seconds, run.reward_names)
+    line = iteration_values(rollout, scores, weights, batch, steps, seconds, run.task.panel.names)
     return line | _monitored(run, rollout) | {"iteration": run.iteration, **nfe_values(run, rollout, batch)}
 
 
@@ -136,11 +139,19 @@ def draw_rollout(run: Run, *seed: int | str) -> Rollout:
     )
 
 
-def judge(run: Run, rollout: Rollout, images: Tensor) -> Tensor:
+def judge(run: Run, rollout: Rollout, images: Tensor) -> Scores:
     """Every reward of images [B, 3, H, W] for the rollout's prompts, [B, R]."""
-    return torch.stack(
-        [score_images(reward, images, rollout.prompts, notice=run.events.notice) for reward in run.task.rewards], 1
-    )
+    return run.task.panel.judge(images, rollout.prompts, run.events.notice)
+
+
+def require_judged(scores: Scores, weights: Tensor, iteration: int) -> None:
+    """Raises RewardError if no image has a score to train on."""
+    if weighted_mean(scores.usable, weights).isnan().all():
+        failed = int(scores.failed.any(1).sum())
+        raise RewardError(
+            f"nothing was judged: of the {len(weights)} images of iteration {iteration + 1} a reward failed on {failed}, and "
+            "from the others every reward with a weight abstained (NaN); give prompts that a reward judges, or another reward"
+        )
 
 
 def judge_latents(run: Run, rollout: Rollout) -> Tensor | None:
@@ -148,7 +159,7 @@ def judge_latents(run: Run, rollout: Rollout) -> Tensor | None:
     latents = run.config.objective.credit.judged(rollout.trajectory)
     if latents is None:
         return None
-    return torch.stack([judge(run, rollout, run.policy.decode(x_0)) for x_0 in latents.unbind(1)], 1)
+    return torch.stack([judge(run, rollout, run.policy.decode(x_0)).usable for x_0 in latents.unbind(1)], 1)
 
 
 @out_of_memory_while("updating the model")
@@ -189,10 +200,10 @@ def _monitored(run: Run, rollout: Rollout) -> Values:
 
 
 def _evaluate(run: Run, name: str) -> dict[str, Any]:
-    task, weights = run.task, run.reward_weights
+    task = run.task
     if not task.eval_prompts:
         return {}
     detail = f"{len(task.eval_prompts)} held-out prompts"
     with run.events.phase(f"evaluation of the {name} model", detail=detail), run.average.active():
         sampling, check = run.config.eval_sampling, run.check
-        return evaluate(run.policy, task.eval_prompts, task.rewards, sampling, weights, task.world, check)
+        return evaluate(run.policy, task.eval_prompts, task.panel, sampling, task.world, check)

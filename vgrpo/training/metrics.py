@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from vgrpo.core.types import Batch, Rollout
-from vgrpo.objectives.advantage import group_moments
+from vgrpo.objectives.advantage import group_moments, is_constant, weighted_mean
+from vgrpo.rewards.base import Scores
 from vgrpo.training.events import Values
 from vgrpo.training.run import Run
 from vgrpo.training.update import StepMetrics
@@ -15,25 +16,28 @@ from vgrpo.training.update import StepMetrics
 
 def iteration_values(
     rollout: Rollout,
-    rewards: Tensor,
+    scores: Scores,
+    weights: Tensor,
     batch: Batch[Any],
     steps: Sequence[StepMetrics],
     seconds: Values,
     reward_names: Sequence[str],
 ) -> Values:
-    """One line of metrics.jsonl. Rewards [B, R]; `seconds` of each phase."""
+    """One line of metrics.jsonl. Scores and weights [B, R]; `seconds` of each phase."""
     total = sum(seconds.values())
-    valid = rewards[~rewards.isnan().any(1)]
-    _, group_std = group_moments(rewards.nanmean(1), rollout.group.cpu(), rollout.num_groups)
+    trained = weighted_mean(scores.usable, weights)
+    known, num_failed = trained[~trained.isnan()], int(scores.failed.any(1).sum())
+    _, group_std = group_moments(trained, rollout.group.cpu(), rollout.num_groups)
     # Minibatches hold whole groups in order, so the first pass over them lists the rows in order.
     surrogate = torch.cat([step["surrogate"].cpu() for step in steps])[: len(batch)]
     surrogate_mean, surrogate_std = group_moments(surrogate, batch.group.cpu(), rollout.num_groups)
     scale = surrogate.mean().abs().clamp(min=1e-12)
     line = {
-        "reward/mean": valid.mean().item(),
-        "reward/std": valid.mean(1).std().item(),
-        "reward/failed": len(rewards) - len(valid),
-        "reward/zero_std_groups": (group_std < 1e-6).float().mean().item(),
+        "reward/mean": known.mean().item(),
+        "reward/std": known.std().item() if len(known) > 1 else 0.0,
+        "reward/failed": num_failed,
+        "reward/abstained": len(trained) - len(known) - num_failed,
+        "reward/zero_std_groups": is_constant(group_std, trained).float().mean().item(),
         "surrogate/mean": surrogate.mean().item(),
         "surrogate/cv_within": (surrogate_std.mean() / scale).item(),
         "surrogate/cv_between": (surrogate_mean.std(correction=0) / scale).item(),
@@ -42,17 +46,33 @@ def iteration_values(
         "bad_steps": sum(not (step["grad_norm"].isfinite() and step["loss"].isfinite().all()) for step in steps),
         **{f"seconds/{name}": value for name, value in seconds.items()},
         "seconds/total": total,
-        "images_per_second": len(rewards) / (total),
+        "images_per_second": len(trained) / total,
     }
-    if rewards.shape[1] > 1:
-        for name, column in zip(reward_names, rewards.unbind(1), strict=True):
-            line[f"reward/{name}/mean"] = column.nanmean().item()
-            line[f"reward/{name}/std"] = column[~column.isnan()].std().item()
+    line |= _parts(scores, trained, [prompt.task for prompt in rollout.prompts], reward_names)
     ratio = torch.cat([step["ratio"] for step in steps])
     line |= {"ratio/mean": ratio.mean().item(), "ratio/min": ratio.min().item(), "ratio/max": ratio.max().item()}
     for name in ("clip_share", "kl", "loss"):  # an algorithm without a clip has no share to report
         if name in steps[0]:
             line[name] = torch.cat([step[name] for step in steps]).mean().item()
+    return line
+
+
+def _parts(scores: Scores, trained: Tensor, tasks: list[str], reward_names: Sequence[str]) -> Values:
+    """Where there are several, each reward's own numbers, and what each task is trained on. What nothing judged is left out."""
+    line = Values()
+    if len(reward_names) > 1:
+        for index, name in enumerate(reward_names):
+            values, failed = scores.values[:, index], int(scores.failed[:, index].sum())
+            known = values[~values.isnan()]
+            line[f"reward/{name}/failed"] = failed
+            line[f"reward/{name}/abstained"] = len(values) - len(known) - failed
+            if len(known) > 1:
+                line |= {f"reward/{name}/mean": known.mean().item(), f"reward/{name}/std": known.std().item()}
+    if len(set(tasks)) > 1:
+        for task in sorted(set(tasks)):
+            own = trained[torch.tensor([name == task for name in tasks])]
+            if not own.isnan().all():
+                line[f"task/{task}/mean"] = own.nanmean().item()
     return line
 
 

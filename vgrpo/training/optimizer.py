@@ -1,6 +1,7 @@
 """Optimiser steps: AdamW (arXiv:1711.05101), and the same with its two moments in 8 bits (arXiv:2110.02861)."""
 
 import importlib.util
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -70,7 +71,7 @@ class Optimizer:
         A step whose loss or gradient is not finite is left out: the weights stay as they are. Raises BadStepsError after
         `max_bad_steps` of them in a row.
         """
-        norm = nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm)
+        norm = nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm or math.inf)
         if not (norm.isfinite() and loss.isfinite().all()):
             self.inner.zero_grad(set_to_none=True)
             self.num_bad_steps += 1

@@ -18,6 +18,7 @@ from vgrpo.models.weight_sets import AverageWeights, WeightCopy, trainable
 from vgrpo.objectives.base import WeightSet
 from vgrpo.prompts.sources import PromptSource
 from vgrpo.rewards.base import Reward
+from vgrpo.rewards.panel import Panel
 from vgrpo.sampling.draw import draw_images, named_noise
 from vgrpo.support.lock import RunLock
 from vgrpo.support.memory_errors import out_of_memory_while
@@ -35,7 +36,7 @@ from vgrpo.worlds.base import World
 class Task:
     """What is learned: the prompts, and the rewards of their images."""
 
-    rewards: list[Reward]
+    panel: Panel
     monitors: dict[str, Reward]
     """Measured and not trained on."""
     prompts: PromptSource
@@ -111,15 +112,6 @@ class Run:
             self.writer.finish()
         finally:
             self.lock.release()
-
-    @property
-    def reward_names(self) -> list[str]:
-        names = [getattr(reward, "__name__", type(reward).__name__) for reward in self.task.rewards]
-        return [name if names.count(name) == 1 else f"{name}.{index}" for index, name in enumerate(names)]
-
-    @property
-    def reward_weights(self) -> list[float]:
-        return list(self.config.reward_weights or [1.0] * len(self.task.rewards))
 
     def state_dict(self) -> dict[str, Any]:
         """All that the next iteration depends on. What is random about it is named by the iteration and needs nothing; torch's

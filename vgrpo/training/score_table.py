@@ -6,11 +6,12 @@ from typing import Any
 from vgrpo.evaluation.core import judge_model, mean_over_tags
 from vgrpo.evaluation.pictures import pictures_of
 from vgrpo.models.loading import load_policy
-from vgrpo.prompts.sources import evaluation_prompts, held_out_name
+from vgrpo.rewards.panel import Panel
 from vgrpo.rewards.registry import load_reward
 from vgrpo.support.json_files import read_json, write_json
 from vgrpo.training.config import Config
 from vgrpo.training.stages import Curriculum
+from vgrpo.training.task_prompts import main_prompts
 
 
 class ScoreTable:
@@ -31,8 +32,10 @@ class ScoreTable:
         for prompts, (config, names) in self.asked.items():
             where = config.device_of_rewards
             rewards = [load_reward(name, where) for name in names]  # each time anew: they would fill the memory a stage needs
-            pictures = pictures_of(evaluation_prompts(prompts, config.eval.num_prompts), config.eval.num_images)
-            judged = judge_model(load_policy(config.model_settings, pipeline), pictures, rewards, config.eval_sampling)
+            pictures = pictures_of(main_prompts(config).held_out, config.eval.num_images)
+            judged = judge_model(
+                load_policy(config.model_settings, pipeline), pictures, Panel.of(rewards), config.eval_sampling
+            )
             for name, value in zip(names, mean_over_tags(judged.rewards, pictures), strict=True):
                 self._row(name, prompts)["scores"][column] = None if value != value else round(value, 4)
         if column not in self.columns:
@@ -66,8 +69,8 @@ def _rewards_by_prompts(curriculum: Curriculum) -> dict[str, tuple[Config, list[
     """By the name of held-out prompts: the first stage that is evaluated on them, and the rewards of all that are."""
     asked: dict[str, tuple[Config, list[str]]] = {}
     for config in (stage.config for stage in curriculum.stages):
-        prompts = held_out_name(config.prompts, config.eval_prompts)
-        if prompts is not None and config.eval.num_prompts:
+        prompts = config.eval_prompts or config.prompts
+        if main_prompts(config).held_out:
             names = asked.setdefault(prompts, (config, []))[1]
             names.extend(name for name in (*config.reward, *config.monitor) if name not in names)
     return asked

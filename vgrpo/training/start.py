@@ -4,9 +4,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from vgrpo.core.seeds import seed_of
-from vgrpo.core.types import Prompt
+from vgrpo.core.types import MAIN, Prompt
 from vgrpo.models.lengths import warn_of_cut_off
 from vgrpo.models.loading import load_policy
 from vgrpo.models.lora import Adapter, add_lora, check_init, fill_lora, read_init, take_lora
@@ -15,17 +16,9 @@ from vgrpo.models.precision import chosen, device_of
 from vgrpo.models.supported import check_model
 from vgrpo.models.weight_sets import AverageWeights, WeightCopy, trainable
 from vgrpo.objectives.base import WeightSet
-from vgrpo.prompts.files import read_prompts
-from vgrpo.prompts.sources import (
-    PromptSource,
-    evaluation_prompts,
-    from_listed,
-    from_memory,
-    held_out_name,
-    training_prompts,
-)
-from vgrpo.rewards.base import Reward, RewardError, score_images
+from vgrpo.rewards.base import Reward, RewardError, judges
 from vgrpo.rewards.calls import limited
+from vgrpo.rewards.panel import Panel
 from vgrpo.rewards.registry import load_reward
 from vgrpo.sampling.draw import draw_images, named_noise
 from vgrpo.sampling.settings import Sampling
@@ -41,8 +34,12 @@ from vgrpo.training.health import Health
 from vgrpo.training.metrics_file import MetricsFile
 from vgrpo.training.optimizer import Optimizer, check_optimizer, make_adamw
 from vgrpo.training.run import Run, Task
+from vgrpo.training.task_prompts import RunPrompts, run_prompts
+from vgrpo.training.tasks import weight_table
 from vgrpo.training.trackers import TensorBoard
-from vgrpo.worlds.registry import find_world, judge_of
+from vgrpo.worlds.registry import judge_of
+
+GIVEN = "(given)"  # the place of a reward in memory among the names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +61,9 @@ def start_run(
 ) -> Run:
     """Check everything, cheapest first, then load the model and, to resume, the newest checkpoint that is whole."""
     given, events = given or Given(), events or Events()
-    task, listed = _task(config, given)
+    prompts = run_prompts(config, given.prompts)
+    task = _task(config, given, prompts)
+    check_judged(task.panel, prompts.listed)
     check_init(config.lora)
     check_optimizer(config.update)
     if given.pipeline is None:
@@ -76,11 +75,13 @@ def start_run(
             config = replace(config, precision=opened.loaded.state["settings"]["precision"])
         policy = load_policy(config.model_settings, given.pipeline, full=config.finetune == "full")
         config = _with_precision(config, policy, events)
-        warn_of_cut_off(policy, listed)
+        warn_of_cut_off(policy, prompts.listed)
         adapter = _make_trainable(policy, config)
         if adapter is not None and config.lora.init is None and not resume:
             events.notice("the pipeline's active LoRA is trained on")
-        _try_rewards(policy, [*task.rewards, *task.monitors.values()], task.prompts(0, 2))
+        _try_rewards(policy, task, prompts.trial)
+        for note in prompts.notes:
+            events.notice(note)
         return _make_run(config, task, opened, policy, adapter, events)
     except BaseException:
         opened.lock.release()
@@ -95,20 +96,21 @@ def _with_precision(config: Config, policy: Policy, events: Events) -> Config:
     return replace(config, precision=found)
 
 
-def _task(config: Config, given: Given) -> tuple[Task, list[Prompt]]:
-    """What is trained on, and all prompts that are known before training."""
-    source, held_out, listed = _prompts(config, given.prompts)
-    where, own = config.device_of_rewards, given.reward
-    names = (*config.monitor, *(config.reward if own is None else ()))
-    rewards = [own] if own is not None else [load_reward(name, where) for name in config.reward]
-    task = Task(
-        rewards=[limited(reward, config.reward_timeout) for reward in rewards],
+def _task(config: Config, given: Given, prompts: RunPrompts) -> Task:
+    """What is trained on."""
+    where, held_out = config.device_of_rewards, prompts.held_out
+    own = config.reward if given.reward is None else (GIVEN,)
+    weights_of_own = config.reward_weights if given.reward is None else None
+    tasks = {MAIN: (own, weights_of_own)} | {task.name: (task.reward, task.reward_weights) for task in config.tasks}
+    names, weights = weight_table(tasks)
+    loaded = [given.reward if name == GIVEN and given.reward is not None else load_reward(name, where) for name in names]
+    return Task(
+        panel=Panel(rewards=[limited(reward, config.reward_timeout) for reward in loaded], weights=weights),
         monitors={name: limited(load_reward(name, where), config.reward_timeout) for name in config.monitor},
-        prompts=source,
+        prompts=prompts.source,
         eval_prompts=held_out,
-        world=judge_of(held_out, names, [config.prompts, config.eval_prompts]) if held_out else None,
+        world=judge_of(held_out, (*config.monitor, *names), [config.prompts, config.eval_prompts]) if held_out else None,
     )
-    return task, listed
 
 
 def _make_run(config: Config, task: Task, opened: RunFolder, policy: Policy, adapter: Adapter | None, events: Events) -> Run:
@@ -148,17 +150,21 @@ def _add_files(run: Run) -> None:
         run.events.listeners.insert(1, TensorBoard(run.folder))
 
 
-def _prompts(config: Config, given: list[str] | list[Prompt] | None) -> tuple[PromptSource, list[Prompt], list[Prompt]]:
-    """Where training prompts come from, the held-out ones, and all that are known before training."""
-    listed: list[Prompt] = []
-    if given is None and find_world(config.prompts):
-        source = training_prompts(config.prompts, config.seed, config.prompt_shares)
-    else:
-        listed = read_prompts(config.prompts) if given is None else from_memory(given)
-        source = from_listed(listed, config.prompt_shares, config.seed)
-    eval_name = config.eval_prompts if given is not None else held_out_name(config.prompts, config.eval_prompts)
-    held_out = evaluation_prompts(eval_name, config.eval.num_prompts)
-    return source, held_out, listed + held_out
+def check_judged(panel: Panel, prompts: list[Prompt]) -> None:
+    """Raises ValueError, naming the first, for prompts that by their rules no reward of their task judges."""
+    own = {
+        task: [
+            (reward, name) for reward, name, weight in zip(panel.rewards, panel.names, weights, strict=True) if weight == weight
+        ]
+        for task, weights in panel.weights.items()
+    }
+    left = [prompt for prompt in prompts if not any(judges(reward, prompt) for reward, _ in own[prompt.task])]
+    if left:
+        names = ", ".join(name for _, name in own[left[0].task])
+        raise ValueError(
+            f"{len(left)} of {len(prompts)} prompts are none that the reward {names} judges; the first is {left[0].text!r}. "
+            "docs/rewards.md says what it needs; correct them, take them out, or add a reward that judges them"
+        )
 
 
 @out_of_memory_while("loading the model")
@@ -212,13 +218,25 @@ def _make_optimizer(policy: Policy, config: Config, average: AverageWeights) -> 
 
 
 @out_of_memory_while("trying the rewards on two images")
-def _try_rewards(policy: Policy, rewards: list[Reward], prompts: list[Prompt]) -> None:
-    """Call every reward once on two cheap images, so that a broken one fails now and not after minutes."""
-    noise = torch.stack([named_noise(policy, "trial", index) for index in range(2)])
+def _try_rewards(policy: Policy, task: Task, prompts: list[Prompt]) -> None:
+    """Call every reward once on cheap images, two for each task, so that a broken one fails now and not after minutes."""
+    noise = torch.stack([named_noise(policy, "trial", index) for index in range(len(prompts))])
     _, images = draw_images(policy, prompts, noise, Sampling(solver="euler", num_steps=2))
-    for reward in rewards:
-        try:
-            score_images(reward, images, prompts)
-        except RewardError as error:
-            name = getattr(reward, "__name__", type(reward).__name__)
-            raise ValueError(f"reward {name}, tried on two images before training: {error}") from error
+    for monitor in task.monitors.values():
+        _try(Panel(rewards=[monitor], weights={name: [1.0] for name in task.panel.weights}), images, prompts)
+    values = []
+    for index, reward in enumerate(task.panel.rewards):
+        alone = Panel(rewards=[reward], weights={name: [own[index]] for name, own in task.panel.weights.items()})
+        values.append(_try(alone, images, prompts))
+    if torch.cat(values, 1).isnan().all():
+        raise ValueError(
+            f"every reward ({', '.join(task.panel.names)}) abstained (NaN) from the prompts that were tried before training, "
+            f"{', '.join(repr(prompt.text) for prompt in prompts)}; give prompts that it judges, or another reward"
+        )
+
+
+def _try(panel: Panel, images: Tensor, prompts: list[Prompt]) -> Tensor:
+    try:
+        return panel.judge(images, prompts).values
+    except RewardError as error:
+        raise ValueError(f"reward {panel.names[0]}, tried on two images before training: {error}") from error

@@ -137,7 +137,7 @@ class Job:
 def reward_bytes(config: Config) -> float:
     """Of the weights of rewards and monitors, where they are on the GPU that trains."""
     own = config.reward_device in (None, "auto", config.device)
-    return float(sum(gpu_bytes(reward) for reward in dict.fromkeys((*config.reward, *config.monitor)))) if own else 0.0
+    return float(sum(gpu_bytes(reward) for reward in dict.fromkeys(config.reward_names))) if own else 0.0
 
 
 def points_per_image(config: Config) -> float:

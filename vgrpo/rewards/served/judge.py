@@ -31,6 +31,8 @@ from vgrpo.support.secrets import redact
 from vgrpo.support.settings import from_dict
 from vgrpo.support.textfiles import read_yaml
 
+MARKUP = re.compile(r"[*`#\[\]]|__|~~")
+"""Of Markdown, and brackets that a model copies from its instructions."""
 PAUSE = 1.0
 LONGEST_PAUSE = 30.0
 """Seconds between the first two tries, which double from try to try, and at most."""
@@ -107,6 +109,10 @@ class Judge:
             )
         return torch.tensor(scores)
 
+    def judges(self, prompt: Prompt) -> bool:
+        """Every prompt: an answer without a score is a failure, also for all images of a prompt."""
+        return True
+
     def _models(self) -> list[str]:
         """What the server says it serves, if it says so."""
         content = strict_json(self._ask("/v1/models"))
@@ -118,7 +124,8 @@ class Judge:
         body, reason = self._body(image, prompt.text), None
         for attempt in range(self.settings.num_tries):
             try:
-                answer = strict_json(self._ask("/v1/chat/completions", body))["choices"][0]["message"]["content"]
+                choice = strict_json(self._ask("/v1/chat/completions", body))["choices"][0]
+                answer = choice["message"]["content"]
                 if not isinstance(answer, str):
                     raise TypeError(f"the answer is a {type(answer).__name__} and not text")
             except NO_ANSWER as error:
@@ -126,6 +133,9 @@ class Judge:
                 if attempt + 1 < self.settings.num_tries:
                     time.sleep(min(PAUSE * 2**attempt, LONGEST_PAUSE))
                 continue
+            if choice.get("finish_reason") == "length":
+                shown = redact(answer[-300:])
+                return math.nan, f"an answer cut off at max_tokens={self.settings.max_tokens}; give more: {shown!r}"
             score = self._parse(answer)
             return score, f"an answer without a score in range: {redact(answer[:300])!r}" if math.isnan(score) else None
         return float("nan"), reason
@@ -145,9 +155,12 @@ class Judge:
         ).encode()
 
     def _parse(self, answer: str) -> float:
-        found = re.search(self.settings.pattern, answer)
+        """The last match, in any case, in the text without its markup, or as it is: reasoning may name other scores before."""
+        texts = (MARKUP.sub("", answer), answer)
+        found = [list(re.finditer(self.settings.pattern, text, re.IGNORECASE)) for text in texts]
+        matches = found[0] or found[1]
         try:
-            value = float(found.group(1)) if found else float("nan")
+            value = float(matches[-1].group(1)) if matches else float("nan")
         except (ValueError, TypeError):  # a pattern of the user's may find what is no number, or nothing
             value = float("nan")
         return value if self.settings.lowest <= value <= self.settings.highest else float("nan")

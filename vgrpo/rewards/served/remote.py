@@ -56,6 +56,10 @@ class Remote:
             raise RewardError(f"reward remote={self.url}: not one score for {len(images)} images, the last: {reason}")
         return scores
 
+    def judges(self, prompt: Prompt) -> bool:
+        """Every prompt, as far as the client knows: without a score it failed, as the server's null says no more."""
+        return True
+
     def _score(self, images: Tensor, prompts: list[Prompt]) -> tuple[Tensor, str | None]:
         """Scores, and why there are none if there are none."""
         body, reason = pack(images, prompts), None

@@ -1,8 +1,8 @@
-"""How well the text in a picture is spelt: PP-OCR's reading against the words in double quotes in the prompt.
+"""How well the text in a picture is spelt: PP-OCR's reading against the quoted words in the prompt.
 
 The score of Flow-GRPO and V-GRPO (arXiv:2505.05470, arXiv:2604.23380): 1 - min(d, n) / n with d the edit distance and n the
-length of the quoted text, spaces and case ignored; 1 if the reading holds the text. Engine and weights come with the package
-rapidocr (33 MB). Small pictures are enlarged first, as the engine was not made for 64 pixels.
+length of the quoted text, spaces and case ignored; 1 if the reading holds the text, whatever stands beside it. Engine and
+weights come with the package rapidocr (33 MB). Small pictures are enlarged first, as the engine was not made for 64 pixels.
 """
 
 import logging
@@ -19,6 +19,10 @@ from vgrpo.core.images import to_pil
 from vgrpo.core.types import Prompt
 from vgrpo.support.spelling import similarity
 
+DOUBLE = re.compile(
+    '"([^"]+)"|[\u201c\u201d\u201e]([^\u201c\u201d\u201e]+)[\u201c\u201d]|\xab([^\xbb]+)\xbb|\u300c([^\u300d]+)\u300d|\u300e([^\u300f]+)\u300f'
+)
+SINGLE = re.compile(r"(?<!\w)'([^']+(?:'(?=\w)[^']+)*)'(?!\w)|(?<!\w)\u2018([^\u2018]+?)\u2019(?!\w)")
 SMALLEST = 384  # pixels per side that the engine reads well
 MARGIN = 32  # pixels around the picture; letters at the very edge are missed
 
@@ -30,11 +34,15 @@ class Reader(ABC):
     def read(self, image: Tensor) -> str:
         """All text in a picture [3, H, W], line after line."""
 
+    def judges(self, prompt: Prompt) -> bool:
+        """Whether the prompt says what to write."""
+        return bool(quoted(prompt.text))
+
     def __call__(self, images: Tensor, prompts: list[Prompt]) -> Tensor:
         scores = []
         for image, prompt in zip(images, prompts, strict=True):
-            target = quoted(prompt.text)
-            scores.append(spelling(self.read(image), target) if target else float("nan"))
+            asked = targets(prompt.text)
+            scores.append(spelling(self.read(image), *asked) if asked else float("nan"))
         return torch.tensor(scores)
 
 
@@ -63,18 +71,33 @@ def ocr(source: str | None, device: str) -> Ocr:
     return Ocr()
 
 
+def targets(text: str) -> list[str]:
+    """All that stands in double quotes of any kind, or else in single ones, without spaces, in lower case. An apostrophe within
+    a word is no quotation mark."""
+    for pattern in (DOUBLE, SINGLE):
+        found = [_plain("".join(match.groups(""))) for match in pattern.finditer(text)]
+        if any(found):
+            return [target for target in found if target]
+    return []
+
+
 def quoted(text: str) -> str:
-    """What stands in double quotes, without spaces, in lower case; empty if nothing does."""
-    found = re.search(r'"([^"]+)"', text)
-    return _plain(found.group(1)) if found else ""
+    """All targets as one; empty if there is none."""
+    return "".join(targets(text))
 
 
-def spelling(read: str, target: str) -> float:
-    """Score of a reading for a target as `quoted` returns it."""
-    read = _plain(read)
-    if target in read:
-        return 1.0
-    return similarity(read, target)
+def spelling(read: str, *targets: str) -> float:
+    """Score of a reading for what `targets` returns. Of several, those that the reading holds count as right; what is left of
+    the reading is compared with the others, and each counts by its length."""
+    read, missed = _plain(read), list[str]()
+    for target in sorted(targets, key=len, reverse=True):  # the short one may be a part of the long one
+        if target in read:
+            read = read.replace(target, "", 1)
+        else:
+            missed.append(target)
+    rest = "".join(target for target in targets if target in missed)
+    num_letters = sum(map(len, targets))
+    return (num_letters - len(rest) + len(rest) * similarity(read, rest)) / num_letters if rest else 1.0
 
 
 def _plain(text: str) -> str:

@@ -43,13 +43,18 @@ class OcrCtc:
         characters = self.session.get_modelmeta().custom_metadata_map["character"].splitlines()
         self.classes = variants(["", *characters, " "])  # class 0 is CTC's blank, the last a space
 
+    def judges(self, prompt: Prompt) -> bool:
+        """Whether the prompt says what to write, in characters that the recogniser knows."""
+        target = quoted(prompt.text)
+        return bool(target) and all(character in self.classes for character in target)
+
     @torch.no_grad()
     def __call__(self, images: Tensor, prompts: list[Prompt]) -> Tensor:
         targets = [quoted(prompt.text) for prompt in prompts]
         scores = torch.full((len(images),), torch.nan)
         widths: dict[int, list[int]] = {}  # one call per width; an image's width does not depend on its neighbours
         for index, target in enumerate(targets):
-            if target and all(character in self.classes for character in target):
+            if self.judges(prompts[index]):
                 widths.setdefault(line_width(images.shape[-2:], target), []).append(index)
         for width, same in widths.items():
             for rows in torch.tensor(same).split(BATCH):
