@@ -28,6 +28,7 @@ class RunConsole:
         self.console = console or Console(highlight=False)
         self.first: float | None = None
         self.recent: float | None = None
+        self.waited = 0.0
         self.total, self.task = 0, TaskID(0)
         self.progress = Progress(
             TextColumn("[bold]{task.description}"),
@@ -61,7 +62,7 @@ class RunConsole:
         self.console.print(text, soft_wrap=True, markup=False, emoji=False)
 
     def _begin(self, event: RunStarted) -> None:
-        self.first = self.recent = None
+        self.first, self.recent, self.waited = None, None, 0.0
         for old in self.progress.task_ids:  # of the stage before, in a curriculum
             self.progress.remove_task(old)
         for values in event.past:
@@ -80,6 +81,7 @@ class RunConsole:
 
     def _iteration(self, event: IterationDone) -> None:
         self._track(event.values)
+        self.waited += event.values["seconds/checkpoint"]
         status = f"reward {self.recent:.3f} (start {self.first:.3f})  {event.values['images_per_second']:.0f} images/s"
         self.progress.update(self.task, advance=1, status=status)
         number = event.iteration + 1
@@ -96,3 +98,4 @@ class RunConsole:
         if event.evaluation:
             self.console.print(results_table(event.evaluation))
         self.say(f"weights  {event.weights}\nreport   {event.report}")
+        self.say(f"training waited {self.waited:.1f} s for checkpoints to be copied and written")
