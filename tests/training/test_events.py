@@ -5,9 +5,9 @@ import json
 import pytest
 import torch
 from helpers.tiny import PROMPTS, red, tiny_config, tiny_pipeline
-from rich.console import Console
 
 from vgrpo.commands.console import RunConsole
+from vgrpo.commands.screen import Screen
 from vgrpo.core.processes import Alone
 from vgrpo.evaluation.settings import EvalConfig
 from vgrpo.objectives import DiffusionNFT, MixGRPO
@@ -67,7 +67,7 @@ def test_a_run_that_fails_says_where_it_can_go_on(tmp_path):
 
 
 def test_the_console_shows_text_as_it_is(tmp_path):
-    console = Console(record=True, width=200)
+    console = Screen(record=True, width=200)
     config = tiny_config(tmp_path / "a [red] run")
     train(config, Given(pipeline=tiny_pipeline(), **GIVEN), listeners=[RunConsole(console)])
     assert "a [red] run" in console.export_text()

@@ -1,9 +1,9 @@
 """A run as a person sees it in a terminal: progress, alarms, the closing table."""
 
-from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
+from vgrpo.commands.screen import Screen
 from vgrpo.commands.tables import results_table
 from vgrpo.training.events import (
     AlarmRaised,
@@ -24,8 +24,8 @@ LINES_EVERY = 5  # iterations, where there is no terminal to redraw
 class RunConsole:
     """Shows a run's events: iteration, reward now and at the start, images/s, time left."""
 
-    def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(highlight=False)
+    def __init__(self, console: Screen | None = None) -> None:
+        self.console = console or Screen()
         self.first: float | None = None
         self.recent: float | None = None
         self.waited = 0.0
@@ -48,9 +48,8 @@ class RunConsole:
             case IterationDone():
                 self._iteration(event)
             case AlarmRaised():
-                self.console.print(
-                    f"[bold red]alarm[/]: {escape(event.monitor)} falls while the reward is up, iteration {event.iteration + 1}"
-                )
+                what = f": {event.monitor} falls while the reward is up, iteration {event.iteration + 1}"
+                self.console.print(Text.assemble(("alarm", "bold red"), what))
             case Noticed():
                 self.say(event.text)
             case RunStopped():
@@ -59,7 +58,7 @@ class RunConsole:
                 self._finished(event)
 
     def say(self, text: str) -> None:
-        self.console.print(text, soft_wrap=True, markup=False, emoji=False)
+        self.console.print(text)
 
     def _begin(self, event: RunStarted) -> None:
         self.first, self.recent, self.waited = None, None, 0.0
