@@ -38,6 +38,7 @@ class Machine:
 
     def __post_init__(self) -> None:
         require_finite(self)
+        require(self.gpus >= 1, f"--gpus {self.gpus}: must be at least 1")
         require(
             re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?(GB)?", self.gpu_memory) is not None,
             f"--gpu-memory {self.gpu_memory}: give a number of gigabytes, e.g. 24GB",

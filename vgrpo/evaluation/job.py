@@ -21,6 +21,7 @@ from vgrpo.evaluation.summary import save, summarise
 from vgrpo.models.lengths import warn_of_cut_off
 from vgrpo.models.loading import load_policy
 from vgrpo.models.lora_files import lora_file
+from vgrpo.models.precision import check_device
 from vgrpo.models.settings import ModelSettings
 from vgrpo.rewards.base import Reward
 from vgrpo.rewards.registry import load_reward
@@ -54,6 +55,10 @@ class EvalJob(ModelSettings):
     eval: EvalConfig = field(default_factory=EvalConfig)
 
     def __post_init__(self) -> None:
+        self.check()
+        if self.reward_device is not None:
+            check_device(self.reward_device, "reward_device")
+        Shard.parse(self.shard)
         require(self.eval.num_prompts >= 1, f"--eval.num-prompts {self.eval.num_prompts}: must be at least 1")
         require(len(self.reward) >= 1, "--reward: name at least one")
         require(len(set(self.reward)) == len(self.reward), f"--reward {' '.join(self.reward)}: name each once")

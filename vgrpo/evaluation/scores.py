@@ -5,6 +5,7 @@ Batches are the same however the work is split, since a number's last bits depen
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,10 +28,10 @@ class Shard:
     @classmethod
     def parse(cls, text: str) -> "Shard":
         """`0/4` to `3/4`. Raises ValueError for anything else."""
-        index, _, count = text.partition("/")
-        if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
-            raise ValueError(f"--shard {text}: give its number and how many there are, 0/4 to 3/4")
-        return cls(int(index), int(count))
+        found = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
+        if found is None or not int(found[1]) < int(found[2]):
+            raise ValueError(f"--shard {text[:40]}: give its number and how many there are, 0/4 to 3/4")
+        return cls(int(found[1]), int(found[2]))
 
 
 class ScoreFiles:

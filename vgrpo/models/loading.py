@@ -31,7 +31,7 @@ def load_policy(settings: ModelSettings, pipeline: Any = None, lora: Path | None
     not even where it starts. Raises FileNotFoundError for what is not there, ValueError for what cannot be loaded, drawn or
     chosen, and for weights that are no numbers.
     """
-    settings.check_sizes()
+    settings.check()
     if lora is not None:
         check_lora_file(lora_file(lora, "--lora"), "--lora")
     if pipeline is None:

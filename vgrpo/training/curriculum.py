@@ -86,7 +86,7 @@ def stage_config(curriculum: Curriculum, folder: Path, index: int) -> Config:
 
 def _check(curriculum: Curriculum, *, has_pipeline: bool) -> None:
     """What would otherwise fail hours later, at the start of a stage."""
-    configs = [stage.config for stage in curriculum.stages]
+    configs = [stage_config(curriculum, Path("folder"), index) for index in range(len(curriculum.stages))]
     for config in configs:
         training_prompts(config.prompts, config.seed)
         evaluation_prompts(held_out_name(config.prompts, config.eval_prompts), config.eval.num_prompts)
