@@ -1,5 +1,7 @@
 """Every mistake on the command line: one or two lines that name it, soon; nothing is trained and no folder made."""
 
+import errno
+import os
 import time
 
 import pytest
@@ -133,7 +135,7 @@ LINES = [
     ("train --reward nowhere:judge", "nowhere.py in this folder"),
     ("train --reward remote", "give the server's address"),
     ("train --reward remote=ftp://host", "must begin with http:// or https://"),
-    ("train --reward remote=http://me:pw@host", "an address with a password"),
+    ("train --reward remote=http://me:pw@host", "holds a password"),
     ("train --reward judge", "name its settings"),
     ("train --reward judge={t}/none.yaml", "no file"),
     ("train --reward judge={t}/text.txt", "holds no settings"),
@@ -459,3 +461,41 @@ def test_no_other_option_is_taken(place, capsys, name):
 )
 def test_any_order_of_words_ends_in_one_line(place, capsys, words):
     refused(place, capsys, ["train", *words, "--update.lr", "0"])
+
+
+def refuse(monkeypatch, module, name):
+    """Let a function fail as on a read-only file system."""
+
+    def fail(path, *more, **options):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr(f"{module}.{name}", fail)
+
+
+def test_a_read_only_disk_is_named_with_what_is_saved(place, capsys, monkeypatch):
+    (place / "metrics.jsonl").write_text("")
+    (place / "config.yaml").write_text("seed: 1\n")
+    refuse(monkeypatch, "pathlib.Path", "open")
+    monkeypatch.setattr("vgrpo.pages.run_files.RunFiles.read", lambda *_, **__: b"seed: 1\n")
+    said = refused(place, capsys, ["report", str(place)])
+    assert "it lies on a file system that can only be read. The run's own files are as they were." in said
+    assert said.endswith("then give the same command again.\n")
+    monkeypatch.undo()
+    refuse(monkeypatch, "vgrpo.commands.prompts", "write_whole")
+    said = refused(place, capsys, ["prompts", "--kind", "ocr", "--num", "1", "--output", str(place / "p.jsonl")])
+    assert f"{place}/p.jsonl: it lies on a file system that can only be read. Mount it for writing" in said
+
+
+def test_a_file_that_names_code_is_told_of_before_it_runs(place, capsys, monkeypatch):
+    (place / "own.yaml").write_text(
+        "reward: [own_code:judge, sprites]\nmonitor: [own_code:watch]\nprompts: sprites:text\n"
+        "objective:\n  name: own_code:Mine\n"
+    )
+    (place / "own_code.py").write_text("import sys\nprint('own code runs', file=sys.stderr)\n")
+    monkeypatch.setattr("sys.dont_write_bytecode", True)
+    assert main(["train", "own.yaml", "--monitor", "sprites"]) == 1
+    said = capsys.readouterr().err
+    told = "own.yaml names the {}: that module is imported, which runs its code"
+    assert said.splitlines()[:2] == [told.format("reward own_code:judge"), told.format("objective own_code:Mine")]
+    assert said.index("own_code:Mine") < said.index("own code runs")
+    assert "own_code:watch" not in said

@@ -6,11 +6,13 @@ import signal
 import sys
 import traceback
 from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
 
 from vgrpo.commands.options import HelpShown
 from vgrpo.commands.words import UsageError
 from vgrpo.models.quiet import without_import_chatter
+from vgrpo.support.files import OF_THE_DISK, refused
 from vgrpo.support.interrupts import EXIT_RESUMABLE, StopRequested
 from vgrpo.support.secrets import redact
 from vgrpo.support.spelling import hint
@@ -114,6 +116,8 @@ def _say(*lines: str) -> None:
 
 def _message(error: Exception) -> str:
     """In one line; of what the system refused, the file and why."""
+    if isinstance(error, OSError) and error.errno in OF_THE_DISK:
+        return refused(error, Path("the output"), "", "give the same command again")
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
     return " ".join(str(error).split()) or type(error).__name__

@@ -40,14 +40,18 @@ class ScoreFiles:
     def __init__(self, folder: Path, name: str, names: list[str], *, strict: bool) -> None:
         """`names` are the rewards'; `strict` says whether a world's strict score stands beside them."""
         self.folder, self.name, self.names, self.strict = folder / "scores", name, names, strict
-        self.folder.mkdir(parents=True, exist_ok=True)
 
     def claim(self, settings: dict[str, Any]) -> None:
-        """Write down what the scores are of. Raises ValueError if those there are of something else."""
+        """Say what the scores are of. Makes nothing. Raises ValueError if those there are of something else."""
         self.settings, self.path = settings, self.folder / f"{self.name}.json"
         if self.path.exists() and self.read():
             self._check()
-        write_json(self.path, settings)
+
+    def begin(self) -> None:
+        """Write down what the scores are of, before the first."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if not (self.path.exists() and self.read()):
+            write_json(self.path, self.settings)
 
     def _check(self) -> None:
         known = read_json(self.path)

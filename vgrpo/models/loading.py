@@ -20,6 +20,7 @@ from vgrpo.models.precision import autocast_dtype, device_of, frozen_dtype, on_b
 from vgrpo.models.quiet import without_loading_chatter
 from vgrpo.models.settings import ModelSettings
 from vgrpo.models.supported import OwnAdapter, adapter_of, check_model
+from vgrpo.support.folders import require_folder
 from vgrpo.support.memory_errors import out_of_memory_while
 
 
@@ -34,6 +35,8 @@ def load_policy(settings: ModelSettings, pipeline: Any = None, lora: Path | None
     settings.check()
     if lora is not None:
         check_lora_file(lora_file(lora, "--lora"), "--lora")
+    if settings.memory.prompt_cache is not None:
+        require_folder(settings.memory.prompt_cache, "--memory.prompt-cache")
     if pipeline is None:
         device = device_of(settings.device)
         frozen = frozen_dtype(settings.memory.weights, on_bf16_gpu(device), full=full)

@@ -8,6 +8,7 @@ from vgrpo.pages.charts import curve
 from vgrpo.pages.page import shown, write_page
 from vgrpo.pages.run_files import KB, RunFiles, number, table
 from vgrpo.pages.thumbnails import thumbnail
+from vgrpo.support.files import refused
 from vgrpo.support.secrets import redact
 from vgrpo.worlds.registry import bundled_world
 
@@ -45,7 +46,13 @@ def write_report(folder: Path) -> Path:
         f"<h2>Settings</h2><pre>{shown(text)}</pre>",
     ]
     head = f"<h1>{_short(files.root.name)}</h1><p class=lead>{objective}, {len(metrics)} iterations</p>"
-    return write_page(folder / "report.html", "vgrpo report", [head, _notes(files.notes), *body])
+    try:
+        return write_page(folder / "report.html", "vgrpo report", [head, _notes(files.notes), *body])
+    except OSError as error:
+        if error.errno is None:
+            raise
+        why = refused(error, folder / "report.html", "The run's own files are as they were.", "give the same command again")
+        raise OSError(why) from error
 
 
 def _short(value: object) -> str:
