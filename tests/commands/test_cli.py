@@ -13,7 +13,7 @@ from rich.table import Table
 import vgrpo
 from vgrpo import Config, Curriculum
 from vgrpo.commands.console import RunConsole
-from vgrpo.commands.main import main
+from vgrpo.commands.main import _show, main
 from vgrpo.commands.screen import Screen
 from vgrpo.commands.tables import results_table
 from vgrpo.commands.words import options_of, read_words
@@ -151,6 +151,17 @@ def test_there_is_one_way_to_a_console():
 def test_an_alarm_names_its_monitor_as_it_is(capsys):
     RunConsole()(AlarmRaised(monitor="[red] :heart:", iteration=3))
     assert capsys.readouterr().out == "alarm: [red] :heart: falls while the reward is up, iteration 4\n"
+
+
+def test_no_secret_is_in_a_traceback(capsys):
+    try:
+        raise RuntimeError("asked http://me:pw@host") from KeyError("hf_" + "aB3dEfGh" * 4)
+    except RuntimeError as error:
+        _show(type(error), error, error.__traceback__)
+    said = capsys.readouterr().err
+    assert "RuntimeError: asked http://***@host" in said
+    assert "KeyError: '***'" in said
+    assert "Traceback" in said
 
 
 def test_a_ctrl_c_while_python_leaves_changes_nothing(tmp_path):
