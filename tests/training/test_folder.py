@@ -136,6 +136,7 @@ def test_a_folder_that_cannot_be_locked_says_so_at_the_start(tmp_path, read_only
         start(tmp_path / "run")
     assert f"{tmp_path}/run/.lock" in str(caught.value)
     assert "Nothing was saved before. Mount it for writing" in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_resumed_run_names_its_newest_checkpoint(tmp_path, read_only):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vgrpo.support.files import clear_drafts
 from vgrpo.support.folders import missing, require_folder
-from vgrpo.support.lock import RunLock
+from vgrpo.support.lock import LockedError, RunLock
 from vgrpo.training.checkpoint import Loaded, load_newest
 from vgrpo.training.config import Config
 from vgrpo.training.config_files import to_dict
@@ -49,8 +49,8 @@ def open_folder(config: Config, *, resume: bool, allow_changes: bool, notice: Ca
     path = free_folder(config.output_dir, config.model) if is_new else Path(str(config.output_dir))
     made = new_folder(path) if is_new else []
     lock = RunLock(path)
-    lock.take()
     try:
+        lock.take()
         clear_drafts(path)
         if lock.note:
             notice(lock.note)
@@ -58,6 +58,8 @@ def open_folder(config: Config, *, resume: bool, allow_changes: bool, notice: Ca
             notice(f"{path} holds no run yet, so there is nothing to resume: it begins")
         loaded = None if is_new else _newest(path, config, allow_changes, notice)
         finished = not is_new and state_of(path) == "finished"
+    except LockedError:  # another run made it at the same moment, and is at work there
+        raise
     except BaseException:
         take_away(made)
         lock.release()
