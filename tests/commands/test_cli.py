@@ -4,20 +4,21 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from PIL import Image
-from rich.console import Console
 from rich.table import Table
 
 import vgrpo
 from vgrpo import Config, Curriculum
 from vgrpo.commands.console import RunConsole
-from vgrpo.commands.main import main
+from vgrpo.commands.main import _show, main
 from vgrpo.commands.screen import Screen
 from vgrpo.commands.tables import results_table
 from vgrpo.commands.words import options_of, read_words
 from vgrpo.recipes import RECIPES
+from vgrpo.training.events import AlarmRaised
 
 QUICK = "--num-iterations 1 --rollout.num-prompts 2 --rollout.group-size 4 --rollout.num-steps 3 --eval.num-prompts 7"
 QUICK += " --eval.num-images 1 --eval.num-steps 2 --eval.num-sample-prompts 2"
@@ -129,16 +130,47 @@ def test_text_of_a_user_is_printed_as_it_is(text, capsys):
     assert capsys.readouterr().out == f"{text}\n"
     Screen().print(table)
     assert text[:20] in capsys.readouterr().out
-    RunConsole(Console(highlight=False)).say(text)
+    RunConsole().say(text)
     assert capsys.readouterr().out == f"{text}\n"
 
 
 def test_a_category_is_printed_as_it_is(capsys):
     part = {"strict": None, "reward": 0.5, "by_category": {"[red]": {"reward": 0.5}, ":heart:": {"reward": 0.5}}}
-    Console().print(results_table({"num_prompts": 1, "num_images": 1, "base": part}))
+    Screen().print(results_table({"num_prompts": 1, "num_images": 1, "base": part}))
     said = capsys.readouterr().out
     assert "[red]" in said
     assert ":heart:" in said
+
+
+def test_there_is_one_way_to_a_console():
+    folder = Path(vgrpo.__file__).parent
+    own = [path.name for path in folder.rglob("*.py") if re.search(r"rich\.console import|rich import print", path.read_text())]
+    assert own == ["screen.py"]
+
+
+def test_an_alarm_names_its_monitor_as_it_is(capsys):
+    RunConsole()(AlarmRaised(monitor="[red] :heart:", iteration=3))
+    assert capsys.readouterr().out == "alarm: [red] :heart: falls while the reward is up, iteration 4\n"
+
+
+def test_no_secret_is_in_a_traceback(capsys):
+    try:
+        raise RuntimeError("asked http://me:pw@host") from KeyError("hf_" + "aB3dEfGh" * 4)
+    except RuntimeError as error:
+        _show(type(error), error, error.__traceback__)
+    said = capsys.readouterr().err
+    assert "RuntimeError: asked http://***@host" in said
+    assert "KeyError: '***'" in said
+    assert "Traceback" in said
+
+
+def test_a_ctrl_c_while_python_leaves_changes_nothing(tmp_path):
+    code = (
+        "import atexit, os, signal, sys; from vgrpo.commands.main import main; "
+        "atexit.register(lambda: os.kill(os.getpid(), signal.SIGINT)); sys.exit(main())"
+    )
+    done = subprocess.run([sys.executable, "-c", code, "--version"], capture_output=True, check=False, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_help_comes_without_loading_torch():

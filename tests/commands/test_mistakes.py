@@ -1,5 +1,7 @@
 """Every mistake on the command line: one or two lines that name it, soon; nothing is trained and no folder made."""
 
+import errno
+import os
 import time
 
 import pytest
@@ -133,7 +135,7 @@ LINES = [
     ("train --reward nowhere:judge", "nowhere.py in this folder"),
     ("train --reward remote", "give the server's address"),
     ("train --reward remote=ftp://host", "must begin with http:// or https://"),
-    ("train --reward remote=http://me:pw@host", "an address with a password"),
+    ("train --reward remote=http://me:pw@host", "holds a password"),
     ("train --reward judge", "name its settings"),
     ("train --reward judge={t}/none.yaml", "no file"),
     ("train --reward judge={t}/text.txt", "holds no settings"),
@@ -147,7 +149,34 @@ LINES = [
     ("train --prompts {t}/none.txt", "no prompt file"),
     ("train --prompts {t}/empty.txt", "is empty"),
     ("train --prompts sprites:dragons", "no kind 'dragons'"),
-    ("train --prompt-shares garbage", "prompt_shares="),
+    ("train --prompt-shares garbage", "prompt_shares garbage"),
+    ("train --prompt-shares a=1", "shares need a file"),
+    ("train --prompts {t}/text.txt --prompt-shares a=1", "no prompt has the tag 'a'; there are None"),
+    ("train --prompts {t}/text.txt --prompt-shares None=1 None=2", "comes twice"),
+    ("train --prompts {t}/text.txt --prompt-shares None=²", "prompt_shares None=²"),
+    ("train --prompts {t}/text.txt --prompt-shares None=1e999", "prompt_shares None=1e999"),
+    (f"train --prompts {{t}}/text.txt --prompt-shares None={'9' * 400}", "prompt_shares None=999"),
+    ("train --reward-weights -1", "must be above 0"),
+    ("train --reward sprites sprites_strict --reward-weights 1 -1", "must be above 0"),
+    ("train --objective ddpo --rollout.num-steps 1", "rollout.num_steps=1"),
+    ("train --objective flowgrpo --objective.window-range 3 3", "objective.window_range=(3, 3)"),
+    ("train --lora.targets None --lora.rank 100000000", "lora.rank=100000000"),
+    ("train --rollout.num-prompts 9999999999", "rollout.num_prompts=9999999999"),
+    ("train --rollout.num-prompts 9999 --rollout.group-size 9999", "rollout.num_prompts times rollout.group_size"),
+    ("train --eval.num-prompts 99999 --eval.num-images 9999", "eval.num_prompts times eval.num_images"),
+    ("train --device banana", "device=banana: must be auto"),
+    ("train --device cuda:99", "device=cuda:99: torch finds"),
+    ("train --reward-device banana", "reward_device=banana: must be auto"),
+    ("train --reward-device cuda:99", "reward_device=cuda:99: torch finds"),
+    ("train --device cpu:x", "device=cpu:x"),
+    ("train sprites-curriculum --device banana", "device=banana"),
+    (f"train sprites-curriculum --seed {2**62}", "seed: a whole number must be at most"),
+    ("train --model http://me:pw@host/model", "model=http://***@host/model: holds a password"),
+    ("train --output-dir {t}/text.txt", "text.txt is a file; name a folder"),
+    ("train --output-dir {t}/text.txt/o", "text.txt is a file; name a folder"),
+    ("train sprites-curriculum --output-dir {t}/text.txt", "text.txt is a file; name a folder"),
+    ("train --memory.prompt-cache {t}/text.txt", "--memory.prompt-cache"),
+    ("train {t}/betas.yaml", "update.betas=[0.9]: must be a list of 2"),
     ("train --prompts {t}/text.txt --prompt-shares garbage", "prompt_shares garbage"),
     ("train --prompts {t}/text.txt --prompt-shares None=x", "prompt_shares None=x"),
     ("train --prompts {t}/text.txt --prompt-shares None=0", "prompt_shares None=0"),
@@ -201,6 +230,8 @@ LINES = [
     ("sample --prompts {t}/text.txt --output-dir {t}/o --guidance 0", "guidance=0.0"),
     ("sample --prompts {t}/text.txt --output-dir {t}/o --num-steps 0", "num_steps=0"),
     ("sample --prompts {t}/text.txt --output-dir {t}/o --batch-size 0", "batch_size=0"),
+    ("sample --prompts {t}/text.txt --output-dir {t}/o --num-images 99999", "--num-images 99999: must lie in 1 to 10,000"),
+    ("sample --prompts {t}/text.txt --output-dir {t}/o --resolution 9999999", "resolution=9999999: must lie in 1 to 16,384"),
     ("sample --prompts {t}/text.txt --output-dir {t}/o --solver ddim", "--solver ddim: must be one of"),
     ("sample --prompts {t}/text.txt --output-dir {t}/o --device banana", "device=banana"),
     ("sample --prompts {t}/text.txt --output-dir {t}/o --device cuda:-1", "device=cuda:-1"),
@@ -221,6 +252,17 @@ LINES = [
     ("eval --output-dir {t}/o --shard x", "--shard x"),
     ("eval --output-dir {t}/o --shard 1/0", "--shard 1/0"),
     ("eval --output-dir {t}/o --shard -1/2", "-1/2"),
+    ("eval --output-dir {t}/o --shard ٣/4", "--shard ٣/4"),
+    (f"eval --output-dir {{t}}/o --shard 0/{'9' * 50}", "--shard 0/999"),
+    ("eval --output-dir {t}/text.txt", "text.txt is a file; name a folder"),
+    ("eval --output-dir {t}/text.txt/o", "text.txt is a file; name a folder"),
+    ("eval --output-dir {t}/o --device banana", "device=banana"),
+    ("eval --output-dir {t}/o --device cuda:99", "device=cuda:99"),
+    ("eval --output-dir {t}/o --reward-device banana", "reward_device=banana"),
+    ("eval --output-dir {t}/o --reward zzz", "unknown reward 'zzz'"),
+    ("eval --output-dir {t}/o --lora {t}/none", "pytorch_lora_weights.safetensors"),
+    ("eval --output-dir {t}/o --model {t}/none", "not a diffusers pipeline"),
+    ("eval --output-dir {t}/o --resolution 40", "resolution=40"),
     ("eval --output-dir {t}/o --eval.num-images 0", "num_images=0"),
     ("eval --output-dir {t}/o --eval.shift nan", "--eval.shift nan"),
     ("eval --output-dir {t}/o --reward sprites sprites", "name each once"),
@@ -239,6 +281,8 @@ LINES = [
     ("pretrain --steps 1", "unknown option --steps"),
     ("pretrain --lr nan", "--lr nan: give a finite number"),
     ("pretrain preference --num-steps x", "--num-steps x: give a whole number"),
+    ("pretrain sprites --output-dir {t}/text.txt", "text.txt is a file; name a folder"),
+    ("pretrain preference --output-dir {t}/text.txt/o", "text.txt is a file; name a folder"),
     ("bench --suite smok", "did you mean 'smoke'?"),
     ("bench --only zzz", "--only zzz"),
     ("bench --only vgrpo vgrpo", "name each once"),
@@ -298,6 +342,7 @@ LINES = [
     ("serve-reward --port 1", "name the reward first"),
     ("serve-reward ''", "name the reward first"),
     ("serve-reward zzz --port 0", "unknown reward 'zzz'"),
+    ("serve-reward sprites --port 0 --device banana", "device=banana"),
     ("serve-reward sprites --port -1", "--port -1: must lie in 0 to 65535"),
     ("serve-reward sprites --port 65536", "--port 65536: must lie in 0 to 65535"),
     ("serve-reward sprites --port x", "--port x: give a whole number"),
@@ -326,6 +371,7 @@ FILES = {
     "unknown.yaml": "seeed: 1\n",
     "huge.yaml": f"seed: {'9' * 400}\n",
     "stages.yaml": "stages: 5\n",
+    "betas.yaml": "update:\n  betas: [0.9]\n",
 }
 
 
@@ -415,3 +461,41 @@ def test_no_other_option_is_taken(place, capsys, name):
 )
 def test_any_order_of_words_ends_in_one_line(place, capsys, words):
     refused(place, capsys, ["train", *words, "--update.lr", "0"])
+
+
+def refuse(monkeypatch, module, name):
+    """Let a function fail as on a read-only file system."""
+
+    def fail(path, *more, **options):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr(f"{module}.{name}", fail)
+
+
+def test_a_read_only_disk_is_named_with_what_is_saved(place, capsys, monkeypatch):
+    (place / "metrics.jsonl").write_text("")
+    (place / "config.yaml").write_text("seed: 1\n")
+    refuse(monkeypatch, "pathlib.Path", "open")
+    monkeypatch.setattr("vgrpo.pages.run_files.RunFiles.read", lambda *_, **__: b"seed: 1\n")
+    said = refused(place, capsys, ["report", str(place)])
+    assert "it lies on a file system that can only be read. The run's own files are as they were." in said
+    assert said.endswith("then give the same command again.\n")
+    monkeypatch.undo()
+    refuse(monkeypatch, "vgrpo.commands.prompts", "write_whole")
+    said = refused(place, capsys, ["prompts", "--kind", "ocr", "--num", "1", "--output", str(place / "p.jsonl")])
+    assert f"{place}/p.jsonl: it lies on a file system that can only be read. Mount it for writing" in said
+
+
+def test_a_file_that_names_code_is_told_of_before_it_runs(place, capsys, monkeypatch):
+    (place / "own.yaml").write_text(
+        "reward: [own_code:judge, sprites]\nmonitor: [own_code:watch]\nprompts: sprites:text\n"
+        "objective:\n  name: own_code:Mine\n"
+    )
+    (place / "own_code.py").write_text("import sys\nprint('own code runs', file=sys.stderr)\n")
+    monkeypatch.setattr("sys.dont_write_bytecode", True)
+    assert main(["train", "own.yaml", "--monitor", "sprites"]) == 1
+    said = capsys.readouterr().err
+    told = "own.yaml names the {}: that module is imported, which runs its code"
+    assert said.splitlines()[:2] == [told.format("reward own_code:judge"), told.format("objective own_code:Mine")]
+    assert said.index("own_code:Mine") < said.index("own code runs")
+    assert "own_code:watch" not in said

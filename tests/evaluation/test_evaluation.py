@@ -1,6 +1,8 @@
 """`vgrpo eval`: shards, a kill and a resume, the page."""
 
+import errno
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -148,6 +150,8 @@ def test_shards_that_start_at_once_with_other_settings_do_not_mix(tmp_path):
     judged = Judged(rewards=torch.tensor([[0.5]]))
     first.claim({"num_steps": 16})
     second.claim({"num_steps": 20})  # nothing is scored yet, so the folder is free
+    first.begin()
+    second.begin()
     second.write(Shard(1, 2), pictures[1:], judged)
     with pytest.raises(ValueError, match="another num_steps"):
         first.write(Shard(0, 2), pictures[:1], judged)
@@ -201,3 +205,17 @@ def test_the_base_scores_stay_when_a_lora_or_other_shards_come_later(lora, whole
     assert main(f"eval {SUITE} {SMALL} --lora {lora} --output-dir {tmp_path}".split()) == 0
     assert [line for line in scored(tmp_path) if line[0] == "base"] == before
     same(whole, tmp_path)
+
+
+@pytest.mark.parametrize("place", ["vgrpo.evaluation.scores.write_json", "vgrpo.evaluation.job.save"])
+def test_a_disk_that_refuses_is_named_with_the_scores_so_far(tmp_path, capsys, monkeypatch, place):
+    def fail(path, *more):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr(place, fail)
+    line = f"eval --reward sprites --output-dir {tmp_path}/out --eval.num-prompts 7 --eval.num-images 1 --eval.num-steps 1"
+    assert main(line.split()) == 1
+    said = capsys.readouterr().err
+    count = 7 if place.endswith("save") else 0
+    assert f"can only be read. The scores so far, {count} of base, are in {tmp_path}/out/scores and stay." in said
+    assert said.endswith("then give the same command again: it goes on there.\n")

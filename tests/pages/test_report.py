@@ -42,6 +42,19 @@ def run(tmp_path):
     return folder
 
 
+def test_no_secret_of_a_run_is_on_its_page(run):
+    token = "hf_" + "aB3dEfGh" * 4
+    (run / "config.yaml").write_text(f"model: http://me:pw@host/{token}\nobjective: {{name: '{token}'}}\n")
+    (run / "samples/000000/prompts.txt").write_text(f"a heart with Bearer abcdef\n{'x' * 490} {token}\n")
+    (run / "eval.json").write_text(json.dumps({"base": SCORES, "tuned": BETTER, "num_prompts": token, "num_images": 1}))
+    line = LINE | {f"monitor/http://host/?api_key={token}": 0.5}
+    (run / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+    page = write_report(run).read_text()
+    assert "http://***@host/***" in page
+    for secret in (token[:10], "pw@", "abcdef"):
+        assert secret not in page
+
+
 class Harmless(HTMLParser):
     """Refuses what could run or load something."""
 

@@ -1,8 +1,12 @@
 """Secrets are hidden, and nothing else."""
 
+from pathlib import Path
+
 import pytest
 
-from vgrpo.support.secrets import redact
+from vgrpo.models.settings import LoraConfig
+from vgrpo.support.secrets import redact, require_no_secret
+from vgrpo.training.config import Config
 
 
 @pytest.mark.parametrize(
@@ -37,3 +41,38 @@ def test_what_the_environment_holds_is_hidden(monkeypatch, name):
     assert redact("they sent 'my secret word'.") == "they sent '***'."
     monkeypatch.setenv(name, "a")
     assert redact("a banana") == "a banana"
+
+
+TOKEN = "hf_" + "aB3dEfGh" * 4
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("model", "https://me:pw@host/model"),
+        ("prompts", "https://host/prompts.txt?token=abc"),
+        ("eval_prompts", f"{TOKEN}/prompts.txt"),
+        ("output_dir", Path(f"runs/{TOKEN}")),
+        ("reward", ("sprites", "remote=http://me:pw@host")),
+        ("monitor", (f"judge={TOKEN}",)),
+        ("prompt_shares", ("Bearer abc=1",)),
+    ],
+)
+def test_a_setting_with_a_secret_is_refused_and_not_repeated(name, value):
+    with pytest.raises(ValueError, match=f"^{name}=.*holds a password, key or token") as caught:
+        Config(**{name: value})
+    assert TOKEN not in str(caught.value)
+    assert "pw@" not in str(caught.value)
+
+
+def test_a_setting_with_a_word_of_the_environment_is_refused(monkeypatch):
+    monkeypatch.setenv("VGRPO_TOKEN", "swordfish")
+    with pytest.raises(ValueError, match=r"model=a \*\*\* b"):
+        Config(model="a swordfish b")
+    with pytest.raises(ValueError, match=r"lora\.init="):
+        require_no_secret(LoraConfig(init=Path("swordfish")), "lora.")
+
+
+@pytest.mark.parametrize("name", ["hf_models_cache", "sk-learn-baseline", "models/hf-internal-testing", "my_file:Bearer"])
+def test_a_setting_that_only_looks_like_a_token_is_taken(name):
+    assert Config(model=name).model == name

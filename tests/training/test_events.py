@@ -1,13 +1,14 @@
 """What a run tells its listeners, and in which order."""
 
 import json
+from contextlib import closing
 
 import pytest
 import torch
 from helpers.tiny import PROMPTS, red, tiny_config, tiny_pipeline
-from rich.console import Console
 
 from vgrpo.commands.console import RunConsole
+from vgrpo.commands.screen import Screen
 from vgrpo.core.processes import Alone
 from vgrpo.evaluation.settings import EvalConfig
 from vgrpo.objectives import DiffusionNFT, MixGRPO
@@ -16,7 +17,9 @@ from vgrpo.training.config import RolloutConfig, UpdateConfig
 from vgrpo.training.events import (
     CheckpointSaved,
     Event,
+    Events,
     IterationDone,
+    Noticed,
     PhaseBegan,
     PhaseEnded,
     RunFinished,
@@ -26,6 +29,7 @@ from vgrpo.training.events import (
 )
 from vgrpo.training.loop import iterate, train
 from vgrpo.training.start import Given, start_run
+from vgrpo.training.stopping import saved_on_stop
 
 GIVEN = {"reward": red, "prompts": PROMPTS}
 
@@ -66,8 +70,19 @@ def test_a_run_that_fails_says_where_it_can_go_on(tmp_path):
     assert events[-1].checkpoint.exists()
 
 
+def test_no_secret_is_in_what_is_noticed_or_in_why_a_run_stopped(tmp_path):
+    events: list[Event] = []
+    given = Given(pipeline=tiny_pipeline(), **GIVEN)
+    run = start_run(tiny_config(tmp_path / "run"), given, events=Events([events.append]))
+    run.events.notice("no answer of http://me:pw@host")
+    with closing(run), pytest.raises(OSError, match="refused"), saved_on_stop(run):
+        raise OSError("http://host/?token=abcdef refused Bearer abcdef")
+    assert [event.text for event in events if isinstance(event, Noticed)] == ["no answer of http://***@host"]
+    assert "http://host/?token=*** refused Bearer ***" in events[-1].reason
+
+
 def test_the_console_shows_text_as_it_is(tmp_path):
-    console = Console(record=True, width=200)
+    console = Screen(record=True, width=200)
     config = tiny_config(tmp_path / "a [red] run")
     train(config, Given(pipeline=tiny_pipeline(), **GIVEN), listeners=[RunConsole(console)])
     assert "a [red] run" in console.export_text()

@@ -41,6 +41,7 @@ def test_the_run_folder_holds_what_it_should(tmp_path):
     assert [line["iteration"] for line in lines] == [0, 1]
     promised = (
         "iteration reward/mean reward/std reward/zero_std_groups seconds/total seconds/rollout seconds/reward seconds/update"
+        " seconds/checkpoint"
     )
     promised += " nfe/rollout nfe/train images_per_second ratio/mean grad_norm kl surrogate/mean surrogate/cv_within"
     for line in lines:

@@ -2,10 +2,10 @@
 
 import re
 
-from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
+from vgrpo.commands.screen import Screen
 from vgrpo.commands.tables import results_table
 from vgrpo.training.events import (
     AlarmRaised,
@@ -27,10 +27,11 @@ LINES_EVERY = 5  # iterations, where there is no terminal to redraw
 class RunConsole:
     """Shows a run's events: iteration, reward now and at the start, images/s, time left."""
 
-    def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(highlight=False)
+    def __init__(self, console: Screen | None = None) -> None:
+        self.console = console or Screen()
         self.first: float | None = None
         self.recent: float | None = None
+        self.waited = 0.0
         self.total, self.task = 0, TaskID(0)
         self.progress = Progress(
             TextColumn("[bold]{task.description}"),
@@ -50,9 +51,8 @@ class RunConsole:
             case IterationDone():
                 self._iteration(event)
             case AlarmRaised():
-                self.console.print(
-                    f"[bold red]alarm[/]: {escape(event.monitor)} falls while the reward is up, iteration {event.iteration + 1}"
-                )
+                what = f": {event.monitor} falls while the reward is up, iteration {event.iteration + 1}"
+                self.console.print(Text.assemble(("alarm", "bold red"), what))
             case Noticed():
                 self.say(event.text)
             case RunStopped():
@@ -61,10 +61,10 @@ class RunConsole:
                 self._finished(event)
 
     def say(self, text: str) -> None:
-        self.console.print(text, soft_wrap=True, markup=False, emoji=False)
+        self.console.print(text)
 
     def _begin(self, event: RunStarted) -> None:
-        self.first = self.recent = None
+        self.first, self.recent, self.waited = None, None, 0.0
         for old in self.progress.task_ids:  # of the stage before, in a curriculum
             self.progress.remove_task(old)
         for values in event.past:
@@ -83,6 +83,7 @@ class RunConsole:
 
     def _iteration(self, event: IterationDone) -> None:
         self._track(event.values)
+        self.waited += event.values["seconds/checkpoint"]
         reward = "none" if self.recent is None else f"{self.recent:.3f} (start {self.first:.3f})"
         status = f"reward {reward}{_parts(event.values)}  {event.values['images_per_second']:.0f} images/s"
         self.progress.update(self.task, advance=1, status=status)
@@ -100,6 +101,7 @@ class RunConsole:
         if event.evaluation:
             self.console.print(results_table(event.evaluation))
         self.say(f"weights  {event.weights}\nreport   {event.report}")
+        self.say(f"training waited {self.waited:.1f} s for checkpoints to be copied and written")
 
 
 def _parts(values: Values) -> str:

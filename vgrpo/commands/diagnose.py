@@ -18,9 +18,10 @@ from vgrpo.models.settings import LoraConfig, ModelSettings
 from vgrpo.prompts.sources import training_prompts
 from vgrpo.sampling.draw import draw_groups
 from vgrpo.sampling.settings import Sampling
-from vgrpo.support.checks import require
+from vgrpo.support.checks import require, require_within
 from vgrpo.support.folders import require_folder
 from vgrpo.support.memory_errors import out_of_memory_while
+from vgrpo.training.config import MOST_IMAGES
 
 DESCRIPTION = "Measure how noisy a model's surrogate likelihood is on its own images, before training it."
 
@@ -45,10 +46,15 @@ class DiagnoseConfig(ModelSettings, Sampling):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.check()
         require(self.lr > 0, f"lr={self.lr}: the learning rate must be above 0")
         require(self.num_prompts >= 1, f"num_prompts={self.num_prompts}: at least 1")
         require(self.group_size >= 2, f"group_size={self.group_size}: at least 2 images to compare within a group")
-        require(self.num_prompts * self.group_size >= 8, "num_prompts times group_size must be at least 8 images")
+        require_within(self, lr=(0, 1000), num_prompts=(1, 10_000), group_size=(2, 10_000), num_timesteps=(1, 10_000))
+        total = self.num_prompts * self.group_size
+        require(
+            8 <= total <= MOST_IMAGES, f"num_prompts times group_size is {total:,}: must lie in 8 to {MOST_IMAGES:,} images"
+        )
         require(
             self.num_timesteps >= max(PROBE_COUNTS),
             f"num_timesteps={self.num_timesteps}: at least {max(PROBE_COUNTS)}, the most pairs that are tried",

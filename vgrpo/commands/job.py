@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from vgrpo.objectives import objective_class
 from vgrpo.recipes import RECIPES
 from vgrpo.support.spelling import hint
 from vgrpo.training.config import Config
-from vgrpo.training.config_files import load_yaml
+from vgrpo.training.config_files import load_yaml, named_code
 from vgrpo.training.stages import Curriculum
 from vgrpo.training.tasks import TaskConfig
 
@@ -25,6 +26,7 @@ def parse_job(words: list[str], *, prog: str, description: str, resume: bool = F
     if name in RECIPES:
         default = RECIPES[name]
     elif Path(name).is_file():
+        _tell_of_code(Path(name), words)
         default = load_yaml(Path(name))
         if resume:
             default = dataclasses.replace(default, output_dir=Path(name).parent)
@@ -38,6 +40,14 @@ def parse_job(words: list[str], *, prog: str, description: str, resume: bool = F
     if staged is not None:
         raise UsageError(f"{staged}: only a curriculum has stages, and {name} is none; leave out --stage-N.")
     return _parse_config(default, words)
+
+
+def _tell_of_code(path: Path, words: list[str]) -> None:
+    """Name the modules that a file, and not the command line, lets run: the file may come from somebody else."""
+    given = {word.partition("=")[0].removeprefix("--").replace("-", "_") for word in words}
+    for setting, name in named_code(path):
+        if setting == "objective" or setting not in given:
+            print(f"{path} names the {setting} {name}: that module is imported, which runs its code", file=sys.stderr)
 
 
 def _parse_config(default: Config, *parts: list[str]) -> Config:

@@ -2,12 +2,17 @@
 
 import importlib
 import os
+import signal
 import sys
+import traceback
 from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
 
 from vgrpo.commands.options import HelpShown
 from vgrpo.commands.words import UsageError
 from vgrpo.models.quiet import without_import_chatter
+from vgrpo.support.files import OF_THE_DISK, refused
 from vgrpo.support.interrupts import EXIT_RESUMABLE, StopRequested
 from vgrpo.support.secrets import redact
 from vgrpo.support.spelling import hint
@@ -48,8 +53,26 @@ INTERRUPTED, BROKEN_PIPE = 130, 141  # what a shell reports of a process that en
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run a command; returns the exit status. Errors that a user can mend are one clear message, not a traceback."""
-    words = sys.argv[1:] if args is None else args
+    """Run a command; returns the exit status. Errors that a user can mend are one clear message, not a traceback.
+
+    Without `args` this is the whole program: it hides secrets in tracebacks, and a late Ctrl-C no longer changes its status.
+    """
+    if args is not None:
+        return _finished(args)
+    sys.excepthook = _show
+    try:
+        return _finished(sys.argv[1:])
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # torch tidies up at the exit, and would print a traceback
+
+
+def _show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """A bug of ours, with where it is."""
+    print(redact("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr)
+
+
+def _finished(words: list[str]) -> int:
+    """The status of a command whose output is all written."""
     try:
         status = _status_of(words)
         sys.stdout.flush()
@@ -108,6 +131,8 @@ def _say(*lines: str) -> None:
 
 def _message(error: Exception) -> str:
     """In one line; of what the system refused, the file and why."""
+    if isinstance(error, OSError) and error.errno in OF_THE_DISK:
+        return refused(error, Path("the output"), "", "give the same command again")
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
     return " ".join(str(error).split()) or type(error).__name__

@@ -46,6 +46,7 @@ class Machine:
 
     def __post_init__(self) -> None:
         require_finite(self)
+        require(self.gpus >= 1, f"--gpus {self.gpus}: must be at least 1")
         require(
             self.gpu is None or self.card is not None,
             f"--gpu {self.gpu}: not in the table of {', '.join(CARDS)}; give its --gpu-memory and --tflops instead",

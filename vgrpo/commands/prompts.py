@@ -21,6 +21,8 @@ SETS: dict[str, Callable[[int, int, frozenset[str], bool], list[Prompt]]] = {
     "preference": preference.training_set,
 }
 
+MOST_PROMPTS = 1_000_000
+
 
 @dataclass(frozen=True, kw_only=True)
 class PromptsConfig:
@@ -42,6 +44,7 @@ class PromptsConfig:
     def __post_init__(self) -> None:
         require_finite(self)
         require(self.num >= 1, f"--num {self.num}: must be at least 1")
+        require(self.num <= MOST_PROMPTS, f"--num {self.num}: must be at most {MOST_PROMPTS:,}")
 
 
 def write_prompts(config: PromptsConfig) -> int:

@@ -35,7 +35,8 @@ class SampleConfig(ModelSettings, Sampling):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.num_images >= 1, f"--num-images {self.num_images}: must be at least 1")
+        self.check()
+        require(1 <= self.num_images <= 10_000, f"--num-images {self.num_images}: must lie in 1 to 10,000")
 
 
 @out_of_memory_while("drawing images")

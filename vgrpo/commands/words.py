@@ -5,7 +5,6 @@ value, the rule and what to type instead.
 """
 
 import dataclasses
-import math
 import re
 import types
 import typing
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vgrpo.support.checks import LARGEST
+from vgrpo.support.numbers import plain_number
 from vgrpo.support.spelling import nearest
 
 Values = dict[tuple[str, ...], Any]
@@ -109,7 +109,7 @@ def _grouped(words: list[str]) -> list[tuple[str, list[str]]]:
 
 def _is_option(word: str) -> bool:
     """A minus before a number is the number's."""
-    return word.startswith("--") or (word.startswith("-") and not re.match(r"-[0-9.]", word) and _number(word) is None)
+    return word.startswith("--") or (word.startswith("-") and not re.match(r"-[0-9.]", word) and plain_number(word) is None)
 
 
 def _flag(name: str, texts: list[str], on: bool) -> bool:
@@ -148,7 +148,7 @@ def _single(name: str, kind: Any, text: str) -> Any:
             raise UsageError(f"{name} {text}: must be one of {', '.join(choices)}{meant}")
         return text
     if kind in (int, float):
-        value = _number(text)
+        value = plain_number(text)
         if value is not None and not abs(value) <= LARGEST:  # NaN is not at most anything
             raise UsageError(f"{name} {_shortened(text)}: give a finite number of at most 2^63 - 1 in size")
         if value is None or (kind is int and isinstance(value, float)):
@@ -157,18 +157,6 @@ def _single(name: str, kind: Any, text: str) -> Any:
     if not text.strip():
         raise UsageError(f"{name} {text!r} is empty; give a value, or leave the option out")
     return Path(text) if kind is Path else text
-
-
-def _number(text: str) -> float | int | None:
-    """Digits as they are on a keyboard: Python's own `int` also takes those of other scripts, and underscores."""
-    if re.fullmatch(r"[+-]?[0-9]+", text):
-        return int(text) if len(text) < 30 else math.inf
-    if text.isascii() and "_" not in text and text == text.strip():
-        try:
-            return float(text)
-        except ValueError:
-            return None
-    return None
 
 
 def _unknown(name: str, known: list[str]) -> str:

@@ -1,6 +1,5 @@
 """eval.html: scores, intervals and pictures of an evaluation in one file that opens offline."""
 
-import html
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from vgrpo.evaluation.bootstrap import LEVEL, NUM_RESAMPLES
 from vgrpo.evaluation.core import Judged
 from vgrpo.evaluation.pictures import Picture
 from vgrpo.evaluation.summary import spelled
-from vgrpo.pages.page import write_page
+from vgrpo.pages.page import shown, write_page
 from vgrpo.pages.thumbnails import decode, thumbnail
 
 NUM_PROMPTS = 40  # with pictures
@@ -33,9 +32,9 @@ def write_gallery(
     """Write eval.html beside eval.json; returns its path. Small pictures keep hard pixels if asked to."""
     names = list(content["intervals"])
     lead = f"{content['num_prompts']} prompts, {content['num_images']} images of each model, the same noise for both"
-    rows = "".join(f"<tr><td>{html.escape(name)}<td>{html.escape(str(value))}" for name, value in settings.items())
+    rows = "".join(f"<tr><td>{shown(name)}<td>{shown(str(value))}" for name, value in settings.items())
     body = [
-        f"<h1>{html.escape(folder.resolve().name)}</h1><p class=lead>{lead}</p>",
+        f"<h1>{shown(folder.resolve().name)}</h1><p class=lead>{lead}</p>",
         f"<p>Means with {LEVEL:.0%} percentile intervals from {NUM_RESAMPLES} bootstrap resamples of the prompts, paired for "
         "the change.</p>",
         *(_table(name, content["intervals"][name], content["failed"][name]) for name in names),
@@ -52,11 +51,11 @@ def _table(name: str, found: dict[str, Any], failed: dict[str, int]) -> str:
     lines = []
     for tag, entries in rows:
         cells = "".join(f"<td{_colour(part, e)}>{spelled(e, signed=part == 'change')}" for part, e in entries.items())
-        lines.append(f"<tr><td>{html.escape(tag)}{cells}")
+        lines.append(f"<tr><td>{shown(tag)}{cells}")
     missing = ", ".join(f"{count} of {part}" for part, count in failed.items() if count)
     note = f"<p class=lead>Images without a score: {missing}</p>" if missing else ""
     head = "".join(f"<th>{part}" for part in found)
-    return f"<h2>{html.escape(name)}</h2>{note}<table><tr><th>{head}{''.join(lines)}</table>"
+    return f"<h2>{shown(name)}</h2>{note}<table><tr><th>{head}{''.join(lines)}</table>"
 
 
 def _colour(part: str, entry: dict[str, float | None]) -> str:
@@ -74,11 +73,11 @@ def _pictures(
     yield f"<h2>Pictures</h2><p class=lead>{' and '.join(parts)}, from the same noise.</p><div class=pairs>"
     for rows in _shown_rows(pictures).values():
         text = pictures[rows[0]].prompt.text
-        yield f"<p>{html.escape(text)} <span class=lead>{_means(parts, names, rows)}</span></p>"
+        yield f"<p>{shown(text)} <span class=lead>{_means(parts, names, rows)}</span></p>"
         for part in parts:
             paths = [image_path(folder, part, pictures[row]) for row in rows[:NUM_IMAGES]]
-            shown = [decode(path.read_bytes()) for path in paths]
-            yield thumbnail(shown, f"{part}: {text}", SIDE, hard_pixels=hard_pixels)
+            drawn = [decode(path.read_bytes()) for path in paths]
+            yield thumbnail(drawn, f"{part}: {text}", SIDE, hard_pixels=hard_pixels)
     yield "</div>"
 
 
@@ -98,6 +97,5 @@ def _means(parts: dict[str, Judged], names: list[str], rows: list[int]) -> str:
     """Each reward of one prompt's images, before and after."""
     found = [judged.rewards[rows].double().nanmean(0).tolist() for judged in parts.values()]
     return ", ".join(
-        f"{html.escape(name)} {' → '.join(f'{value:.3f}' for value in means)}"
-        for name, *means in zip(names, *found, strict=True)
+        f"{shown(name)} {' → '.join(f'{value:.3f}' for value in means)}" for name, *means in zip(names, *found, strict=True)
     )

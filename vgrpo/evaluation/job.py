@@ -2,7 +2,8 @@
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,10 +22,15 @@ from vgrpo.evaluation.summary import save, summarise
 from vgrpo.models.lengths import warn_of_cut_off
 from vgrpo.models.loading import load_policy
 from vgrpo.models.lora_files import lora_file
+from vgrpo.models.precision import check_device, device_of
 from vgrpo.models.settings import ModelSettings
+from vgrpo.models.supported import check_model
+from vgrpo.rewards.base import Reward
 from vgrpo.rewards.panel import Panel
 from vgrpo.rewards.registry import load_reward
 from vgrpo.support.checks import require
+from vgrpo.support.files import refused
+from vgrpo.support.folders import require_folder
 from vgrpo.support.json_files import read_json
 from vgrpo.support.memory_errors import out_of_memory_while
 from vgrpo.worlds.base import World
@@ -55,6 +61,10 @@ class EvalJob(ModelSettings):
     eval: EvalConfig = field(default_factory=EvalConfig)
 
     def __post_init__(self) -> None:
+        self.check()
+        if self.reward_device is not None:
+            check_device(self.reward_device, "reward_device")
+        Shard.parse(self.shard)
         require(self.eval.num_prompts >= 1, f"--eval.num-prompts {self.eval.num_prompts}: must be at least 1")
         require(len(self.reward) >= 1, "--reward: name at least one")
         require(len(set(self.reward)) == len(self.reward), f"--reward {' '.join(self.reward)}: name each once")
@@ -103,6 +113,7 @@ def _untracked(batches: Sequence[list[Picture]], what: str) -> Iterable[list[Pic
 @torch.no_grad()
 def evaluate_model(job: EvalJob, track: Tracked = _untracked) -> Outcome:
     """Evaluate the base model and, with a LoRA, the tuned one on the same noise; merge if all is there."""
+    require_folder(job.output_dir, "--output-dir")
     shard, settings = Shard.parse(job.shard), job.sampling
     prompts = suite_prompts(job.suite, job.prompts, job.eval.num_prompts)
     world = judge_of(prompts, job.reward, [job.prompts])
@@ -113,12 +124,30 @@ def evaluate_model(job: EvalJob, track: Tracked = _untracked) -> Outcome:
         files[part] = ScoreFiles(job.output_dir, part, list(job.reward), strict=world is not None)
         files[part].claim(_claim(job, prompts, lora))
         pending[part] = files[part].pending(pictures, size, shard)
-    rewards = [load_reward(name, job.reward_device or job.device) for name in job.reward] if any(pending.values()) else []
-    work = _Work(job, prompts, Panel.of(rewards), world)
+    work = _Work(job, prompts, Panel.of(_rewards(job) if any(pending.values()) else []), world)
     for part, batches in pending.items():
         if batches:
             _score_part(work, loras[part], track(batches, f"{part}, batches"), files[part])
-    return _merge(job, pictures, files)
+    with _disk_explained(job, files):
+        return _merge(job, pictures, files)
+
+
+def _rewards(job: EvalJob) -> list[Reward]:
+    """Loaded once it is known that the model could be."""
+    device_of(job.device)
+    check_model(job.model, job.adapter)
+    return [load_reward(name, job.reward_device or job.device) for name in job.reward]
+
+
+@contextmanager
+def _disk_explained(job: EvalJob, files: dict[str, ScoreFiles]) -> Iterator[None]:
+    """Raise OSError that says what is saved and how to go on, where the disk refuses a file."""
+    try:
+        yield
+    except OSError as error:
+        counts = ", ".join(f"{len(file.read())} of {part}" for part, file in files.items())
+        state = f"The scores so far, {counts}, are in {job.output_dir / 'scores'} and stay."
+        raise OSError(refused(error, job.output_dir, state, "give the same command again: it goes on there")) from error
 
 
 class _Work(NamedTuple):
@@ -134,15 +163,18 @@ def _score_part(work: _Work, lora: Path | None, batches: Iterable[list[Picture]]
     policy = load_policy(job, lora=lora)
     if lora is None:
         warn_of_cut_off(policy, work.prompts)
-    (job.output_dir / "images" / files.name).mkdir(parents=True, exist_ok=True)
+    with _disk_explained(job, {files.name: files}):
+        files.begin()
+        (job.output_dir / "images" / files.name).mkdir(parents=True, exist_ok=True)
     for batch in batches:
         for picture in batch:
             policy.encode([picture.prompt.text])  # alone, as the last bits depend on what it is encoded with
         images = draw(policy, batch, settings)
         judged = judge(images, batch, work.panel, work.world)
-        for picture, image in zip(batch, images, strict=True):
-            to_pil(image).save(image_path(job.output_dir, files.name, picture))
-        files.write(Shard.parse(job.shard), batch, judged)
+        with _disk_explained(job, {files.name: files}):
+            for picture, image in zip(batch, images, strict=True):
+                to_pil(image).save(image_path(job.output_dir, files.name, picture))
+            files.write(Shard.parse(job.shard), batch, judged)
 
 
 def _merge(job: EvalJob, pictures: list[Picture], files: dict[str, ScoreFiles]) -> Outcome:

@@ -5,6 +5,7 @@ Batches are the same however the work is split, since a number's last bits depen
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,10 +28,10 @@ class Shard:
     @classmethod
     def parse(cls, text: str) -> "Shard":
         """`0/4` to `3/4`. Raises ValueError for anything else."""
-        index, _, count = text.partition("/")
-        if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
-            raise ValueError(f"--shard {text}: give its number and how many there are, 0/4 to 3/4")
-        return cls(int(index), int(count))
+        found = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
+        if found is None or not int(found[1]) < int(found[2]):
+            raise ValueError(f"--shard {text[:40]}: give its number and how many there are, 0/4 to 3/4")
+        return cls(int(found[1]), int(found[2]))
 
 
 class ScoreFiles:
@@ -39,14 +40,18 @@ class ScoreFiles:
     def __init__(self, folder: Path, name: str, names: list[str], *, strict: bool) -> None:
         """`names` are the rewards'; `strict` says whether a world's strict score stands beside them."""
         self.folder, self.name, self.names, self.strict = folder / "scores", name, names, strict
-        self.folder.mkdir(parents=True, exist_ok=True)
 
     def claim(self, settings: dict[str, Any]) -> None:
-        """Write down what the scores are of. Raises ValueError if those there are of something else."""
+        """Say what the scores are of. Makes nothing. Raises ValueError if those there are of something else."""
         self.settings, self.path = settings, self.folder / f"{self.name}.json"
         if self.path.exists() and self.read():
             self._check()
-        write_json(self.path, settings)
+
+    def begin(self) -> None:
+        """Write down what the scores are of, before the first."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if not (self.path.exists() and self.read()):
+            write_json(self.path, self.settings)
 
     def _check(self) -> None:
         known = read_json(self.path)

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from vgrpo.sampling.settings import Sampling
-from vgrpo.support.checks import require
+from vgrpo.support.checks import require, require_within
+
+MOST_PICTURES = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,3 +30,8 @@ class EvalConfig(Sampling):
         require(self.num_images >= 1, f"eval.num_images={self.num_images}: at least 1 image per prompt")
         require(self.num_sample_prompts >= 1, f"eval.num_sample_prompts={self.num_sample_prompts}: at least 1")
         require(self.sample_every >= 1, f"eval.sample_every={self.sample_every}: at least 1 iteration between pictures")
+        require_within(self, "eval.", num_prompts=(0, 100_000), num_images=(1, 10_000), num_sample_prompts=(1, 1000))
+        total = self.num_prompts * self.num_images
+        require(
+            total <= MOST_PICTURES, f"eval.num_prompts times eval.num_images is {total:,}: at most {MOST_PICTURES:,} images"
+        )

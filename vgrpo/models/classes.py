@@ -5,7 +5,8 @@ import inspect
 from pathlib import Path
 from typing import Any
 
-from vgrpo.models.index import INDEX, Part, read_index, read_parts
+from vgrpo.models.bundled import INDEX
+from vgrpo.models.index import Part, read_index, read_parts
 from vgrpo.models.quiet import without_import_chatter
 
 RENAMED = {"CLIPFeatureExtractor": "CLIPImageProcessor"}

@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from vgrpo.models.bundled import INDEX
 from vgrpo.models.classes import networks_of, parts_of
 from vgrpo.models.folder import WEIGHTS, WEIGHTS_INDEX, check_pickles, has_configs, is_whole, variant_of
-from vgrpo.models.index import INDEX
 from vgrpo.models.published import HUB_IDS
 from vgrpo.models.sizes import num_weights
 

@@ -2,7 +2,7 @@
 
 A model's folder comes from a stranger. Its index names Python classes, and to import a module is to run it. So names are
 checked here as text, before anything is imported: a class of diffusers, of transformers, of one of diffusers' own pipelines,
-or the bundled model's autoencoder.
+or one of ours that a bundled model has.
 """
 
 import importlib.util
@@ -10,10 +10,9 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-INDEX = "model_index.json"
+from vgrpo.models.bundled import INDEX, own_classes
+
 LIBRARIES = ("diffusers", "transformers")
-OWN = ("vgrpo.worlds.sprites", "CellAutoencoder")
-"""The bundled model's autoencoder, the one class of ours that an index may name."""
 
 
 class Part(NamedTuple):
@@ -79,7 +78,7 @@ def _part(path: Path, name: str, value: Any) -> Part | None:
 
 def _trusted_module(library: str, kind: str) -> str | None:
     """Where a class may be imported from; None if it may not."""
-    if (library, kind) == OWN:
+    if (library, kind) in own_classes():
         return library
     if not kind.isidentifier() or kind.startswith("_"):
         return None

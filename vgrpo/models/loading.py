@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from vgrpo.models.attention import choose_attention
+from vgrpo.models.bundled import is_bundled
 from vgrpo.models.classes import absent_parts, networks_of
 from vgrpo.models.compiled import compile_blocks
 from vgrpo.models.finite import check_finite
@@ -18,7 +19,8 @@ from vgrpo.models.policy import Policy
 from vgrpo.models.precision import autocast_dtype, device_of, frozen_dtype, on_bf16_gpu
 from vgrpo.models.quiet import without_loading_chatter
 from vgrpo.models.settings import ModelSettings
-from vgrpo.models.supported import BUNDLED, OwnAdapter, adapter_of, check_model
+from vgrpo.models.supported import OwnAdapter, adapter_of, check_model
+from vgrpo.support.folders import require_folder
 from vgrpo.support.memory_errors import out_of_memory_while
 
 
@@ -30,9 +32,11 @@ def load_policy(settings: ModelSettings, pipeline: Any = None, lora: Path | None
     not even where it starts. Raises FileNotFoundError for what is not there, ValueError for what cannot be loaded, drawn or
     chosen, and for weights that are no numbers.
     """
-    settings.check_sizes()
+    settings.check()
     if lora is not None:
         check_lora_file(lora_file(lora, "--lora"), "--lora")
+    if settings.memory.prompt_cache is not None:
+        require_folder(settings.memory.prompt_cache, "--memory.prompt-cache")
     if pipeline is None:
         device = device_of(settings.device)
         frozen = frozen_dtype(settings.memory.weights, on_bf16_gpu(device), full=full)
@@ -74,7 +78,7 @@ def load_pipeline(
         folder = fetch_pipeline(name)
     dtypes = {"vae": torch.float32} | dict.fromkeys(("unet", "transformer"), network_dtype or dtype)
     networks: dict[str, Any] = dict.fromkeys(absent_parts(folder))
-    with without_loading_chatter(bars=name != "sprites"):
+    with without_loading_chatter(bars=not is_bundled(folder)):
         for part, cls in networks_of(folder).items():
             networks[part] = _load_network(cls, folder / part, dtypes.get(part, dtype))
         return _load_rest(folder, networks, {"default": dtype} | dtypes).to(device)
@@ -140,7 +144,7 @@ def make_policy(
     cls = adapter_of(type(pipeline).__name__, adapter)
     pipeline.set_progress_bar_config(disable=True)
     if max_sequence_length is None:
-        bundled = str(getattr(pipeline.config, "_name_or_path", "")) == str(BUNDLED)  # a text, or a path
+        bundled = is_bundled(getattr(pipeline.config, "_name_or_path", ""))
         max_sequence_length = 0 if bundled else cls.default_length(pipeline)
     policy = cls(
         pipeline=pipeline,

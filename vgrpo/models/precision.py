@@ -1,5 +1,6 @@
 """Where a job computes, and in which number formats."""
 
+import re
 import time
 import warnings
 from functools import cache
@@ -14,8 +15,15 @@ FrozenDtype = Literal["auto", "bf16", "fp32"]
 """How weights are kept that are not trained."""
 
 
-def device_of(name: str) -> torch.device:
+def check_device(name: str, option: str = "device") -> None:
+    """Raise ValueError for what is a device on no machine; `option` is the setting's name."""
+    if re.fullmatch(r"auto|cpu|(cuda|mps|xpu)(:[0-9]{1,3})?", name) is None:
+        raise ValueError(f"{option}={name}: must be auto, cpu, cuda, a GPU by its number as cuda:1, mps or xpu")
+
+
+def device_of(name: str, option: str = "device") -> torch.device:
     """`auto` is cuda where there is one. Raises ValueError for a device that this machine, or this torch, does not have."""
+    check_device(name, option)
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     existing = ["cpu"]
@@ -23,7 +31,7 @@ def device_of(name: str) -> torch.device:
         module = torch.get_device_module(kind)
         existing += [f"{kind}:{index}" for index in range(module.device_count() if module.is_available() else 0)]
     if name not in existing and f"{name}:0" not in existing:
-        raise ValueError(f"device={name}: torch finds {', '.join(existing)} here; --device auto takes the best")
+        raise ValueError(f"{option}={name}: torch finds {', '.join(existing)} here; auto takes the best")
     return torch.device(name)
 
 

@@ -3,8 +3,9 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vgrpo.models.precision import FrozenDtype, Precision
-from vgrpo.support.checks import require
+from vgrpo.models.precision import FrozenDtype, Precision, check_device
+from vgrpo.support.checks import require, require_within
+from vgrpo.support.secrets import require_no_secret
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +22,9 @@ class LoraConfig:
     def __post_init__(self) -> None:
         require(self.rank >= 1, f"lora.rank={self.rank}: must be at least 1; --finetune full trains without an adapter")
         require(self.alpha > 0, f"lora.alpha={self.alpha}: must be above 0, usually the rank or twice the rank")
+        require_within(self, "lora.", rank=(1, 4096), alpha=(1, 65_536))
+        require(self.targets is None or len(self.targets) >= 1, "lora.targets is empty: name a layer; None is the attention")
+        require_no_secret(self, "lora.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +43,9 @@ class MemoryConfig:
     """Keep the text encoders in the CPU's memory while nothing is encoded."""
     prompt_cache: Path | None = None
     """Folder of encoded prompts, which later runs read instead of running the text encoders."""
+
+    def __post_init__(self) -> None:
+        require_no_secret(self, "memory.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +72,11 @@ class ModelSettings:
     """A back end of diffusers for attention, such as native, flash or flash_hub; None is the network's own choice."""
     memory: MemoryConfig = field(default_factory=MemoryConfig)
 
-    def check_sizes(self) -> None:
-        """Raise ValueError for a size that no model has, before one is loaded."""
+    def check(self) -> None:
+        """Raise ValueError for a size that no model has, a device that no machine has, or a secret, before one is loaded."""
+        require_no_secret(self)
+        check_device(self.device)
         for name, least in (("max_sequence_length", 0), ("resolution", 1), ("num_frames", 1)):
             value = getattr(self, name)
             require(value is None or value >= least, f"{name}={value}: must be at least {least}; None is the model's own")
+        require_within(self, max_sequence_length=(0, 65_536), resolution=(1, 16_384), num_frames=(1, 10_000))

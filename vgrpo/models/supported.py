@@ -4,10 +4,11 @@ import importlib
 from pathlib import Path
 from typing import Any
 
+from vgrpo.models.bundled import INDEX, bundled_models
 from vgrpo.models.classes import networks_of, pipeline_class
 from vgrpo.models.folder import lacking
 from vgrpo.models.hub import fetch_index, is_hub_id
-from vgrpo.models.index import INDEX, read_index, read_parts
+from vgrpo.models.index import read_index, read_parts
 from vgrpo.models.policy import Policy
 from vgrpo.support.dotted import load_dotted
 
@@ -21,8 +22,6 @@ ADAPTERS = {
     "StableDiffusionPipeline": "vgrpo.models.adapters.unet:StableDiffusionPolicy",
     "StableDiffusionXLPipeline": "vgrpo.models.adapters.unet:SDXLPolicy",
 }
-BUNDLED = Path(__file__).parents[1] / "worlds/sprites/base"
-"""The folder of the model called `sprites`."""
 OwnAdapter = str | type[Policy] | None
 """A user's adapter, as my_file:MyPolicy or as the class."""
 
@@ -54,13 +53,13 @@ def model_folder(name: str, adapter: OwnAdapter = None) -> Path:
     Raises FileNotFoundError or ValueError, saying what a model is, if it is not a supported pipeline's; PermissionError if it
     is gated.
     """
-    here = BUNDLED if name == "sprites" else Path(name)
+    here = bundled_models().get(name, Path(name))
     folder = fetch_index(name).parent if is_hub_id(name) else here
     index = folder / INDEX
     if not index.is_file():
         raise FileNotFoundError(
-            f"--model {name}: no {index}, so this is not a diffusers pipeline folder; give `sprites`, a folder that "
-            "`pipeline.save_pretrained` wrote, or a model of the hub as ORG/NAME"
+            f"--model {name}: no {index}, so this is not a diffusers pipeline folder; give "
+            f"{', '.join(bundled_models())}, a folder that `pipeline.save_pretrained` wrote, or a model of the hub as ORG/NAME"
         )
     kind = read_index(folder)["_class_name"]
     if adapter is None and kind not in ADAPTERS:

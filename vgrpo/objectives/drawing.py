@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from vgrpo.core.sde import StepSampler
+from vgrpo.support.checks import require
 
 
 class Drawing:
@@ -31,6 +32,11 @@ class StepDrawing(Drawing):
     """What `step_sampler` returns, from its arguments."""
     images_per_noise: int | None = 1
     """So many neighbours start from the same noise; None is the whole group."""
+
+    def check(self, *, group_size: int, num_steps: int, batch_size: int | None) -> None:
+        require(
+            num_steps >= 2, f"rollout.num_steps={num_steps}: the last step adds no noise, so at least 2 leave one to train on"
+        )
 
     def initial_noise(self, member: int) -> int:
         return 0 if self.images_per_noise is None else member // self.images_per_noise

@@ -1,6 +1,6 @@
 """Line charts as SVG."""
 
-import html
+from vgrpo.pages.page import shown
 
 LEFT, BOTTOM, TOP, RIGHT = 52, 24, 10, 8  # pixels beside the lines
 MOST_POINTS = 2000  # of a line; more would not be seen
@@ -19,7 +19,7 @@ def curve(title: str, values: list[float], width: int = 500, height: int = 190) 
     )
     grey, blue = (_points(series, low, span, width, height) for series in (values, _average(values)))
     return (
-        f"<figure><figcaption>{html.escape(title)}</figcaption><svg width={width} height={height} font-size=11 fill='#667'>"
+        f"<figure><figcaption>{shown(title)}</figcaption><svg width={width} height={height} font-size=11 fill='#667'>"
         f"{labels}<text x={width - RIGHT} y={height - 6} text-anchor=end>iteration {len(values)}</text>"
         f"<polyline points='{grey}' fill=none stroke='#b9c0d6' />"
         f"<polyline points='{blue}' fill=none stroke='#3355cc' stroke-width=2.2 /></svg></figure>"

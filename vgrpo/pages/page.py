@@ -5,6 +5,8 @@ import os
 import secrets
 from pathlib import Path
 
+from vgrpo.support.secrets import redact
+
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 1080px; margin: 2rem auto; padding: 0 1rem; color: #223; }
 h1 { margin-bottom: 0 } h2 { margin-top: 2.2rem } .lead { color: #667; margin-top: .2rem }
@@ -20,10 +22,15 @@ pre { background: #f4f5f9; padding: 1rem; overflow: auto }
 """
 
 
+def shown(text: str) -> str:
+    """A text as HTML, without secrets."""
+    return html.escape(redact(text))
+
+
 def write_page(path: Path, title: str, body: list[str]) -> Path:
     """The parts of the body are HTML, the title is text. The file takes the place of whatever has its name, also of a link,
     which is not followed."""
-    head = f"<!doctype html><meta charset=utf-8><title>{html.escape(title)}</title><style>{STYLE}</style>"
+    head = f"<!doctype html><meta charset=utf-8><title>{shown(title)}</title><style>{STYLE}</style>"
     if path.is_dir() and not path.is_symlink():
         raise IsADirectoryError(f"{path} is a folder; move it away, the page goes there")
     draft = path.with_name(f".draft-{os.getpid()}-{secrets.token_hex(4)}-{path.name}")  # a name that no link waits under

@@ -1,15 +1,16 @@
 """report.html: the curves and the pictures of a run in one file that opens offline."""
 
-import html
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from vgrpo.pages.charts import curve
-from vgrpo.pages.page import write_page
+from vgrpo.pages.page import shown, write_page
 from vgrpo.pages.run_files import KB, RunFiles, number, table
 from vgrpo.pages.thumbnails import thumbnail
+from vgrpo.support.files import refused
+from vgrpo.support.secrets import redact
 from vgrpo.worlds.registry import bundled_world
 
 CURVES = {
@@ -48,16 +49,22 @@ def write_report(folder: Path) -> Path:
         *_curves(metrics),
         "</div>",
         *_pictures(files, hard_pixels),
-        f"<h2>Settings</h2><pre>{html.escape(text)}</pre>",
+        f"<h2>Settings</h2><pre>{shown(text)}</pre>",
     ]
     head = f"<h1>{_short(files.root.name)}</h1><p class=lead>{objective}, {len(metrics)} iterations</p>"
-    return write_page(folder / "report.html", "vgrpo report", [head, _notes(files.notes), *body])
+    try:
+        return write_page(folder / "report.html", "vgrpo report", [head, _notes(files.notes), *body])
+    except OSError as error:
+        if error.errno is None:
+            raise
+        why = refused(error, folder / "report.html", "The run's own files are as they were.", "give the same command again")
+        raise OSError(why) from error
 
 
 def _short(value: object) -> str:
     """A text of the folder's as HTML."""
-    text = str(value) if isinstance(value, str | int | float | None) else type(value).__name__
-    return html.escape(text if len(text) <= MOST_TEXT else f"{text[:MOST_TEXT]}…")
+    text = redact(str(value) if isinstance(value, str | int | float | None) else type(value).__name__)  # before it is cut
+    return shown(text if len(text) <= MOST_TEXT else f"{text[:MOST_TEXT]}…")
 
 
 def _hard_pixels(settings: dict[str, Any]) -> bool:
@@ -150,8 +157,8 @@ def _pictures(files: RunFiles, hard_pixels: bool) -> Iterator[str]:
     yield "<h2>Before and after</h2><p class=lead>Left the base model, right the tuned one, from the same noise.</p>"
     yield "<div class=pairs>"
     for index in files.samples(sets[0])[:MOST_ROWS]:
-        prompt = prompts[index][:MOST_TEXT] if index < len(prompts) else ""
-        yield f"<p>{html.escape(prompt)}</p>"
+        prompt = redact(prompts[index])[:MOST_TEXT] if index < len(prompts) else ""
+        yield f"<p>{shown(prompt)}</p>"
         for part in (sets[0], sets[-1]):
             picture = files.picture(f"{part}/{index:02d}.png")
             yield "<span></span>" if picture is None else thumbnail([picture], prompt, SIDE, hard_pixels=hard_pixels)

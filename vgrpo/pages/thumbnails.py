@@ -1,10 +1,11 @@
 """Pictures for a page: decoded, made small and encoded anew, so that a page holds pixels and nothing else of a file."""
 
 import base64
-import html
 import io
 
 from PIL import Image
+
+from vgrpo.pages.page import shown
 
 FORMATS = ("PNG", "JPEG")
 MOST_PIXELS = 64_000_000
@@ -36,4 +37,4 @@ def thumbnail(pictures: list[Image.Image], text: str, side: int, *, hard_pixels:
     strip.save(data, "JPEG" if large else "PNG", quality=88)
     encoded, kind = base64.b64encode(data.getvalue()).decode(), "jpeg" if large else "png"
     style = " class=hard" if hard_pixels and not large else ""
-    return f"<img{style} alt='{html.escape(text, quote=True)}' src='data:image/{kind};base64,{encoded}'>"
+    return f"<img{style} alt='{shown(text)}' src='data:image/{kind};base64,{encoded}'>"

@@ -10,6 +10,7 @@ from vgrpo.core.types import Prompt
 from vgrpo.prompts.clean import clean_prompt
 from vgrpo.prompts.files import read_prompts
 from vgrpo.support.checks import require
+from vgrpo.support.numbers import plain_number
 from vgrpo.worlds.base import World
 from vgrpo.worlds.registry import find_world
 
@@ -39,20 +40,30 @@ def from_tags(prompts: list[Prompt], shares: tuple[str, ...], seed: int) -> Prom
     by_tag: dict[str, list[Prompt]] = {}
     for prompt in prompts:
         by_tag.setdefault(str(prompt.metadata.get("tag")), []).append(prompt)
-    weights = {}
-    for share in shares:
-        tag, _, number = share.rpartition("=")
+    weights = shares_of(shares)
+    for tag in weights:
         if tag not in by_tag:
-            raise ValueError(f"prompt_shares {share}: no prompt has the tag {tag!r}; there are {', '.join(by_tag)}")
-        if not number.replace(".", "", 1).isdigit() or float(number) == 0:
-            raise ValueError(f"prompt_shares {share}: give a number above 0 after the tag, e.g. {tag}=7")
-        weights[tag] = float(number)
+            raise ValueError(f"prompt_shares {tag}=: no prompt has the tag {tag!r}; there are {', '.join(by_tag)}")
 
     def draw(iteration: int, count: int) -> list[Prompt]:
         rng = random.Random(seed_of(seed, "prompts", iteration))
         return [rng.choice(by_tag[tag]) for tag in rng.choices(list(weights), list(weights.values()), k=count)]
 
     return draw
+
+
+def shares_of(shares: tuple[str, ...]) -> dict[str, float]:
+    """Shares by tag, of `tag=number`. Raises ValueError for what is none, or for a tag that comes twice."""
+    weights: dict[str, float] = {}
+    for share in shares:
+        tag, _, text = share.rpartition("=")
+        number = plain_number(text)
+        if not tag or number is None or not 1e-6 <= number <= 1e6:
+            raise ValueError(f"prompt_shares {share}: give a tag and a number from 1e-6 to 1e6, e.g. {tag or 'counting'}=7")
+        if tag in weights:
+            raise ValueError(f"prompt_shares {share}: the tag {tag!r} comes twice; give it once")
+        weights[tag] = float(number)
+    return weights
 
 
 def from_world(world: World, tags: Sequence[str], seed: int) -> PromptSource:

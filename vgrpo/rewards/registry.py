@@ -1,5 +1,6 @@
 """Rewards by name."""
 
+from vgrpo.models.precision import device_of
 from vgrpo.rewards.base import Loader, Reward
 from vgrpo.rewards.calls import reason_of
 from vgrpo.support.dotted import load_dotted
@@ -35,8 +36,10 @@ def load_reward(name: str, device: str = "auto") -> Reward:
     """A reward by name, a learned one with its weights' folder as `name=FOLDER`, or any function as `module:function`, looked
     up in the current folder too. `device` is where the models of named ones compute.
 
-    Raises ValueError, saying what is known or what is missing; FileNotFoundError for weights that are not there.
+    Raises ValueError, saying what is known or what is missing, or for a device that is not there; FileNotFoundError for weights
+    that are not.
     """
+    device_of(device, "reward_device")
     known, _, source = name.partition("=")
     if known in MODELS:
         loader: Loader = load_dotted(MODELS[known], "reward")

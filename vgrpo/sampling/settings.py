@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from vgrpo.core.solvers import Solver
-from vgrpo.support.checks import require, require_finite
+from vgrpo.support.checks import require, require_finite, require_within
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,3 +32,4 @@ class Sampling:
         require(self.guidance >= 1, f"{at}guidance={self.guidance}: must be at least 1, which is no guidance")
         size = self.batch_size
         require(size is None or size >= 1, f"{at}batch_size={size}: must be at least 1; None draws all at once")
+        require_within(self, at, num_steps=(1, 10_000), shift=(0.001, 1000), guidance=(1, 1000), batch_size=(1, 100_000))

@@ -6,6 +6,10 @@ from typing import Any
 
 LARGEST = 2**63 - 1
 """Of a whole number, either way: what a tensor and a file of settings can hold."""
+MOST = 2**31 - 1
+"""Of anything that is counted."""
+HUGE, TINY = 1e12, 1e-30
+"""Of the size of a number that is not 0: beyond them fp32, in which a network computes, overflows or rounds to 0."""
 
 
 def require(condition: bool, message: str) -> None:
@@ -15,7 +19,7 @@ def require(condition: bool, message: str) -> None:
 
 
 def require_finite(settings: Any, section: str = "") -> None:
-    """Raise ValueError if a number of a settings object is infinite, not a number, or too large for 64 bits.
+    """Raise ValueError for a number of a settings object with which nothing can be computed: not finite, huge or tiny.
 
     NaN passes every comparison such as `lr <= 0`, so each settings class asks for this beside its own rules. `section` is
     the prefix under which a user knows the settings, such as "update.".
@@ -24,7 +28,20 @@ def require_finite(settings: Any, section: str = "") -> None:
         value = getattr(settings, field.name)
         for number in value if isinstance(value, tuple) else (value,):
             where = f"{section}{field.name}"
-            if isinstance(number, float) and not math.isfinite(number):
-                raise ValueError(f"{where}={number}: must be a finite number")
-            if isinstance(number, int) and abs(number) > LARGEST:
-                raise ValueError(f"{where}: a whole number must be at most 2^63 - 1 in size")
+            if isinstance(number, float):
+                require(math.isfinite(number), f"{where}={number}: must be a finite number")
+                fits = number == 0 or TINY <= abs(number) <= HUGE
+                require(fits, f"{where}={number}: must be 0, or between {TINY:g} and {HUGE:g} in size")
+            elif isinstance(number, int):
+                require(abs(number) <= LARGEST, f"{where}: a whole number must be at most 2^63 - 1 in size")
+                counted = field.name not in ("seed", "seeds")  # the only whole numbers that count nothing
+                require(not counted or abs(number) <= MOST, f"{where}={number}: must be at most {MOST:,}")
+
+
+def require_within(settings: Any, section: str = "", **limits: tuple[float, float]) -> None:
+    """Raise ValueError for a number of a settings object outside its least and most, which are both allowed; None passes."""
+    for name, (least, most) in limits.items():
+        value = getattr(settings, name)
+        for number in value if isinstance(value, tuple) else (value,):
+            fits = number is None or least <= number <= most
+            require(fits, f"{section}{name}={value}: must lie in {least:,} to {most:,}")

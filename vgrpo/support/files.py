@@ -76,14 +76,23 @@ CAUSES = {
 }
 
 
-def explain(error: OSError, path: Path, saved: str | None) -> str:
+OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE)
+"""What no other thing than a disk says. The rest of CAUSES may also be about a file that a user named to be read."""
+
+
+def explain(error: OSError, path: Path, saved: str | None, again: str = "go on with --resume") -> str:
     """One line: what could not be written and why, what is saved, and how to go on.
 
     `path` is what was to be written, if the error names nothing; `saved` is what was saved last, such as
-    "checkpoints/iteration-000025"; None if nothing was.
+    "checkpoints/iteration-000025"; None if nothing was. `again` is what to do once the disk is mended.
     """
+    if saved is None:
+        return refused(error, path, "Nothing was saved before.", "start again")
+    return refused(error, path, f"Saved last is {saved}.", again)
+
+
+def refused(error: OSError, path: Path, state: str, again: str) -> str:
+    """The same with a sentence of one's own for what is saved."""
     where = error.filename2 or error.filename or path
     cause, remedy = CAUSES.get(error.errno or 0, (error.strerror or str(error), "Mend that"))
-    if saved is None:
-        return f"{where}: {cause}. Nothing was saved before. {remedy}, then start again."
-    return f"{where}: {cause}. Saved last is {saved}. {remedy}, then go on with --resume."
+    return " ".join(filter(None, (f"{where}: {cause}.", state, f"{remedy}, then {again}.")))

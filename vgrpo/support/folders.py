@@ -15,6 +15,11 @@ def require_folder(folder: Path, option: str) -> None:
         raise PermissionError(f"{option} {folder}: {there} cannot be written; name a folder you may write")
 
 
+def missing(folder: Path) -> list[Path]:
+    """The folder and those above it that are not there, the innermost first: what making it will make."""
+    return [each for each in (folder, *folder.parents) if not each.exists()]
+
+
 def require_file(path: Path, option: str) -> None:
     """Raise an OSError, naming the option, unless a file of this name can be written. Makes nothing."""
     require_folder(path.parent, option)

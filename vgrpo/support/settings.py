@@ -61,6 +61,7 @@ def _typed(kind: Any, value: Any, where: str, families: Families) -> Any:
         return from_dict(cls, rest, f"{where}.", families)
     if origin is tuple:
         require(isinstance(value, list | tuple), f"{where}={value!r}: must be a list")
+        require(args[-1] is ... or len(value) == len(args), f"{where}={value!r}: must be a list of {len(args)}")
         return tuple(_typed(args[0], item, where, families) for item in value)
     return _simple(kind, value, where)
 

@@ -5,8 +5,6 @@ under another name beside its place, put on the disk, then renamed: the rename i
 at a time uses a folder of checkpoints (see `RunLock`).
 """
 
-import os
-import re
 import shutil
 import time
 from contextlib import suppress
@@ -15,7 +13,8 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-from vgrpo.support.files import lives_elsewhere, sync
+from vgrpo.support.files import sync
+from vgrpo.training.checkpoint_folder import all_in, clear_leftovers, delete, draft_of, name_of, refuse_old, set_aside
 from vgrpo.training.manifest import CheckpointError, DamagedError, check_files, write_file, write_manifest
 from vgrpo.training.state_files import Snapshot, read_state
 
@@ -70,7 +69,7 @@ class CheckpointWriter:
         self._thread.start()
         if wait:
             self.finish()
-        return self.folder / _name(iteration)
+        return self.folder / name_of(iteration)
 
     def finish(self) -> None:
         """Wait for what is being written. Raises what went wrong."""
@@ -109,13 +108,13 @@ def load_newest(folder: Path) -> Loaded | None:
     clear_leftovers(folder)
     damaged: list[Path] = []
     notes: list[str] = []
-    for _, path in reversed(_all(folder)):
+    for _, path in reversed(all_in(folder)):
         try:
             return _load(path, damaged, notes)
         except DamagedError as error:
-            damaged.append(_set_aside(path))
+            damaged.append(set_aside(path))
             notes.append(f"{path} is damaged ({error}); it is kept as {damaged[-1].name}")
-    _refuse_old(folder)
+    refuse_old(folder)
     left = sorted(path.name for path in folder.glob("damaged-iteration-*"))
     if damaged or left:
         raise CheckpointError(
@@ -127,10 +126,10 @@ def load_newest(folder: Path) -> Loaded | None:
 
 def load(folder: Path, iteration: int) -> Loaded:
     """The checkpoint of an iteration. Raises FileNotFoundError if there is none, CheckpointError if it is damaged."""
-    path = folder / _name(iteration)
+    path = folder / name_of(iteration)
     if not path.exists():
-        _refuse_old(folder)
-        there = ", ".join(str(number) for number, _ in _all(folder)) or "none"
+        refuse_old(folder)
+        there = ", ".join(str(number) for number, _ in all_in(folder)) or "none"
         raise FileNotFoundError(f"{folder} holds no checkpoint of iteration {iteration}; there are {there}")
     try:
         return _load(path, [], [])
@@ -138,32 +137,8 @@ def load(folder: Path, iteration: int) -> Loaded:
         raise CheckpointError(f"{path} is damaged ({error}); choose another iteration") from error
 
 
-def clear_leftovers(folder: Path) -> None:
-    """Delete what dead writers left half written, and put back what one was about to replace."""
-    for path in folder.glob(".iteration-*.*"):
-        found = re.fullmatch(r"\.iteration-\d+\.(\d+)", path.name)
-        if found and not lives_elsewhere(int(found.group(1))):
-            _delete(path)
-    for path in folder.glob(".replaced-iteration-*"):
-        place = folder / path.name.removeprefix(".replaced-")
-        if place.exists():
-            _delete(path)
-        else:
-            path.rename(place)
-
-
-def _name(iteration: int) -> str:
-    return f"iteration-{iteration:06d}"
-
-
-def _all(folder: Path) -> list[tuple[int, Path]]:
-    """By iteration, the oldest first."""
-    paths = [path for path in folder.glob("iteration-*") if re.fullmatch(r"iteration-\d{6,12}", path.name)]
-    return sorted((int(path.name.removeprefix("iteration-")), path) for path in paths)
-
-
 def _write(snapshot: Snapshot, folder: Path, iteration: int) -> Path:
-    path, draft = folder / _name(iteration), _draft(folder, iteration)
+    path, draft = folder / name_of(iteration), draft_of(folder, iteration)
     try:
         draft.mkdir()
         files = {
@@ -179,10 +154,6 @@ def _write(snapshot: Snapshot, folder: Path, iteration: int) -> Path:
     return path
 
 
-def _draft(folder: Path, iteration: int) -> Path:
-    return folder / f".{_name(iteration)}.{os.getpid()}"
-
-
 def _move(draft: Path, path: Path) -> None:
     """Into place, also where an earlier one of the same iteration is: a folder cannot be renamed onto another."""
     replaced = path.with_name(f".replaced-{path.name}")
@@ -195,40 +166,33 @@ def _move(draft: Path, path: Path) -> None:
             replaced.rename(path)
         raise
     with suppress(FileNotFoundError):
-        _delete(replaced)
+        delete(replaced)
 
 
 def _retire(folder: Path, iteration: int, keep: int, known: set[Path]) -> None:
     """Of the checkpoints up to an iteration, keep the newest good ones. `known` are those that were checked before."""
     num_good = 0
-    for number, path in reversed(_all(folder)):
+    for number, path in reversed(all_in(folder)):
         if number > iteration:  # of a future that a run went back from; not for us to judge
             continue
         if num_good >= keep:
-            gone = _draft(folder, number)
+            gone = draft_of(folder, number)
             path.rename(gone)  # half deleted it would look damaged
-            _delete(gone)
+            delete(gone)
             known.discard(path)
             continue
         try:
             check_files(path, contents=path not in known)
         except DamagedError:
-            _set_aside(path)
+            set_aside(path)
         else:
             num_good += 1
             known.add(path)
 
 
-def _delete(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink()
-
-
 def _load(path: Path, damaged: list[Path], notes: list[str]) -> Loaded:
     manifest = check_files(path)
-    if _name(manifest["iteration"]) != path.name:
+    if name_of(manifest["iteration"]) != path.name:
         raise DamagedError(f"by its manifest it is of iteration {manifest['iteration']}")
     try:
         state = read_state(path / TENSORS, path / REST)
@@ -236,20 +200,3 @@ def _load(path: Path, damaged: list[Path], notes: list[str]) -> Loaded:
         raise DamagedError(str(error)) from error
     iteration, versions = manifest["iteration"], manifest["versions"]
     return Loaded(state=state, iteration=iteration, path=path, versions=versions, damaged=damaged, notes=notes)
-
-
-def _set_aside(path: Path) -> Path:
-    """Where a damaged checkpoint is afterwards: where it was, if the disk can only be read."""
-    number, place = 1, path.with_name(f"damaged-{path.name}")
-    while place.exists():
-        number += 1
-        place = path.with_name(f"damaged-{path.name}-{number}")
-    with suppress(OSError):
-        return path.rename(place)
-    return path
-
-
-def _refuse_old(folder: Path) -> None:
-    old = sorted(folder.glob("iteration-*.pt"))
-    if old:
-        raise CheckpointError(f"{old[-1]} was made by vgrpo 0.1; go on with that version, or start anew in another folder")

@@ -5,13 +5,17 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from vgrpo.evaluation.settings import EvalConfig
-from vgrpo.models.precision import Precision
+from vgrpo.models.precision import Precision, check_device
 from vgrpo.models.settings import LoraConfig, MemoryConfig, ModelSettings
 from vgrpo.objectives import VGRPO, ForwardObjective, Objective
 from vgrpo.objectives.advantage import Advantages
+from vgrpo.prompts.sources import shares_of
 from vgrpo.sampling.settings import Sampling
-from vgrpo.support.checks import require, require_finite
+from vgrpo.support.checks import require, require_finite, require_within
+from vgrpo.support.secrets import require_no_secret
 from vgrpo.training.tasks import TaskConfig, check_rewards
+
+MOST_IMAGES = 100_000  # of an iteration
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +38,11 @@ class RolloutConfig(Sampling):
             self.group_size >= 2,
             f"rollout.group_size={self.group_size}: an image is judged against others of its prompt, so a group needs "
             "at least 2; 12 to 24 is usual",
+        )
+        require_within(self, "rollout.", num_prompts=(1, 10_000), group_size=(2, 10_000))
+        total = self.num_prompts * self.group_size
+        require(
+            total <= MOST_IMAGES, f"rollout.num_prompts times rollout.group_size is {total:,}: at most {MOST_IMAGES:,} images"
         )
 
 
@@ -89,6 +98,7 @@ class UpdateConfig:
             self.micro_batch_size is None or self.micro_batch_size >= 1,
             f"update.micro_batch_size={self.micro_batch_size}: must be at least 1; None is the whole minibatch",
         )
+        require_within(self, "update.", lr=(0, 1000), weight_decay=(0, 1000), num_epochs=(1, 1000))
 
     @property
     def num_steps(self) -> int:
@@ -200,7 +210,12 @@ class Config:
 
     def __post_init__(self) -> None:
         require(self.num_iterations >= 1, f"num_iterations={self.num_iterations}: must be at least 1")
+        require_no_secret(self)
         require_finite(self)
+        self.model_settings.check()
+        if self.reward_device is not None:
+            check_device(self.reward_device, "reward_device")
+        shares_of(self.prompt_shares)
         require_finite(self.objective, "objective.")
         require(
             self.checkpoint_every >= 1, f"checkpoint_every={self.checkpoint_every}: at least 1 iteration between checkpoints"

@@ -12,6 +12,10 @@ from vgrpo.support.files import write_whole
 from vgrpo.support.textfiles import read_yaml
 from vgrpo.training.config import Config
 from vgrpo.training.stages import Curriculum, Stage
+from vgrpo.worlds.registry import OWN, bundled_world
+
+NAMES_CODE = ("reward", "monitor", "prompts", "eval_prompts", "adapter", "objective")
+"""Settings that may name a module of a user's."""
 
 
 def to_dict(config: Config | Curriculum) -> dict[str, Any]:
@@ -60,6 +64,25 @@ def load_yaml(path: Path) -> Config | Curriculum:
     """The settings of a run, or of several stages if there is a list `stages`."""
     values = read_yaml(path)
     return _curriculum(values) if "stages" in values else config_from(values)
+
+
+def named_code(path: Path) -> list[tuple[str, str]]:
+    """What a file of settings names of somebody's own, as ("reward", "my_file:my_reward"). To run the settings, and of an
+    objective to read them, imports that module, and so runs its code."""
+    values, found = read_yaml(path), []
+    stages = values.get("stages")
+    for part in (values, *(stages if isinstance(stages, list) else ())):
+        for setting in NAMES_CODE if isinstance(part, dict) else ():
+            value = part.get(setting)
+            value = value.get("name") if isinstance(value, dict) else value
+            names = [name for name in (value if isinstance(value, list) else [value]) if isinstance(name, str)]
+            found += [(setting, name) for name in names if OWN.fullmatch(name) and not _is_of_ours(setting, name)]
+    return list(dict.fromkeys(found))
+
+
+def _is_of_ours(setting: str, name: str) -> bool:
+    """Whether prompts are some kinds of a bundled world's, such as sprites:text."""
+    return setting in ("prompts", "eval_prompts") and bundled_world(name) is not None
 
 
 def save_yaml(config: Config | Curriculum, path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from vgrpo.models.loading import load_policy
 from vgrpo.models.lora import check_init
+from vgrpo.models.precision import device_of
 from vgrpo.models.supported import check_model
 from vgrpo.rewards.base import RewardError
 from vgrpo.rewards.registry import load_reward
@@ -18,7 +19,7 @@ from vgrpo.support.memory_errors import GpuMemoryError
 from vgrpo.training.config import Config
 from vgrpo.training.config_files import save_yaml
 from vgrpo.training.events import Listener
-from vgrpo.training.folder import new_folder
+from vgrpo.training.folder import free_folder, new_folder, take_away
 from vgrpo.training.loop import Result, train
 from vgrpo.training.score_table import ScoreTable
 from vgrpo.training.stages import Curriculum
@@ -46,9 +47,15 @@ def train_curriculum(
 
     Raises what `vgrpo.train` raises; all stages' prompts, rewards and the model are checked before the first.
     """
+    if not resume:
+        free_folder(curriculum.output_dir, curriculum.stages[0].config.model)
     _check(curriculum, has_pipeline=pipeline is not None)
-    folder = _folder(curriculum, resume)
-    pipeline = load_policy(curriculum.stages[0].config.model_settings, pipeline).pipeline
+    folder, made = _folder(curriculum, resume)
+    try:
+        pipeline = load_policy(curriculum.stages[0].config.model_settings, pipeline).pipeline
+    except BaseException:
+        take_away(made)
+        raise
     scores = ScoreTable(curriculum, folder)
     if not scores.columns:
         say(f"run folder {folder}\nevaluating the base model on the rewards of all stages")
@@ -86,21 +93,24 @@ def stage_config(curriculum: Curriculum, folder: Path, index: int) -> Config:
 
 def _check(curriculum: Curriculum, *, has_pipeline: bool) -> None:
     """What would otherwise fail hours later, at the start of a stage."""
-    configs = [stage.config for stage in curriculum.stages]
+    configs = [stage_config(curriculum, Path("folder"), index) for index in range(len(curriculum.stages))]
     for config in configs:
         run_prompts(config)
     check_init(configs[0].lora)
     if not has_pipeline:
+        device_of(configs[0].device)
         check_model(configs[0].model, configs[0].adapter)
     for name in dict.fromkeys(name for config in configs for name in config.reward_names):
         load_reward(name, configs[0].device_of_rewards)
 
 
-def _folder(curriculum: Curriculum, resume: bool) -> Path:
+def _folder(curriculum: Curriculum, resume: bool) -> tuple[Path, list[Path]]:
+    """The curriculum's folder, and which folders were made for it."""
     if not resume:
-        folder = new_folder(curriculum.output_dir, curriculum.stages[0].config.model)
+        folder = free_folder(curriculum.output_dir, curriculum.stages[0].config.model)
+        made = new_folder(folder)
         save_yaml(curriculum, folder / "config.yaml")
-        return folder
+        return folder, made
     if curriculum.output_dir is None or not (curriculum.output_dir / "config.yaml").is_file():
         raise FileNotFoundError(f"nothing to resume: {curriculum.output_dir} holds no config.yaml; start without --resume")
-    return curriculum.output_dir
+    return curriculum.output_dir, []

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vgrpo.support.secrets import redact
 from vgrpo.training.config import Config
 
 Values = dict[str, float]
@@ -112,7 +113,8 @@ class Events:
             listener(event)
 
     def notice(self, text: str) -> None:
-        """Each text once: what goes wrong at every batch is one thing to know."""
+        """Each text once, without secrets: what goes wrong at every batch is one thing to know."""
+        text = redact(text)
         if text not in self._noticed:
             self._noticed.add(text)
             self.emit(Noticed(text=text))

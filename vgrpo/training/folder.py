@@ -1,17 +1,22 @@
 """A run's folder: made or gone on with, and held by one process."""
 
-import os
+import shutil
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from vgrpo.support.files import clear_drafts
-from vgrpo.support.lock import RunLock
+from vgrpo.support.folders import missing, require_folder
+from vgrpo.support.lock import LockedError, RunLock
 from vgrpo.training.checkpoint import Loaded, load_newest
 from vgrpo.training.config import Config
 from vgrpo.training.config_files import to_dict
 from vgrpo.training.resume import check_changes, state_of
+
+OF_A_START = ("config.yaml", "metrics.jsonl", "tensorboard")
+"""What a start writes beside the leftovers, last of all; nothing is in them yet that could not be written again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +28,13 @@ class RunFolder:
     loaded: Loaded | None = None
     """The checkpoint to go on from; None starts at iteration 0."""
     finished: bool = False
+    made: list[Path]
+    """The folders that were made for it, the innermost first."""
+
+    def abandon(self) -> None:
+        """After a start that failed: let go of the folder, and take it away if it was made for this run."""
+        take_away(self.made)  # while the lock keeps others out of it
+        self.lock.release()
 
 
 def open_folder(config: Config, *, resume: bool, allow_changes: bool, notice: Callable[[str], None]) -> RunFolder:
@@ -34,10 +46,11 @@ def open_folder(config: Config, *, resume: bool, allow_changes: bool, notice: Ca
     if resume and config.output_dir is None:
         raise ValueError("--resume: name the run, by --output-dir or by its config.yaml")
     is_new = not resume or state_of(Path(str(config.output_dir))) == "fresh"
-    path = new_folder(config.output_dir, config.model) if is_new else Path(str(config.output_dir))
+    path = free_folder(config.output_dir, config.model) if is_new else Path(str(config.output_dir))
+    made = new_folder(path) if is_new else []
     lock = RunLock(path)
-    lock.take()
     try:
+        lock.take()
         clear_drafts(path)
         if lock.note:
             notice(lock.note)
@@ -45,10 +58,13 @@ def open_folder(config: Config, *, resume: bool, allow_changes: bool, notice: Ca
             notice(f"{path} holds no run yet, so there is nothing to resume: it begins")
         loaded = None if is_new else _newest(path, config, allow_changes, notice)
         finished = not is_new and state_of(path) == "finished"
+    except LockedError:  # another run made it at the same moment, and is at work there
+        raise
     except BaseException:
+        take_away(made)
         lock.release()
         raise
-    return RunFolder(path=path, lock=lock, loaded=loaded, finished=finished)
+    return RunFolder(path=path, lock=lock, loaded=loaded, finished=finished, made=made)
 
 
 def _newest(path: Path, config: Config, allow_changes: bool, notice: Callable[[str], None]) -> Loaded | None:
@@ -73,25 +89,40 @@ def settings_of(config: Config) -> dict[str, object]:
     return {name: value for name, value in to_dict(config).items() if name != "output_dir"}
 
 
-def new_folder(folder: Path | None, model: str) -> Path:
-    """Make the folder of a run, by default one named by its model and the time.
+def free_folder(folder: Path | None, model: str) -> Path:
+    """The folder of a new run, by default one named by its model and the time. Makes nothing.
 
-    Raises FileExistsError if it holds another run, PermissionError if it cannot be written.
+    Raises an OSError if it cannot be written, FileExistsError if it holds another run.
     """
     folder = Path(folder or time.strftime(f"runs/{Path(model).name}-%Y%m%d-%H%M%S"))
-    if folder.exists() and (not folder.is_dir() or not all(_is_leftover(path) for path in folder.iterdir())):
+    require_folder(folder, "--output-dir")
+    if folder.exists() and not all(_is_leftover(path) for path in folder.iterdir()):
         raise FileExistsError(
             f"--output-dir {folder} is not empty: it may hold another run; name a new folder, or add --resume"
         )
+    return folder
+
+
+def new_folder(folder: Path) -> list[Path]:
+    """Make the folder of a run; returns all that were made, the innermost first. Raises PermissionError if that fails."""
+    made = missing(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise PermissionError(
             f"--output-dir {folder} cannot be made ({error.strerror}); name a folder you may write"
         ) from error
-    if not os.access(folder, os.W_OK):
-        raise PermissionError(f"--output-dir {folder} cannot be written; name a folder you may write")
-    return folder
+    return made
+
+
+def take_away(made: list[Path]) -> None:
+    """Delete folders that were made for a run, the innermost first, if it holds no more than a start leaves in it."""
+    if not made or not all(_is_leftover(path) or path.name in OF_A_START for path in made[0].glob("*")):
+        return
+    shutil.rmtree(made[0], ignore_errors=True)
+    for folder in made[1:]:
+        with suppress(OSError):  # it is in use by now
+            folder.rmdir()
 
 
 def _is_leftover(path: Path) -> bool:

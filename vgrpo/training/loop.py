@@ -119,7 +119,8 @@ def iterate(run: Run) -> Values:
         run.move_old_weights()
 
     line = iteration_values(rollout, scores, weights, batch, steps, seconds, run.task.panel.names)
-    return line | _monitored(run, rollout) | {"iteration": run.iteration, **nfe_values(run, rollout, batch)}
+    line |= _monitored(run, rollout) | nfe_values(run, rollout, batch)
+    return line | {"iteration": run.iteration, "seconds/checkpoint": run.newly_waited()}
 
 
 @out_of_memory_while("drawing images to train on")

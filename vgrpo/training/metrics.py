@@ -25,32 +25,55 @@ def iteration_values(
 ) -> Values:
     """One line of metrics.jsonl. Scores and weights [B, R]; `seconds` of each phase."""
     total = sum(seconds.values())
+    return {
+        **_reward_values(rollout, scores, weights, reward_names),
+        **_surrogate_values(rollout, batch, steps),
+        **_step_values(steps),
+        **{f"seconds/{name}": value for name, value in seconds.items()},
+        "seconds/total": total,
+        "images_per_second": len(scores.values) / total,
+    }
+
+
+def _reward_values(rollout: Rollout, scores: Scores, weights: Tensor, names: Sequence[str]) -> Values:
+    """Of scores and weights [B, R]: the weighted reward that is trained on, and each part beside it, if there are several."""
     trained = weighted_mean(scores.usable, weights)
     known, num_failed = trained[~trained.isnan()], int(scores.failed.any(1).sum())
     _, group_std = group_moments(trained, rollout.group.cpu(), rollout.num_groups)
-    # Minibatches hold whole groups in order, so the first pass over them lists the rows in order.
-    surrogate = torch.cat([step["surrogate"].cpu() for step in steps])[: len(batch)]
-    surrogate_mean, surrogate_std = group_moments(surrogate, batch.group.cpu(), rollout.num_groups)
-    scale = surrogate.mean().abs().clamp(min=1e-12)
-    line = {
+    return {
         "reward/mean": known.mean().item(),
         "reward/std": known.std().item() if len(known) > 1 else 0.0,
         "reward/failed": num_failed,
         "reward/abstained": len(trained) - len(known) - num_failed,
         "reward/zero_std_groups": is_constant(group_std, trained).float().mean().item(),
+        **_parts(scores, trained, [prompt.task for prompt in rollout.prompts], names),
+    }
+
+
+def _surrogate_values(rollout: Rollout, batch: Batch[Any], steps: Sequence[StepMetrics]) -> Values:
+    """How the surrogate varies inside groups and between them, as shares of its mean."""
+    # Minibatches hold whole groups in order, so the first pass over them lists the rows in order.
+    surrogate = torch.cat([step["surrogate"].cpu() for step in steps])[: len(batch)]
+    mean, std = group_moments(surrogate, batch.group.cpu(), rollout.num_groups)
+    scale = surrogate.mean().abs().clamp(min=1e-12)
+    return {
         "surrogate/mean": surrogate.mean().item(),
-        "surrogate/cv_within": (surrogate_std.mean() / scale).item(),
-        "surrogate/cv_between": (surrogate_mean.std(correction=0) / scale).item(),
+        "surrogate/cv_within": (std.mean() / scale).item(),
+        "surrogate/cv_between": (mean.std(correction=0) / scale).item(),
+    }
+
+
+def _step_values(steps: Sequence[StepMetrics]) -> Values:
+    """Of all optimiser steps, over their rows."""
+    ratio = torch.cat([step["ratio"] for step in steps])
+    line = {
         "ratio/first": steps[0]["ratio"].mean().item(),
+        "ratio/mean": ratio.mean().item(),
+        "ratio/min": ratio.min().item(),
+        "ratio/max": ratio.max().item(),
         "grad_norm": sum(step["grad_norm"].item() for step in steps) / len(steps),
         "bad_steps": sum(not (step["grad_norm"].isfinite() and step["loss"].isfinite().all()) for step in steps),
-        **{f"seconds/{name}": value for name, value in seconds.items()},
-        "seconds/total": total,
-        "images_per_second": len(trained) / total,
     }
-    line |= _parts(scores, trained, [prompt.task for prompt in rollout.prompts], reward_names)
-    ratio = torch.cat([step["ratio"] for step in steps])
-    line |= {"ratio/mean": ratio.mean().item(), "ratio/min": ratio.min().item(), "ratio/max": ratio.max().item()}
     for name in ("clip_share", "kl", "loss"):  # an algorithm without a clip has no share to report
         if name in steps[0]:
             line[name] = torch.cat([step[name] for step in steps]).mean().item()

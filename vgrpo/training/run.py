@@ -73,6 +73,8 @@ class Run:
     """Whether it had come to its end before it was resumed."""
     whole: bool = True
     """Whether the weights are those after a whole iteration, not after some of the optimiser steps of one."""
+    waited: float = 0.0
+    """`writer.seconds_waited` when it was last told."""
 
     def weight_set(self, name: WeightSet) -> AbstractContextManager[None]:
         """Other weights in the model for a while. "old" without a copy are the current ones."""
@@ -105,6 +107,11 @@ class Run:
             self.save_weights()
         self.events.emit(CheckpointSaved(path=path, iteration=self.iteration))
         return path
+
+    def newly_waited(self) -> float:
+        """Seconds that checkpoints kept training waiting since this was last asked."""
+        before, self.waited = self.waited, self.writer.seconds_waited
+        return self.waited - before
 
     def close(self) -> None:
         """Let go of the folder. Raises OSError if the last checkpoint could not be written."""

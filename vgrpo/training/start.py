@@ -1,6 +1,9 @@
 """How a run starts: everything that can be wrong is checked here, before the first iteration."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,20 +26,22 @@ from vgrpo.rewards.registry import load_reward
 from vgrpo.sampling.draw import draw_images, named_noise
 from vgrpo.sampling.settings import Sampling
 from vgrpo.support.checks import require
+from vgrpo.support.files import OF_THE_DISK, explain
 from vgrpo.support.memory_errors import out_of_memory_while
 from vgrpo.training.alarm import Alarm
 from vgrpo.training.checkpoint import CheckpointWriter
+from vgrpo.training.checkpoint_folder import all_in
 from vgrpo.training.config import Config
 from vgrpo.training.config_files import save_yaml
 from vgrpo.training.events import Events
-from vgrpo.training.folder import RunFolder, open_folder
+from vgrpo.training.folder import RunFolder, free_folder, open_folder
 from vgrpo.training.health import Health
 from vgrpo.training.metrics_file import MetricsFile
 from vgrpo.training.optimizer import Optimizer, check_optimizer, make_adamw
 from vgrpo.training.run import Run, Task
 from vgrpo.training.task_prompts import RunPrompts, run_prompts
 from vgrpo.training.tasks import weight_table
-from vgrpo.training.trackers import TensorBoard
+from vgrpo.training.trackers import TensorBoard, check_tensorboard
 from vgrpo.worlds.registry import judge_of
 
 GIVEN = "(given)"  # the place of a reward in memory among the names
@@ -59,33 +64,60 @@ def start_run(
     allow_changes: bool = False,
     events: Events | None = None,
 ) -> Run:
-    """Check everything, cheapest first, then load the model and, to resume, the newest checkpoint that is whole."""
+    """Check everything, cheapest first, then load the model and, to resume, the newest checkpoint that is whole.
+
+    If that fails, a folder that was made for the run goes again.
+    """
     given, events = given or Given(), events or Events()
+    _check(config, given, resume=resume)
     prompts = run_prompts(config, given.prompts)
     task = _task(config, given, prompts)
     check_judged(task.panel, prompts.listed)
+    with _disk_explained(config):
+        opened = open_folder(config, resume=resume, allow_changes=allow_changes, notice=events.notice)
+        try:
+            if opened.loaded is not None and config.precision == "auto":
+                config = replace(config, precision=opened.loaded.state["settings"]["precision"])
+            policy = load_policy(config.model_settings, given.pipeline, full=config.finetune == "full")
+            config = _with_precision(config, policy, events)
+            warn_of_cut_off(policy, prompts.listed)
+            adapter = _make_trainable(policy, config)
+            if adapter is not None and config.lora.init is None and not resume:
+                events.notice("the pipeline's active LoRA is trained on")
+            _try_rewards(policy, task, prompts.trial)
+            for note in prompts.notes:
+                events.notice(note)
+            return _make_run(config, task, opened, policy, adapter, events)
+        except BaseException:
+            opened.abandon()
+            raise
+
+
+@contextmanager
+def _disk_explained(config: Config) -> Iterator[None]:
+    """Raise OSError that says what is saved and how to go on, where the disk refuses a file."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in OF_THE_DISK:
+            raise
+        folder = Path(config.output_dir or "runs")
+        saved = [path for _, path in all_in(folder / "checkpoints")]
+        raise OSError(explain(error, folder, str(saved[-1]) if saved else None)) from error
+
+
+def _check(config: Config, given: Given, *, resume: bool) -> None:
+    """What needs nothing to be loaded."""
+    if given.pipeline is None:
+        device_of(config.device)
+        check_model(config.model, config.adapter)
+    device_of(config.device_of_rewards, "reward_device")
     check_init(config.lora)
     check_optimizer(config.update)
-    if given.pipeline is None:
-        check_model(config.model, config.adapter)
-        device_of(config.device)
-    opened = open_folder(config, resume=resume, allow_changes=allow_changes, notice=events.notice)
-    try:
-        if opened.loaded is not None and config.precision == "auto":
-            config = replace(config, precision=opened.loaded.state["settings"]["precision"])
-        policy = load_policy(config.model_settings, given.pipeline, full=config.finetune == "full")
-        config = _with_precision(config, policy, events)
-        warn_of_cut_off(policy, prompts.listed)
-        adapter = _make_trainable(policy, config)
-        if adapter is not None and config.lora.init is None and not resume:
-            events.notice("the pipeline's active LoRA is trained on")
-        _try_rewards(policy, task, prompts.trial)
-        for note in prompts.notes:
-            events.notice(note)
-        return _make_run(config, task, opened, policy, adapter, events)
-    except BaseException:
-        opened.lock.release()
-        raise
+    if config.tensorboard:
+        check_tensorboard()
+    if not resume:
+        free_folder(config.output_dir, config.model)
 
 
 def _with_precision(config: Config, policy: Policy, events: Events) -> Config:

@@ -7,6 +7,7 @@ from vgrpo.rewards.base import RewardError
 from vgrpo.support.files import explain
 from vgrpo.support.interrupts import StopRequested
 from vgrpo.support.memory_errors import GpuMemoryError
+from vgrpo.support.secrets import redact
 from vgrpo.training.events import RunStopped
 from vgrpo.training.optimizer import BadStepsError
 from vgrpo.training.run import Run
@@ -46,4 +47,4 @@ def _save(run: Run) -> None:
 
 
 def _tell(run: Run, reason: str) -> None:
-    run.events.emit(RunStopped(folder=run.folder, reason=reason, checkpoint=run.writer.saved))
+    run.events.emit(RunStopped(folder=run.folder, reason=redact(reason), checkpoint=run.writer.saved))

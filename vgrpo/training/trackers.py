@@ -6,14 +6,20 @@ from typing import Any
 from vgrpo.training.events import Event, IterationDone, RunFinished, RunStopped
 
 
+def check_tensorboard() -> None:
+    """Raise ValueError if it is not installed."""
+    try:
+        import torch.utils.tensorboard  # noqa: F401
+    except ImportError as error:
+        raise ValueError('tensorboard=True, but it is not installed; pip install "vgrpo[tensorboard]"') from error
+
+
 class TensorBoard:
     """The same numbers as curves under tensorboard/."""
 
     def __init__(self, folder: Path) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise ValueError('tensorboard=True, but it is not installed; pip install "vgrpo[tensorboard]"') from error
+        from torch.utils.tensorboard import SummaryWriter
+
         self.writer: Any = SummaryWriter(str(folder / "tensorboard"))
 
     def __call__(self, event: Event) -> None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from vgrpo.support.checks import require, require_finite
+from vgrpo.support.checks import require, require_finite, require_within
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +58,7 @@ class BenchConfig:
             value = getattr(self, name)
             require(value is None or value >= 1, f"{name}={value}: must be at least 1")
         require(all(rate > 0 for rate in self.lr), f"lr={self.lr}: each learning rate must be above 0")
+        require_within(self, num_prompts=(1, 100_000), num_images=(1, 1000), lr=(0, 1000))
         for name in ("seeds", "only", "lr"):
             values = getattr(self, name) or ()
             require(len(set(values)) == len(values), f"{name}={values}: name each once")

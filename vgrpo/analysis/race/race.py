@@ -66,7 +66,6 @@ def race(config: BenchConfig, entries: dict[str, Config], watch: Watcher) -> Pat
         raise ValueError(f"a race needs the same prompts for all; here they are {', '.join(sorted(prompts))}")
     budget = config.budget
     exam = Exam(prompts.pop(), budget.num_prompts, config.num_images, config.held_out)
-    config.output_dir.mkdir(parents=True, exist_ok=True)
     path = config.output_dir / "results.jsonl"
     done = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     for seed in budget.seeds:

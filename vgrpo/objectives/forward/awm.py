@@ -15,7 +15,7 @@ from vgrpo.core.probes import DrawTimes, stratified
 from vgrpo.core.types import Batch, Metrics, Probes
 from vgrpo.objectives.base import Baselines, WeightSet, distance, velocity_error
 from vgrpo.objectives.forward.base import ForwardObjective
-from vgrpo.support.checks import require
+from vgrpo.support.checks import require, require_within
 
 TINY = 1e-10
 
@@ -39,6 +39,7 @@ class AWM(ForwardObjective):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.power > 0, f"objective.power={self.power}: must be above 0; the paper's is 0.25")
+        require_within(self, "objective.", power=(0, 10), advantage_scale=(1e-4, 1e6), kl_weight=(0, 1e6), old_weight=(0, 1e6))
 
     @property
     def baselines(self) -> tuple[WeightSet, ...]:

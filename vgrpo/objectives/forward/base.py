@@ -4,11 +4,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from vgrpo.core import flow
 from vgrpo.core.probes import DrawTimes, Share, draw_probes, stratified
 from vgrpo.core.types import Probes, Trajectory
 from vgrpo.objectives.base import Objective
-from vgrpo.support.checks import require, require_finite
+from vgrpo.support.checks import require, require_finite, require_within
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +24,7 @@ class ForwardObjective(Objective[Probes]):
 
     def __post_init__(self) -> None:
         require_finite(self, "objective.")
-        flow.schedule(self.num_timesteps, self.shift)
+        require_within(self, "objective.", num_timesteps=(1, 10_000), shift=(0.001, 1000))
         require(
             1 <= self.num_probes <= self.most_probes,
             f"objective.num_probes={self.num_probes}: must lie between 1 and {self.most_probes}, the points of the schedule "

@@ -16,7 +16,7 @@ from torch import Tensor
 from vgrpo.core.types import Batch, Metrics, Probes
 from vgrpo.objectives.base import Baselines, WeightSet, distance, velocity_error
 from vgrpo.objectives.forward.base import ForwardObjective
-from vgrpo.support.checks import require
+from vgrpo.support.checks import require, require_within
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +36,7 @@ class CRD(ForwardObjective):
         super().__post_init__()
         require(self.beta > 0, f"objective.beta={self.beta}: must be above 0; the paper's is 1")
         require(self.temperature > 0, f"objective.temperature={self.temperature}: must be above 0")
+        require_within(self, "objective.", beta=(1e-4, 1e6), temperature=(1e-4, 1e4), kl_weight=(0, 1e6))
 
     @property
     def baselines(self) -> tuple[WeightSet, ...]:

@@ -14,7 +14,7 @@ from vgrpo.core.probes import DrawTimes, Share, independent
 from vgrpo.core.types import Batch, Metrics, Probes
 from vgrpo.objectives.base import Baselines, WeightSet, distance, velocity_error
 from vgrpo.objectives.forward.base import ForwardObjective
-from vgrpo.support.checks import require
+from vgrpo.support.checks import require, require_within
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +29,7 @@ class DGPO(ForwardObjective):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.beta > 0, f"objective.beta={self.beta}: must be above 0, usually 10 to 100")
+        require_within(self, "objective.", beta=(1e-4, 1e6))
 
     @property
     def baselines(self) -> tuple[WeightSet, ...]:

@@ -16,7 +16,7 @@ from vgrpo.core.probes import DrawTimes, first_steps
 from vgrpo.core.types import Batch, Metrics, Probes
 from vgrpo.objectives.base import Baselines, WeightSet, distance, velocity_error
 from vgrpo.objectives.forward.base import ForwardObjective
-from vgrpo.support.checks import require
+from vgrpo.support.checks import require, require_within
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ class DiffusionNFT(ForwardObjective):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.beta > 0, f"objective.beta={self.beta}: must be above 0, usually 0.1 or 1")
-        require(self.kl_weight >= 0, f"objective.kl_weight={self.kl_weight}: must not be negative")
+        require_within(self, "objective.", beta=(1e-4, 1e6), kl_weight=(0, 1e6))
 
     @property
     def baselines(self) -> tuple[WeightSet, ...]:

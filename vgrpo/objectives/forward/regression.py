@@ -12,6 +12,7 @@ from vgrpo.core.probes import Share
 from vgrpo.core.types import Batch, Metrics, Probes
 from vgrpo.objectives.base import Baselines, WeightSet, distance, velocity_error
 from vgrpo.objectives.forward.base import ForwardObjective
+from vgrpo.support.checks import require_within
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +23,10 @@ class WeightedRegression(ForwardObjective):
 
     kl_weight: float = 0.0
     """Weight of the squared distance to the reference."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_within(self, "objective.", kl_weight=(0, 1e6))
 
     @property
     def baselines(self) -> tuple[WeightSet, ...]:

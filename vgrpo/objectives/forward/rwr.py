@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vgrpo.core.types import Batch, Probes
 from vgrpo.objectives.forward.regression import WeightedRegression
-from vgrpo.support.checks import require
+from vgrpo.support.checks import require, require_within
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +22,7 @@ class RWR(WeightedRegression):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.temperature > 0, f"objective.temperature={self.temperature}: must be above 0")
+        require_within(self, "objective.", temperature=(1e-4, 1e4))
 
     def weight(self, batch: Batch[Probes]) -> Tensor:
         """Weights [B] of mean 1 in every group."""

@@ -10,6 +10,15 @@ from vgrpo.core.sde import Kernel
 from vgrpo.core.types import Batch, Metrics, Trajectory
 from vgrpo.objectives.base import Baselines, Objective, WeightSet
 from vgrpo.objectives.drawing import Drawing
+from vgrpo.support.checks import require
+
+
+def check_noise(noise: float, most: float = 10.0) -> None:
+    """Raise ValueError for a share of fresh noise that no stochastic step can have."""
+    require(
+        0.001 <= noise <= most,
+        f"objective.noise={noise}: must lie in 0.001 to {most:g}; without noise no step has a likelihood",
+    )
 
 
 class PathObjective(Objective[Trajectory]):

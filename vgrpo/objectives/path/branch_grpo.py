@@ -19,7 +19,7 @@ from vgrpo.core.solvers import euler
 from vgrpo.core.types import Batch, Points, Trajectory
 from vgrpo.objectives.credit import Credit
 from vgrpo.objectives.drawing import StepDrawing
-from vgrpo.objectives.path.base import PathObjective
+from vgrpo.objectives.path.base import PathObjective, check_noise
 from vgrpo.support.checks import require
 
 
@@ -151,7 +151,7 @@ class BranchGRPO(PathObjective):
         require(len(self.splits) > 0, "objective.splits is empty: a tree needs at least one step that splits")
         require(min(self.splits) >= 0, f"objective.splits={self.splits}: steps are counted from 0")
         require(len(set(self.splits)) == len(self.splits), f"objective.splits={self.splits}: name each step once")
-        require(self.noise > 0, f"objective.noise={self.noise}: must be above 0, or no step has a likelihood")
+        check_noise(self.noise)
         require(0 < self.ratio_clip < 1, f"objective.ratio_clip={self.ratio_clip}: must lie in (0, 1), about 1e-3")
         require(0 < self.keep_width <= 1, f"objective.keep_width={self.keep_width}: must lie in (0, 1]; 1 keeps all")
         require(self.num_skipped_steps >= 0, f"objective.num_skipped_steps={self.num_skipped_steps}: must not be negative")

@@ -13,7 +13,7 @@ from vgrpo.core.sde import DanceKernel, Kernel, PathSampler, all_but_last
 from vgrpo.core.seeds import generator
 from vgrpo.core.types import Trajectory
 from vgrpo.objectives.drawing import StepDrawing
-from vgrpo.objectives.path.base import PathObjective, kept_steps
+from vgrpo.objectives.path.base import PathObjective, check_noise, kept_steps
 from vgrpo.support.checks import require
 
 
@@ -27,7 +27,7 @@ class DanceGRPO(PathObjective):
     """Share of an image's stochastic steps that are trained on."""
 
     def __post_init__(self) -> None:
-        require(self.noise > 0, f"objective.noise={self.noise}: must be above 0, or no step has a likelihood")
+        check_noise(self.noise)
         require(0 < self.ratio_clip < 1, f"objective.ratio_clip={self.ratio_clip}: must lie in (0, 1), about 1e-4")
         require(0 < self.step_share <= 1, f"objective.step_share={self.step_share}: must lie in (0, 1]; the paper's is 0.6")
 

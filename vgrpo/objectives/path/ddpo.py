@@ -16,7 +16,7 @@ from vgrpo.core.sde import DdimKernel, Kernel, PathSampler, all_but_last
 from vgrpo.core.types import Batch, Metrics, Trajectory
 from vgrpo.objectives.base import Baselines
 from vgrpo.objectives.drawing import StepDrawing
-from vgrpo.objectives.path.base import PathObjective
+from vgrpo.objectives.path.base import PathObjective, check_noise
 from vgrpo.support.checks import require
 
 
@@ -30,7 +30,7 @@ class DDPO(PathObjective):
     ratio_clip: float = 1e-4
 
     def __post_init__(self) -> None:
-        require(0 < self.noise <= 1, f"objective.noise={self.noise}: DDIM's eta must lie in (0, 1]; DDPO's is 1")
+        check_noise(self.noise, most=1.0)
         require(0 < self.ratio_clip < 1, f"objective.ratio_clip={self.ratio_clip}: must lie in (0, 1), about 1e-4")
 
     @property

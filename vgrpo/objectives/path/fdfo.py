@@ -19,7 +19,7 @@ from vgrpo.objectives.base import Baselines, Objective
 from vgrpo.objectives.credit import Credit
 from vgrpo.objectives.drawing import StepDrawing
 from vgrpo.objectives.path.base import kept_steps
-from vgrpo.support.checks import require
+from vgrpo.support.checks import require, require_within
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +86,7 @@ class FDFO(Objective[PairTrajectory]):
 
     def __post_init__(self) -> None:
         require(self.churn > 0, f"objective.churn={self.churn}: must be above 0, or the images of a pair are the same")
+        require_within(self, "objective.", churn=(1e-6, 1))
         require(self.ratio_clip > 0, f"objective.ratio_clip={self.ratio_clip}: must be above 0, about 0.03")
 
     @property

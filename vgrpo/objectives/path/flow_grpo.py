@@ -14,8 +14,8 @@ import torch
 from vgrpo.core.sde import CpsKernel, FlowKernel, Kernel, PathSampler, all_but_last
 from vgrpo.core.seeds import generator
 from vgrpo.objectives.drawing import StepDrawing
-from vgrpo.objectives.path.base import PathObjective
-from vgrpo.support.checks import require
+from vgrpo.objectives.path.base import PathObjective, check_noise
+from vgrpo.support.checks import require, require_within
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,10 +36,14 @@ class FlowGRPO(PathObjective):
     """GRPO-Guard's normalised log-ratios; its clip is 2e-6 to 4e-6."""
 
     def __post_init__(self) -> None:
-        require(self.noise > 0, f"objective.noise={self.noise}: must be above 0, or no step has a likelihood")
+        check_noise(self.noise)
         require(self.kernel != "cps" or self.noise < 1, f"objective.noise={self.noise}: must be below 1 with kernel cps")
         require(0 < self.ratio_clip < 1, f"objective.ratio_clip={self.ratio_clip}: must lie in (0, 1), about 1e-4")
-        require(self.kl_weight >= 0, f"objective.kl_weight={self.kl_weight}: must not be negative")
+        require_within(self, "objective.", kl_weight=(0, 1e6))
+        start, end = self.window_range
+        require(
+            0 <= start < end, f"objective.window_range={self.window_range}: the first step, from 0, then one behind the last"
+        )
         steps = self.num_window_steps
         require(steps is None or steps >= 1, f"objective.num_window_steps={steps}: at least 1 stochastic step")
         require(

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from vgrpo.core.sde import FlowKernel, Kernel, PathSampler
 from vgrpo.objectives.drawing import StepDrawing
-from vgrpo.objectives.path.base import PathObjective
-from vgrpo.support.checks import require
+from vgrpo.objectives.path.base import PathObjective, check_noise
+from vgrpo.support.checks import require, require_within
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,10 +24,11 @@ class MixGRPO(PathObjective):
     """DPM-Solver++ 2M steps after the window; None follows the schedule."""
 
     def __post_init__(self) -> None:
-        require(self.noise > 0, f"objective.noise={self.noise}: must be above 0, or no step has a likelihood")
+        check_noise(self.noise)
         require(0 < self.ratio_clip < 1, f"objective.ratio_clip={self.ratio_clip}: must lie in (0, 1), about 1e-4")
         require(self.num_window_steps >= 1, f"objective.num_window_steps={self.num_window_steps}: at least 1")
         require(self.iterations_per_window >= 1, f"objective.iterations_per_window={self.iterations_per_window}: at least 1")
+        require_within(self, "objective.", flash=(1, 10_000))
 
     @property
     def kernel_step(self) -> Kernel:

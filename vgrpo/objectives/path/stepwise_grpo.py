@@ -17,8 +17,8 @@ from vgrpo.core.solvers import Velocity
 from vgrpo.core.types import Batch, Points, Trajectory
 from vgrpo.objectives.credit import Credit
 from vgrpo.objectives.drawing import StepDrawing
-from vgrpo.objectives.path.base import PathObjective
-from vgrpo.support.checks import require
+from vgrpo.objectives.path.base import PathObjective, check_noise
+from vgrpo.support.checks import require, require_within
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +82,8 @@ class StepwiseGRPO(PathObjective):
     """Steps that share one gain, to save rewards."""
 
     def __post_init__(self) -> None:
-        require(0 < self.noise < 1, f"objective.noise={self.noise}: must lie in (0, 1)")
+        check_noise(self.noise, most=0.999)
+        require_within(self, "objective.", kl_weight=(0, 1e6))
         require(0 < self.ratio_clip < 1, f"objective.ratio_clip={self.ratio_clip}: must lie in (0, 1), about 1e-4")
         require(self.steps_per_gain >= 1, f"objective.steps_per_gain={self.steps_per_gain}: at least 1")
 

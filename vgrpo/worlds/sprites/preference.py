@@ -16,6 +16,7 @@ from torch.nn import functional
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPTokenizer
 
 from vgrpo.core.types import Prompt
+from vgrpo.support.checks import require_finite, require_within
 from vgrpo.worlds.sprites.build import MAX_TOKENS, build_tokenizer
 from vgrpo.worlds.sprites.grammar import TAGS, held_out_prompts, prompt_stream
 from vgrpo.worlds.sprites.render import CELL, SIZE, render
@@ -41,6 +42,10 @@ class PreferenceConfig:
     lr: float = 1e-3
     log_every: int = 50
     """Steps between lines of `pretrain.jsonl`."""
+
+    def __post_init__(self) -> None:
+        require_finite(self)
+        require_within(self, num_steps=(1, 10**7), log_every=(1, 10**7), batch_size=(1, 10_000), lr=(1e-12, 10))
 
 
 def pretrain_preference(config: PreferenceConfig, say: Say = silent) -> CLIPModel:

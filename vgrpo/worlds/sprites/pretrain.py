@@ -20,6 +20,7 @@ from vgrpo.core.types import Prompt
 from vgrpo.models.adapters.sd3 import SD3Policy
 from vgrpo.models.attention import short_attention
 from vgrpo.sampling.draw import draw_latents
+from vgrpo.support.checks import require_finite, require_within
 from vgrpo.worlds.sprites.autoencoder import CellAutoencoder
 from vgrpo.worlds.sprites.build import LATENT_CHANNELS, build_pipeline
 from vgrpo.worlds.sprites.grammar import TAGS, held_out_prompts, prompt_stream
@@ -54,6 +55,13 @@ class PretrainConfig:
     """Share of the captions replaced by the empty one, for classifier-free guidance."""
     log_every: int = 100
     """Steps between lines of `pretrain.jsonl`."""
+
+    def __post_init__(self) -> None:
+        require_finite(self)
+        require_within(
+            self, num_autoencoder_steps=(1, 10**7), num_steps=(1, 10**7), log_every=(1, 10**7), batch_size=(1, 10_000)
+        )
+        require_within(self, lr=(1e-12, 10), muon_lr=(1e-12, 10), looseness=(0, 1), caption_dropout=(0, 1))
 
 
 def pretrain(config: PretrainConfig, say: Say = silent) -> StableDiffusion3Pipeline:

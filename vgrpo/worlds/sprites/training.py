@@ -10,6 +10,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from vgrpo.support.folders import require_folder
+
 Log = Callable[..., None]
 """Takes figures by name."""
 Say = Callable[[str], None]
@@ -24,10 +26,11 @@ def silent(text: str) -> None:
 def new_model(folder: Path, index: str, say: Say) -> Iterator[Log]:
     """A folder for a model, and a function that says figures and adds them, with the seconds so far, to its pretrain.jsonl.
 
-    Raises FileExistsError if the folder holds a model, told by its file `index`.
+    Raises FileExistsError if the folder holds a model, told by its file `index`, another OSError if it cannot be written.
     """
     if (folder / index).exists():
         raise FileExistsError(f"--output-dir {folder} already holds a model; name another folder")
+    require_folder(folder, "--output-dir")
     folder.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
     with (folder / "pretrain.jsonl").open("w") as file:
