@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from vgrpo.core.seeds import seed_of
 from vgrpo.core.types import MAIN, Prompt
@@ -19,12 +18,10 @@ from vgrpo.models.precision import chosen, device_of
 from vgrpo.models.supported import check_model
 from vgrpo.models.weight_sets import AverageWeights, WeightCopy, trainable
 from vgrpo.objectives.base import WeightSet
-from vgrpo.rewards.base import Reward, RewardError, judges
+from vgrpo.rewards.base import Reward
 from vgrpo.rewards.calls import limited
 from vgrpo.rewards.panel import Panel
 from vgrpo.rewards.registry import load_reward
-from vgrpo.sampling.draw import draw_images, named_noise
-from vgrpo.sampling.settings import Sampling
 from vgrpo.support.checks import require
 from vgrpo.support.files import OF_THE_DISK, explain
 from vgrpo.support.memory_errors import out_of_memory_while
@@ -42,6 +39,7 @@ from vgrpo.training.run import Run, Task
 from vgrpo.training.task_prompts import RunPrompts, run_prompts
 from vgrpo.training.tasks import weight_table
 from vgrpo.training.trackers import TensorBoard, check_tensorboard
+from vgrpo.training.trial import check_judged, try_rewards
 from vgrpo.worlds.registry import judge_of
 
 GIVEN = "(given)"  # the place of a reward in memory among the names
@@ -84,7 +82,7 @@ def start_run(
             adapter = _make_trainable(policy, config)
             if adapter is not None and config.lora.init is None and not resume:
                 events.notice("the pipeline's active LoRA is trained on")
-            _try_rewards(policy, task, prompts.trial)
+            try_rewards(policy, task, prompts.trial)
             for note in prompts.notes:
                 events.notice(note)
             return _make_run(config, task, opened, policy, adapter, events)
@@ -182,23 +180,6 @@ def _add_files(run: Run) -> None:
         run.events.listeners.insert(1, TensorBoard(run.folder))
 
 
-def check_judged(panel: Panel, prompts: list[Prompt]) -> None:
-    """Raises ValueError, naming the first, for prompts that by their rules no reward of their task judges."""
-    own = {
-        task: [
-            (reward, name) for reward, name, weight in zip(panel.rewards, panel.names, weights, strict=True) if weight == weight
-        ]
-        for task, weights in panel.weights.items()
-    }
-    left = [prompt for prompt in prompts if not any(judges(reward, prompt) for reward, _ in own[prompt.task])]
-    if left:
-        names = ", ".join(name for _, name in own[left[0].task])
-        raise ValueError(
-            f"{len(left)} of {len(prompts)} prompts are none that the reward {names} judges; the first is {left[0].text!r}. "
-            "docs/rewards.md says what it needs; correct them, take them out, or add a reward that judges them"
-        )
-
-
 @out_of_memory_while("loading the model")
 def _make_trainable(policy: Policy, config: Config) -> Adapter | None:
     """Set up what is trained; returns the adapter that the run goes on from, if any."""
@@ -247,28 +228,3 @@ def _make_optimizer(policy: Policy, config: Config, average: AverageWeights) -> 
         num_decay_steps=num_steps if config.update.lr_schedule == "linear" else None,
         after_step=average.step,
     )
-
-
-@out_of_memory_while("trying the rewards on two images")
-def _try_rewards(policy: Policy, task: Task, prompts: list[Prompt]) -> None:
-    """Call every reward once on cheap images, two for each task, so that a broken one fails now and not after minutes."""
-    noise = torch.stack([named_noise(policy, "trial", index) for index in range(len(prompts))])
-    _, images = draw_images(policy, prompts, noise, Sampling(solver="euler", num_steps=2))
-    for monitor in task.monitors.values():
-        _try(Panel(rewards=[monitor], weights={name: [1.0] for name in task.panel.weights}), images, prompts)
-    values = []
-    for index, reward in enumerate(task.panel.rewards):
-        alone = Panel(rewards=[reward], weights={name: [own[index]] for name, own in task.panel.weights.items()})
-        values.append(_try(alone, images, prompts))
-    if torch.cat(values, 1).isnan().all():
-        raise ValueError(
-            f"every reward ({', '.join(task.panel.names)}) abstained (NaN) from the prompts that were tried before training, "
-            f"{', '.join(repr(prompt.text) for prompt in prompts)}; give prompts that it judges, or another reward"
-        )
-
-
-def _try(panel: Panel, images: Tensor, prompts: list[Prompt]) -> Tensor:
-    try:
-        return panel.judge(images, prompts).values
-    except RewardError as error:
-        raise ValueError(f"reward {panel.names[0]}, tried on two images before training: {error}") from error
