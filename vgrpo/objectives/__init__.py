@@ -3,12 +3,17 @@
 from typing import Any
 
 from vgrpo.objectives.base import Objective
+from vgrpo.objectives.forward.advantage_flow import AdvantageFlow
 from vgrpo.objectives.forward.awm import AWM
 from vgrpo.objectives.forward.base import ForwardObjective
 from vgrpo.objectives.forward.crd import CRD
 from vgrpo.objectives.forward.dgpo import DGPO
 from vgrpo.objectives.forward.diffusion_nft import DiffusionNFT
+from vgrpo.objectives.forward.epg import EPG
+from vgrpo.objectives.forward.flow_awr import FlowAWR
 from vgrpo.objectives.forward.fpo import FPO
+from vgrpo.objectives.forward.ram import RAM
+from vgrpo.objectives.forward.rvm import RVM
 from vgrpo.objectives.forward.rwr import RWR
 from vgrpo.objectives.forward.sft import SFT
 from vgrpo.objectives.forward.vgrpo import VGRPO
@@ -28,15 +33,20 @@ __all__ = [
     "CRD",
     "DDPO",
     "DGPO",
+    "EPG",
     "FDFO",
     "FPO",
     "OBJECTIVES",
+    "RAM",
+    "RVM",
     "RWR",
     "SFT",
     "VGRPO",
+    "AdvantageFlow",
     "BranchGRPO",
     "DanceGRPO",
     "DiffusionNFT",
+    "FlowAWR",
     "FlowGRPO",
     "ForwardObjective",
     "MixGRPO",
@@ -54,6 +64,11 @@ OBJECTIVES: dict[str, type[Objective[Any]]] = {
     "awm": AWM,
     "dgpo": DGPO,
     "crd": CRD,
+    "epg": EPG,
+    "ram": RAM,
+    "flowawr": FlowAWR,
+    "advantageflow": AdvantageFlow,
+    "rvm": RVM,
     "flowgrpo": FlowGRPO,
     "dancegrpo": DanceGRPO,
     "mixgrpo": MixGRPO,

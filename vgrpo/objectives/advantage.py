@@ -17,8 +17,9 @@ from vgrpo.support.checks import require, require_finite
 class Advantages:
     """How rewards become advantages."""
 
-    std: Literal["group", "global"] = "global"
-    """Divide by the standard deviation of each group, or of all images of the iteration (steadier on coarse rewards)."""
+    std: Literal["group", "global", "none"] = "global"
+    """Divide by the standard deviation of each group, of all images of the iteration (steadier on coarse rewards), or by
+    nothing."""
     clip: float = 5.0
     """Hard limit on the size of an advantage."""
     combine: Literal["rewards", "advantages"] = "advantages"
@@ -42,10 +43,12 @@ class Advantages:
     def _normalize(self, rewards: Tensor, group: Tensor, num_groups: int, processes: Processes) -> Tensor:
         valid = ~rewards.isnan()
         mean, group_std = group_moments(rewards, group, num_groups)
-        std = _deviation(processes.gather(rewards)) if self.std == "global" else group_std[group]
         centred = torch.where(valid, rewards - mean[group], 0.0)
+        if self.std != "none":
+            std = _deviation(processes.gather(rewards)) if self.std == "global" else group_std[group]
+            centred = centred / (std + 1e-4)
         # A constant group teaches nothing; rounding of its mean must not be divided by a tiny deviation.
-        return torch.where(group_std[group] < 1e-6, 0.0, centred / (std + 1e-4))
+        return torch.where(group_std[group] < 1e-6, 0.0, centred)
 
 
 def _deviation(rewards: Tensor) -> Tensor:
