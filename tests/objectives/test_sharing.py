@@ -19,15 +19,18 @@ from vgrpo.objectives import (
     RVM,
     RWR,
     SFT,
+    TPGRPO,
     VGRPO,
     AdvantageFlow,
     BranchGRPO,
     DanceGRPO,
     DiffusionNFT,
     FlowAWR,
+    FlowDPPO,
     FlowGRPO,
     MixGRPO,
     StepwiseGRPO,
+    TempFlowGRPO,
 )
 from vgrpo.objectives.path.fdfo import ChurnSampler
 from vgrpo.training import loop
@@ -79,6 +82,9 @@ def test_who_shares_points_of_the_forward_process(objective, times, noise):
         (MixGRPO(), [0, 0, 0, 0]),
         (FDFO(), [0, 0, 1, 1]),
         (BranchGRPO(splits=(0,)), [0, 0, 1, 1]),
+        (FlowDPPO(), [0, 1, 2, 3]),
+        (TempFlowGRPO(num_branches=2), [0, 0, 1, 1]),
+        (TPGRPO(), [0, 1, 2, 3]),
     ],
     ids=lambda value: "" if isinstance(value, list) else type(value).__name__,
 )

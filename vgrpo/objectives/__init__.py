@@ -22,9 +22,12 @@ from vgrpo.objectives.path.branch_grpo import BranchGRPO
 from vgrpo.objectives.path.dance_grpo import DanceGRPO
 from vgrpo.objectives.path.ddpo import DDPO
 from vgrpo.objectives.path.fdfo import FDFO
+from vgrpo.objectives.path.flow_dppo import FlowDPPO
 from vgrpo.objectives.path.flow_grpo import FlowGRPO
 from vgrpo.objectives.path.mix_grpo import MixGRPO
 from vgrpo.objectives.path.stepwise_grpo import StepwiseGRPO
+from vgrpo.objectives.path.temp_flow_grpo import TempFlowGRPO
+from vgrpo.objectives.path.tp_grpo import TPGRPO
 from vgrpo.support.dotted import load_dotted
 from vgrpo.support.spelling import hint
 
@@ -41,18 +44,21 @@ __all__ = [
     "RVM",
     "RWR",
     "SFT",
+    "TPGRPO",
     "VGRPO",
     "AdvantageFlow",
     "BranchGRPO",
     "DanceGRPO",
     "DiffusionNFT",
     "FlowAWR",
+    "FlowDPPO",
     "FlowGRPO",
     "ForwardObjective",
     "MixGRPO",
     "Objective",
     "PathObjective",
     "StepwiseGRPO",
+    "TempFlowGRPO",
     "objective_class",
     "objective_name",
 ]
@@ -74,6 +80,9 @@ OBJECTIVES: dict[str, type[Objective[Any]]] = {
     "mixgrpo": MixGRPO,
     "branchgrpo": BranchGRPO,
     "stepwisegrpo": StepwiseGRPO,
+    "flowdppo": FlowDPPO,
+    "tempflowgrpo": TempFlowGRPO,
+    "tpgrpo": TPGRPO,
     "ddpo": DDPO,
     "fdfo": FDFO,
     "rwr": RWR,
