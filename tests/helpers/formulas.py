@@ -4,7 +4,8 @@ import numpy as np
 import torch
 
 from vgrpo.core import flow
-from vgrpo.core.types import Batch, Trajectory
+from vgrpo.core.types import Batch
+from vgrpo.objectives.path.temp_flow_grpo import WeightedTrajectory
 
 SHAPE = (3, 2, 2)
 GROUP = torch.tensor([0, 0, 1, 1, 1, 1])
@@ -15,7 +16,8 @@ def random_path(seed=0):
     rng = torch.Generator().manual_seed(seed)
     times = flow.schedule(8).float()[:6].expand(6, -1)
     x = torch.randn(6, 5, *SHAPE, generator=rng)
-    return Trajectory(x=x, x_next=x + 0.3 * torch.randn(x.shape, generator=rng), t=times[:, :-1], t_next=times[:, 1:])
+    x_next = x + 0.3 * torch.randn(x.shape, generator=rng)
+    return WeightedTrajectory(x=x, x_next=x_next, t=times[:, :-1], t_next=times[:, 1:], weight=torch.ones(6, 5))
 
 
 def make(objective, seed=0, spread=0.1):

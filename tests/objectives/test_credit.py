@@ -7,48 +7,19 @@ import numpy as np
 import pytest
 import torch
 from helpers.formulas import SHAPE, brightness
+from helpers.paths import STEPS, batch_of, rollout, velocity
 from helpers.tiny import tiny_config, tiny_pipeline
 
 from vgrpo import Prompt, train
 from vgrpo.core import flow
 from vgrpo.core.solvers import euler
-from vgrpo.core.types import Batch, Cond
+from vgrpo.core.types import Batch
 from vgrpo.objectives import DDPO, FDFO, BranchGRPO, StepwiseGRPO
 from vgrpo.objectives.path.branch_grpo import depth_advantage
 from vgrpo.objectives.path.fdfo import ChurnSampler
 from vgrpo.training.config import RolloutConfig, UpdateConfig
 from vgrpo.training.loop import iterate
 from vgrpo.training.start import Given, start_run
-
-STEPS = 8
-
-
-def velocity(x, t, rows=slice(None)):
-    """Towards the data N(0, 1/4)."""
-    variance = (1 - t) ** 2 / 4 + t**2
-    return x * (t - (1 - t) / 4) / variance
-
-
-def rollout(objective, num_images, num_steps=STEPS, seed=0):
-    """Latents and path of one group, each image's noise named as the trainer does."""
-    rng = torch.Generator().manual_seed(seed)
-    starts = torch.randn(num_images, *SHAPE, generator=rng)
-    x = starts[[objective.drawing.initial_noise(member) for member in range(num_images)]]
-    noise = torch.randn(num_images, num_steps, *SHAPE, generator=rng)
-    return objective.drawing.step_sampler(0, 0, "iteration", 0)(velocity, x, flow.schedule(num_steps), noise)
-
-
-def batch_of(objective, x_0, path, advantage, iteration=0):
-    group = torch.zeros(len(x_0), dtype=torch.long)
-    cond = Cond(sequence=torch.arange(len(x_0))[:, None, None], pooled=torch.arange(len(x_0))[:, None])
-    batch = Batch(
-        points=objective.points(x_0, group, 0, trajectory=path),
-        cond=cond,
-        advantage=advantage,
-        group=group,
-        valid=torch.ones(len(x_0), dtype=torch.bool),
-    )
-    return objective.credit.assign(batch, iteration)
 
 
 def test_a_tree_splits_where_it_should():

@@ -161,7 +161,7 @@ def test_a_wrong_name_is_corrected():
 def test_every_algorithm_raises_a_toy_reward(name, tmp_path):
     """Full-batch steps on a random pipeline; the reward is the images' brightness."""
     rate = {"dgpo": 3e-3, "crd": 3e-3}.get(name, 2e-3)
-    settings = {"branchgrpo": {"splits": (0, 1)}}.get(name, {})
+    settings = {"branchgrpo": {"splits": (0, 1)}, "tempflowgrpo": {"num_branches": 4}}.get(name, {})
     config = tiny_config(
         tmp_path / "run",
         num_iterations=15,

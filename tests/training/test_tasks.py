@@ -17,8 +17,8 @@ from vgrpo.rewards.panel import Panel
 from vgrpo.training.config import RolloutConfig
 from vgrpo.training.config_files import config_from, to_dict
 from vgrpo.training.events import IterationDone, RunStarted
-from vgrpo.training.trial import check_judged
 from vgrpo.training.tasks import TaskConfig, weight_table
+from vgrpo.training.trial import check_judged
 
 REWARDS = """
 import torch

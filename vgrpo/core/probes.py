@@ -73,6 +73,18 @@ def independent(num_probes: int, num_timesteps: int, shift: float = 1.0) -> Draw
     return draw
 
 
+def noisy(num_probes: int, num_timesteps: int, shift: float = 1.0) -> DrawTimes:
+    """`num_probes` points of the schedule, each drawn alone, with a density that is proportional to t before the shift."""
+    times = flow.schedule(num_timesteps, shift)[:-1]
+    share = flow.schedule(num_timesteps)[:-1].cumsum(0)
+
+    def draw(rng: torch.Generator) -> Tensor:
+        u = torch.rand(num_probes, generator=rng, dtype=torch.float64) * share[-1]
+        return times[torch.searchsorted(share, u, right=True).clamp(max=len(times) - 1)]
+
+    return draw
+
+
 def first_steps(num_probes: int, num_timesteps: int, shift: float = 1.0) -> DrawTimes:
     """The first `num_probes` points of a solver's schedule, from t = 1 down."""
     return lambda rng: flow.schedule(num_timesteps, shift)[:num_probes]

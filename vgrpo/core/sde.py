@@ -114,7 +114,7 @@ class DanceKernel:
 class RowVelocity(Protocol):
     """v [M, *D] at x [M, *D] and one time, for the given rows of the batch (all, unless told)."""
 
-    def __call__(self, x: Tensor, t: float, rows: slice = ..., /) -> Tensor: ...
+    def __call__(self, x: Tensor, t: float, rows: slice | Tensor = ..., /) -> Tensor: ...
 
 
 class StepSampler(Protocol):

@@ -3,12 +3,17 @@
 from typing import Any
 
 from vgrpo.objectives.base import Objective
+from vgrpo.objectives.forward.advantage_flow import AdvantageFlow
 from vgrpo.objectives.forward.awm import AWM
 from vgrpo.objectives.forward.base import ForwardObjective
 from vgrpo.objectives.forward.crd import CRD
 from vgrpo.objectives.forward.dgpo import DGPO
 from vgrpo.objectives.forward.diffusion_nft import DiffusionNFT
+from vgrpo.objectives.forward.epg import EPG
+from vgrpo.objectives.forward.flow_awr import FlowAWR
 from vgrpo.objectives.forward.fpo import FPO
+from vgrpo.objectives.forward.ram import RAM
+from vgrpo.objectives.forward.rvm import RVM
 from vgrpo.objectives.forward.rwr import RWR
 from vgrpo.objectives.forward.sft import SFT
 from vgrpo.objectives.forward.vgrpo import VGRPO
@@ -17,9 +22,12 @@ from vgrpo.objectives.path.branch_grpo import BranchGRPO
 from vgrpo.objectives.path.dance_grpo import DanceGRPO
 from vgrpo.objectives.path.ddpo import DDPO
 from vgrpo.objectives.path.fdfo import FDFO
+from vgrpo.objectives.path.flow_dppo import FlowDPPO
 from vgrpo.objectives.path.flow_grpo import FlowGRPO
 from vgrpo.objectives.path.mix_grpo import MixGRPO
 from vgrpo.objectives.path.stepwise_grpo import StepwiseGRPO
+from vgrpo.objectives.path.temp_flow_grpo import TempFlowGRPO
+from vgrpo.objectives.path.tp_grpo import TPGRPO
 from vgrpo.support.dotted import load_dotted
 from vgrpo.support.spelling import hint
 
@@ -28,21 +36,29 @@ __all__ = [
     "CRD",
     "DDPO",
     "DGPO",
+    "EPG",
     "FDFO",
     "FPO",
     "OBJECTIVES",
+    "RAM",
+    "RVM",
     "RWR",
     "SFT",
+    "TPGRPO",
     "VGRPO",
+    "AdvantageFlow",
     "BranchGRPO",
     "DanceGRPO",
     "DiffusionNFT",
+    "FlowAWR",
+    "FlowDPPO",
     "FlowGRPO",
     "ForwardObjective",
     "MixGRPO",
     "Objective",
     "PathObjective",
     "StepwiseGRPO",
+    "TempFlowGRPO",
     "objective_class",
     "objective_name",
 ]
@@ -54,11 +70,19 @@ OBJECTIVES: dict[str, type[Objective[Any]]] = {
     "awm": AWM,
     "dgpo": DGPO,
     "crd": CRD,
+    "epg": EPG,
+    "ram": RAM,
+    "flowawr": FlowAWR,
+    "advantageflow": AdvantageFlow,
+    "rvm": RVM,
     "flowgrpo": FlowGRPO,
     "dancegrpo": DanceGRPO,
     "mixgrpo": MixGRPO,
     "branchgrpo": BranchGRPO,
     "stepwisegrpo": StepwiseGRPO,
+    "flowdppo": FlowDPPO,
+    "tempflowgrpo": TempFlowGRPO,
+    "tpgrpo": TPGRPO,
     "ddpo": DDPO,
     "fdfo": FDFO,
     "rwr": RWR,

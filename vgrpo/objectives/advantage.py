@@ -25,8 +25,9 @@ LEAST_DEVIATION = 1e-4
 class Advantages:
     """How rewards become advantages."""
 
-    std: Literal["group", "global"] = "global"
-    """Divide by the standard deviation of each group, or of all images of the iteration (steadier on coarse rewards)."""
+    std: Literal["group", "global", "none"] = "global"
+    """Divide by the standard deviation of each group, of all images of the iteration (steadier on coarse rewards), or by
+    nothing."""
     clip: float = 5.0
     """Hard limit on the size of an advantage."""
     combine: Literal["rewards", "advantages"] = "advantages"
@@ -50,8 +51,10 @@ class Advantages:
         mean, group_std = group_moments(rewards.double(), group, num_groups)
         everything = processes.gather(rewards)
         deviation = _deviation(everything)
-        std = deviation if self.std == "global" else group_std[group]
-        advantage = (rewards - mean[group]) / (std + LEAST_DEVIATION * deviation)
+        advantage = rewards - mean[group]
+        if self.std != "none":
+            std = deviation if self.std == "global" else group_std[group]
+            advantage = advantage / (std + LEAST_DEVIATION * deviation)
         # A constant group teaches nothing; rounding of its rewards must not be divided by a tiny deviation.
         constant = is_constant(group_std, everything)[group] & ~rewards.isnan()
         return torch.where(constant, 0.0, advantage).to(rewards.dtype)

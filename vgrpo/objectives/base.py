@@ -35,7 +35,11 @@ class Objective(ABC, Generic[P]):
 
     @property
     def baselines(self) -> tuple[WeightSet, ...]:
-        """Which other weights' velocities the loss reads: the behaviour policy's ("old"), the untrained model's ("ref")."""
+        """Which other weights' velocities the loss reads: the behaviour policy's ("old"), the untrained model's ("ref").
+
+        A loss that reads no "old" ones is given the current answers under that name, so that its metrics compare with those:
+        its ratio is 1 and its distance 0 by definition.
+        """
         return ("old",)
 
     def old_decay(self, iteration: int) -> float | None:
@@ -78,3 +82,16 @@ def velocity_error(v: Tensor, probes: Probes) -> Tensor:
 def distance(v: Tensor, other: Tensor) -> Tensor:
     """Mean squared distance of two velocities [B, K, *D], per row [B]."""
     return (v.float() - other.float()).square().flatten(1).mean(1)
+
+
+def compared(v: Tensor, v_old: Tensor, probes: Probes) -> Metrics:
+    """The metrics of an algorithm without a ratio of its own, from velocities [B, K, *D]: the flow-matching loss stands for the
+    likelihood."""
+    s, s_old = (-velocity_error(w, probes).mean(1).detach() for w in (v, v_old))
+    return {"ratio": (s - s_old).exp(), "surrogate": s_old, "kl": distance(v, v_old).detach()}
+
+
+def normalized_x_0_error(v: Tensor, probes: Probes) -> Tensor:
+    """Squared error of the x_0 prediction at every probe, divided by its own mean absolute value, held fixed, [B, K]."""
+    error = flow.predict_x_0(probes.x_t(), v, probes.times()) - probes.x_0[:, None]
+    return error.square().flatten(2).mean(2) / error.detach().abs().flatten(2).mean(2).clamp(min=1e-5)

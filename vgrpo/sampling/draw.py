@@ -123,7 +123,7 @@ def _draw_trajectories(
 def _velocity(policy: Policy, cond: Cond, guidance: float) -> Callable[..., Tensor]:
     """v [M, *D] of x [M, *D] at one time; `rows` picks the texts where a sampler walks with a part of the batch."""
 
-    def velocity(x: Tensor, t: float, rows: slice = slice(None)) -> Tensor:
+    def velocity(x: Tensor, t: float, rows: slice | Tensor = slice(None)) -> Tensor:
         return policy.velocity(x, x.new_full((len(x),), t), cond[rows], guidance)
 
     return velocity

@@ -9,18 +9,26 @@ from vgrpo.objectives import (
     CRD,
     DDPO,
     DGPO,
+    EPG,
     FDFO,
     FPO,
+    RAM,
+    RVM,
     RWR,
     SFT,
+    TPGRPO,
     VGRPO,
+    AdvantageFlow,
     BranchGRPO,
     DanceGRPO,
     DiffusionNFT,
+    FlowAWR,
+    FlowDPPO,
     FlowGRPO,
     MixGRPO,
     Objective,
     StepwiseGRPO,
+    TempFlowGRPO,
 )
 from vgrpo.recipes.sprites import SPRITES
 from vgrpo.recipes.vgrpo_fast import VGRPO_FAST
@@ -69,6 +77,18 @@ METHODS: dict[str, Config] = {
     "ddpo": method(DDPO(), 1.5e-3, num_steps=16, num_minibatches=2),
     "rwr": method(RWR(temperature=0.3), 3e-4),
     "sft": method(SFT(num_probes=8), 3e-3),
+    # Not tuned: rate, solver and minibatches are those of the nearest relative above. DiffusionNFT's regressions:
+    "flowawr": method(FlowAWR(shift=3.0), 3e-3, num_steps=6, solver="heun"),
+    "advantageflow": method(AdvantageFlow(shift=3.0), 3e-3, num_steps=6, solver="heun"),
+    "ram": method(RAM(shift=3.0), 3e-3, num_steps=6, solver="heun"),
+    # AWM's:
+    "rvm": method(RVM(num_probes=6, shift=3.0), 3e-3, num_steps=14, clip=1.5e-3, **EULER),
+    # V-GRPO's:
+    **{mode: method(EPG(mode=mode, shift=5.0), 3.5e-4, clip=0.03) for mode in ("epg", "pepg", "par")},
+    # Flow-GRPO's, and Stepwise-Flow-GRPO's for the last:
+    "flowdppo": method(FlowDPPO(), 1.5e-3, num_steps=10, num_minibatches=2),
+    "tempflowgrpo": method(TempFlowGRPO(num_branches=4, kl_weight=0.0), 1.5e-3, num_steps=10, num_minibatches=2),
+    "tpgrpo": method(TPGRPO(kl_weight=0.0), 3e-4, num_steps=10, num_minibatches=2),
 }
 
 # Tuning beyond the learning rate: alternatives to what was chosen, one at a time. A name with a dot is a setting outside the
@@ -101,6 +121,14 @@ KNOBS: dict[str, tuple[dict[str, Any], ...]] = {
     "fdfo": ({"churn": 0.01}, {"churn": 0.04}, {"ratio_clip": 0.1}, {"update.max_grad_norm": 2.0}),
     "rwr": ({"temperature": 1.0}, {"temperature": 3.0}, {"kl_weight": 0.1}, {"shift": 3.0}),
     "sft": ({"num_probes": 2}, {"num_probes": 4}, {"kl_weight": 0.1}, {"shift": 3.0}),
+    "flowawr": ({"old_schedule": "none"}, {"num_probes": 5}, {"shift": 1.0}, {"update.max_grad_norm": 0.025}),
+    "advantageflow": ({"old_weight": 1.1}, {"old_schedule": "none"}, {"num_probes": 5}, {"shift": 1.0}),
+    "ram": ({"reward_multiplier": 1000.0}, {"old_schedule": "none"}, {"num_probes": 4}, {"shift": 1.0}),
+    "rvm": ({"kl_weight": 0.01}, {"num_probes": 3}, {"shift": 1.0}, {"update.max_grad_norm": 1.0}),
+    **{mode: ({"old_schedule": "none"}, {"num_probes": 5}, {"shift": 3.0}) for mode in ("epg", "pepg", "par")},
+    "flowdppo": ({"kl_limit": 1e-4}, {"kl_limit": 1e-3}, {"noise": 1.0}),
+    "tempflowgrpo": ({"num_branches": 8}, {"ratio_clip": 1e-3}, {"noise": 1.0}),
+    "tpgrpo": ({"bonus": 0.5}, {"ratio_clip": 1e-3}, {"noise": 0.5}),
 }
 
 

@@ -6,6 +6,7 @@ rollouts. Times are stratified over the first 90% of the schedule and shared by 
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -35,6 +36,9 @@ class AWM(ForwardObjective):
     """Weight of the squared distance to the reference."""
     old_weight: float = 1.0
     """Weight of the squared distance to the averaged weights."""
+    old_schedule: Literal["default", "none"] = "default"
+    """The averaged weights' lag: min(0.001 n, 0.3). With "none" they are the current ones: no copy is kept, and the first step
+    after a rollout costs no forward of theirs."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -43,10 +47,11 @@ class AWM(ForwardObjective):
 
     @property
     def baselines(self) -> tuple[WeightSet, ...]:
-        return ("old", "ref") if self.kl_weight else ("old",)
+        weights: dict[WeightSet, float] = {"old": self.old_weight, "ref": self.kl_weight}
+        return tuple(name for name, weight in weights.items() if weight)
 
-    def old_decay(self, iteration: int) -> float:
-        return min(0.3, 0.001 * iteration)
+    def old_decay(self, iteration: int) -> float | None:
+        return min(0.3, 0.001 * iteration) if self.old_schedule == "default" else None
 
     @property
     def most_probes(self) -> int:
@@ -67,7 +72,8 @@ class AWM(ForwardObjective):
         # On-policy by construction: the ratio's value is 1 and only its gradient matters.
         ratio = torch.exp(log_p - log_p.detach())
         loss = -(batch.advantage[:, None] / self.advantage_scale * ratio).mean(1)
-        loss = loss + self.old_weight * distance(v, base["old"])
+        if self.old_weight:
+            loss = loss + self.old_weight * distance(v, base["old"])
         if self.kl_weight:
             loss = loss + self.kl_weight * distance(v, base["ref"])
         metrics = {

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from vgrpo.core.types import Batch, Metrics, Probes
-from vgrpo.objectives.base import Baselines, WeightSet, distance, velocity_error
+from vgrpo.objectives.base import Baselines, WeightSet, compared, distance
 from vgrpo.objectives.forward.base import ForwardObjective
 from vgrpo.support.checks import require, require_within
 
@@ -61,8 +61,7 @@ class CRD(ForwardObjective):
         loss = torch.stack(losses).mean(0)
         if self.kl_weight:
             loss = loss + self.kl_weight * distance(v, base["ref"])
-        s, s_old = (-velocity_error(w, probes).mean(1).detach() for w in (v, base["old"]))
-        return loss, {"ratio": torch.exp(s - s_old), "surrogate": s_old, "kl": distance(v, base["old"]).detach()}
+        return loss, compared(v, base["old"], probes)
 
     @staticmethod
     def _score(v: Tensor, probes: Probes) -> Tensor:

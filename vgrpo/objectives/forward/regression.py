@@ -47,3 +47,13 @@ class WeightedRegression(ForwardObjective):
             loss = loss + self.kl_weight * distance(v, base["ref"])
         s_old = -velocity_error(base["old"], batch.points).mean(1)
         return loss, {"ratio": torch.exp(-error.detach() - s_old), "surrogate": s_old}
+
+
+def exponential_weight(batch: Batch[Probes], temperature: float = 1.0) -> Tensor:
+    """`exp(A / temperature)` of every image, divided by its mean over the images of the group that have a reward, [B]."""
+    # Advantages are bounded, so the exponent needs no shift.
+    weight = torch.exp(batch.advantage / temperature) * batch.valid
+    groups, index = batch.group.unique(return_inverse=True)
+    zeros = torch.zeros(len(groups), device=weight.device)
+    total, count = (zeros.index_add(0, index, each.to(weight.dtype)) for each in (weight, batch.valid))
+    return weight * (count / total.clamp(min=1e-12))[index]

@@ -4,11 +4,10 @@ the raw reward, so that one temperature fits every reward."""
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from vgrpo.core.types import Batch, Probes
-from vgrpo.objectives.forward.regression import WeightedRegression
+from vgrpo.objectives.forward.regression import WeightedRegression, exponential_weight
 from vgrpo.support.checks import require, require_within
 
 
@@ -26,8 +25,4 @@ class RWR(WeightedRegression):
 
     def weight(self, batch: Batch[Probes]) -> Tensor:
         """Weights [B] of mean 1 in every group."""
-        # Advantages are bounded, so the exponent needs no shift.
-        weight = torch.exp(batch.advantage / self.temperature) * batch.valid
-        _, index, count = batch.group.unique(return_inverse=True, return_counts=True)
-        total = torch.zeros(len(count), device=weight.device).index_add_(0, index, weight)
-        return weight * (count / total.clamp(min=1e-12))[index]
+        return exponential_weight(batch, self.temperature)

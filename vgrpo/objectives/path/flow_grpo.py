@@ -9,12 +9,12 @@ the last step is deterministic instead of stochastic and left out; an image with
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
+from torch import Tensor
 
 from vgrpo.core.sde import CpsKernel, FlowKernel, Kernel, PathSampler, all_but_last
-from vgrpo.core.seeds import generator
+from vgrpo.core.types import Trajectory
 from vgrpo.objectives.drawing import StepDrawing
-from vgrpo.objectives.path.base import PathObjective, check_noise
+from vgrpo.objectives.path.base import PathObjective, check_noise, random_window
 from vgrpo.support.checks import require, require_within
 
 
@@ -57,17 +57,10 @@ class FlowGRPO(PathObjective):
 
     @property
     def drawing(self) -> StepDrawing:
-        return StepDrawing(sampler=self._sampler)
+        if self.num_window_steps is not None:
+            return StepDrawing(sampler=random_window(self.kernel_step, self.num_window_steps, self.window_range))
+        sampler = PathSampler(kernel=self.kernel_step, window=all_but_last)
+        return StepDrawing(sampler=lambda iteration, *seed: sampler)
 
-    def _sampler(self, iteration: int, *seed: int | str) -> PathSampler:
-        low, high = self.window_range
-        last = max(low, high - (self.num_window_steps or 0))
-        start = int(torch.randint(low, last + 1, (1,), generator=generator(*seed, "window")))
-
-        def window(num_steps: int) -> range:
-            if self.num_window_steps is None:
-                return all_but_last(num_steps)
-            begin = max(0, min(start, num_steps - 1 - self.num_window_steps))
-            return range(begin, min(begin + self.num_window_steps, num_steps))
-
-        return PathSampler(kernel=self.kernel_step, window=window)
+    def step_weight(self, steps: Trajectory) -> Tensor | None:
+        return 1 / (steps.t - steps.t_next) if self.guard else None

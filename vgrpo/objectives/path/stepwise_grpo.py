@@ -17,13 +17,8 @@ from vgrpo.core.solvers import Velocity
 from vgrpo.core.types import Batch, Points, Trajectory
 from vgrpo.objectives.credit import Credit
 from vgrpo.objectives.drawing import StepDrawing
-from vgrpo.objectives.path.base import PathObjective, check_noise
+from vgrpo.objectives.path.base import JudgedTrajectory, PathObjective, check_noise
 from vgrpo.support.checks import require, require_within
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExpectedTrajectory(Trajectory):
-    expected: Tensor  # [B, S, *D] x_0_hat at the start of every step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +27,7 @@ class ExpectingSampler:
 
     steps: PathSampler
 
-    def __call__(self, velocity: Velocity, x: Tensor, times: Tensor, noise: Tensor) -> tuple[Tensor, ExpectedTrajectory]:
+    def __call__(self, velocity: Velocity, x: Tensor, times: Tensor, noise: Tensor) -> tuple[Tensor, JudgedTrajectory]:
         expected = []
 
         def watched(x: Tensor, t: float) -> Tensor:
@@ -42,7 +37,7 @@ class ExpectingSampler:
 
         x_0, kept = self.steps(watched, x, times, noise)
         means = torch.stack(expected[: kept.t.shape[1]], 1)
-        return x_0, ExpectedTrajectory(x=kept.x, x_next=kept.x_next, t=kept.t, t_next=kept.t_next, expected=means)
+        return x_0, JudgedTrajectory(x=kept.x, x_next=kept.x_next, t=kept.t, t_next=kept.t_next, judged=means)
 
     def num_evaluations(self, num_steps: int) -> int:
         return self.steps.num_evaluations(num_steps)
@@ -55,8 +50,8 @@ class StepCredit(Credit):
     steps_per_gain: int
 
     def judged(self, trajectory: Trajectory | None) -> Tensor:
-        assert isinstance(trajectory, ExpectedTrajectory)
-        return trajectory.expected[:, :: self.steps_per_gain]
+        assert isinstance(trajectory, JudgedTrajectory)
+        return trajectory.judged[:, :: self.steps_per_gain]
 
     def gains(self, rewards: Tensor, judged: Tensor | None) -> Tensor:
         """[B, ceil(S / steps_per_gain), R]; they add up to the final reward minus that of the first expectation."""
