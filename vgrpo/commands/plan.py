@@ -14,7 +14,7 @@ from vgrpo.commands.screen import Screen
 from vgrpo.commands.words import options_of
 from vgrpo.models.published import PUBLISHED
 from vgrpo.rewards.registry import is_own
-from vgrpo.support.checks import require, require_finite
+from vgrpo.support.checks import require, require_finite, require_within
 from vgrpo.training.config import Config
 from vgrpo.training.stages import Curriculum, Stage
 
@@ -58,7 +58,7 @@ class Machine:
             )
         require(self.bytes() > 0, f"--gpu-memory {self.memory}: must be above 0")
         require(self.tflops is None or self.tflops > 0, f"--tflops {self.tflops}: must be above 0")
-        require(self.price is None or self.price >= 0, f"--price {self.price}: must not be negative")
+        require_within(self, "--", price=(0, 1e6))
 
     @property
     def card(self) -> Card | None:

@@ -223,7 +223,10 @@ class Config:
         require(self.keep_checkpoints >= 1, f"keep_checkpoints={self.keep_checkpoints}: keep at least 1")
         require(0 <= self.ema_decay < 1, f"ema_decay={self.ema_decay}: must lie in [0, 1); 0 turns averaging off")
         held_out = self.held_out_prompts
-        require(held_out is None or held_out >= 0, f"held_out_prompts={held_out}: must not be negative; 0 holds none out")
+        require(
+            held_out is None or 0 <= held_out <= 1e6,
+            f"held_out_prompts={held_out}: must lie in 0 to 1,000,000; 0 holds none out",
+        )
         full = self.finetune == "full"
         require(
             not (full and self.lora.init), "lora.init goes on from an adapter, and --finetune full trains none; leave it out"

@@ -34,6 +34,8 @@ class FlowDPPO(PathObjective):
         require(self.noise > 0, f"objective.noise={self.noise}: must be above 0, or no step has a likelihood")
         require(self.kl_limit > 0, f"objective.kl_limit={self.kl_limit}: must be above 0, about 1e-5")
         require(self.num_window_steps >= 1, f"objective.num_window_steps={self.num_window_steps}: at least 1 stochastic step")
+        first, last = self.window_range
+        require(0 <= first < last, f"objective.window_range={self.window_range}: two steps from 0 on, the second later")
 
     @property
     def kernel_step(self) -> Kernel:

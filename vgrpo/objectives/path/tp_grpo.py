@@ -22,7 +22,7 @@ from vgrpo.core.types import Trajectory
 from vgrpo.objectives.credit import Credit
 from vgrpo.objectives.drawing import StepDrawing
 from vgrpo.objectives.path.base import JudgedTrajectory, PathObjective
-from vgrpo.support.checks import require
+from vgrpo.support.checks import require, require_within
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +107,7 @@ class TPGRPO(PathObjective):
 
     def __post_init__(self) -> None:
         require(0 < self.noise < 1, f"objective.noise={self.noise}: must lie in (0, 1)")
-        require(self.bonus >= 0, f"objective.bonus={self.bonus}: must not be negative; 1 is the whole change")
+        require_within(self, "objective.", bonus=(0, 1e6))
         require(0 < self.ratio_clip < 1, f"objective.ratio_clip={self.ratio_clip}: must lie in (0, 1), about 1e-5")
         require(self.kl_weight >= 0, f"objective.kl_weight={self.kl_weight}: must not be negative")
 
