@@ -8,6 +8,7 @@ from helpers.curricula import COLUMNS, two_stages
 from vgrpo import Stage, train_curriculum
 from vgrpo.commands.main import main
 from vgrpo.models.loading import load_pipeline
+from vgrpo.support.lock import LockedError, RunLock
 from vgrpo.training.config import RolloutConfig
 from vgrpo.training.config_files import load_yaml, save_yaml, to_dict
 
@@ -61,7 +62,7 @@ def test_a_later_stages_mistakes_are_named_before_the_first(tmp_path):
 def test_the_command_line_runs_and_resumes_a_curriculum(tmp_path, capsys):
     save_yaml(two_stages(None), tmp_path / "two.yaml")
     line = f"train {tmp_path}/two.yaml --output-dir {tmp_path}/run --seed 3 --stage-2.num-iterations 1 --rollout.num-prompts 2"
-    assert main(line.split()) == 0
+    assert main([*line.split(), "--resume"]) == 0  # there is nothing yet, so it begins
     configs = [load_yaml(tmp_path / "run" / name / "config.yaml") for name in COLUMNS[1:]]
     assert [(config.num_iterations, config.seed) for config in configs] == [(2, 6), (1, 7)]
     table = capsys.readouterr().out
@@ -78,10 +79,20 @@ def test_the_command_line_runs_and_resumes_a_curriculum(tmp_path, capsys):
         ("--stage-3.seed 1", "there are stages 1 to 2"),
         ("--stage-2.lora.rank 2", "stage 2: `lora` differs"),
         ("--stage-2.output-dir elsewhere", "a stage's folder is inside"),
-        ("--resume --output-dir {tmp}/none", "nothing to resume"),
     ],
 )
 def test_mistakes_on_the_command_line_are_named(tmp_path, capsys, options, message):
     save_yaml(two_stages(None), tmp_path / "two.yaml")
     assert main(["train", f"{tmp_path}/two.yaml", *options.format(tmp=tmp_path).split()]) in (1, 2)
     assert message in capsys.readouterr().err
+
+
+def test_two_processes_are_not_at_work_in_one_curriculum(tmp_path):
+    save_yaml(two_stages(None), tmp_path / "config.yaml")
+    lock = RunLock(tmp_path)
+    lock.take()
+    try:
+        with pytest.raises(LockedError, match="is in use"):
+            train_curriculum(two_stages(tmp_path), resume=True)
+    finally:
+        lock.release()

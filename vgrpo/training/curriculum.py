@@ -14,7 +14,9 @@ from vgrpo.models.precision import device_of
 from vgrpo.models.supported import check_model
 from vgrpo.rewards.base import RewardError
 from vgrpo.rewards.registry import load_reward
+from vgrpo.support.files import clear_drafts
 from vgrpo.support.interrupts import StopRequested
+from vgrpo.support.lock import RunLock
 from vgrpo.support.memory_errors import GpuMemoryError
 from vgrpo.training.config import Config
 from vgrpo.training.config_files import save_yaml
@@ -47,15 +49,31 @@ def train_curriculum(
 
     Raises what `vgrpo.train` raises; all stages' prompts, rewards and the model are checked before the first.
     """
-    if not resume:
-        free_folder(curriculum.output_dir, curriculum.stages[0].config.model)
+    if resume and curriculum.output_dir is None:
+        raise ValueError("--resume: name the curriculum's folder, by --output-dir or by its config.yaml")
+    folder = Path(str(curriculum.output_dir))
+    begun = resume and (folder / "config.yaml").is_file()
+    if not begun:
+        folder = free_folder(curriculum.output_dir, curriculum.stages[0].config.model)
     _check(curriculum, has_pipeline=pipeline is not None)
-    folder, made = _folder(curriculum, resume)
+    made = [] if begun else new_folder(folder)
+    lock = RunLock(folder)
+    lock.take()
     try:
+        clear_drafts(folder)
+        if not begun:
+            save_yaml(curriculum, folder / "config.yaml")
         pipeline = load_policy(curriculum.stages[0].config.model_settings, pipeline).pipeline
+        return _run(curriculum, folder, pipeline, listeners, say)
     except BaseException:
         take_away(made)
         raise
+    finally:
+        lock.release()
+
+
+def _run(curriculum: Curriculum, folder: Path, pipeline: Any, listeners: Iterable[Listener], say: Say) -> Result:
+    """The stages that are left."""
     scores = ScoreTable(curriculum, folder)
     if not scores.columns:
         say(f"run folder {folder}\nevaluating the base model on the rewards of all stages")
@@ -102,15 +120,3 @@ def _check(curriculum: Curriculum, *, has_pipeline: bool) -> None:
         check_model(configs[0].model, configs[0].adapter)
     for name in dict.fromkeys(name for config in configs for name in config.reward_names):
         load_reward(name, configs[0].device_of_rewards)
-
-
-def _folder(curriculum: Curriculum, resume: bool) -> tuple[Path, list[Path]]:
-    """The curriculum's folder, and which folders were made for it."""
-    if not resume:
-        folder = free_folder(curriculum.output_dir, curriculum.stages[0].config.model)
-        made = new_folder(folder)
-        save_yaml(curriculum, folder / "config.yaml")
-        return folder, made
-    if curriculum.output_dir is None or not (curriculum.output_dir / "config.yaml").is_file():
-        raise FileNotFoundError(f"nothing to resume: {curriculum.output_dir} holds no config.yaml; start without --resume")
-    return curriculum.output_dir, []
