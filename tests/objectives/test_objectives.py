@@ -160,18 +160,18 @@ def test_a_wrong_name_is_corrected():
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_every_algorithm_raises_a_toy_reward(name, tmp_path):
     """Full-batch steps on a random pipeline; the reward is the images' brightness."""
-    rate = {"dgpo": 3e-3, "crd": 3e-3}.get(name, 2e-3)
+    rate = 2.4e-2 if name in ("dgpo", "crd") else 1.6e-2
     settings = {"branchgrpo": {"splits": (0, 1)}, "tempflowgrpo": {"num_branches": 4}}.get(name, {})
     config = tiny_config(
         tmp_path / "run",
-        num_iterations=15,
+        num_iterations=10,
         objective=OBJECTIVES[name](**settings),
         lora=LoraConfig(rank=8, alpha=16),
-        rollout=RolloutConfig(num_prompts=2, group_size=16, num_steps=4),
+        rollout=RolloutConfig(num_prompts=2, group_size=8, num_steps=4),
         update=UpdateConfig(lr=rate),
     )
     train(
         config, pipeline=tiny_pipeline(), reward=brightness, prompts=[Prompt(text="a heart"), Prompt(text="a key")], quiet=True
     )
     rewards = [json.loads(line)["reward/mean"] for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
-    assert sum(rewards[-3:]) > sum(rewards[:3])
+    assert sum(rewards[-3:]) / 3 > sum(rewards[:3]) / 3 + 1e-4  # other noise moves the mean by half as much

@@ -96,8 +96,8 @@ def test_runs_repeat_bit_for_bit_and_seeds_matter(tmp_path):
 def test_training_raises_a_toy_reward(tmp_path):
     result = run(
         tmp_path / "run",
-        num_iterations=25,
-        update=UpdateConfig(lr=5e-3),
+        num_iterations=12,
+        update=UpdateConfig(lr=1.6e-2),
         rollout=RolloutConfig(num_prompts=4, group_size=8, num_steps=4),
     )
     rewards = [json.loads(line)["reward/mean"] for line in (result.output_dir / "metrics.jsonl").read_text().splitlines()]
