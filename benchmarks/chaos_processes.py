@@ -80,6 +80,7 @@ def fork(action: Callable[[], int], place: Path, log: Path) -> Process:
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
         status = action()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # as the program does at its end
         for thread in threading.enumerate():
             if thread is not threading.main_thread() and not thread.daemon:
                 thread.join()

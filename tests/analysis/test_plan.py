@@ -161,7 +161,7 @@ def test_full_fine_tuning_takes_what_a_real_optimiser_keeps():
 @pytest.mark.parametrize(
     ("reward", "gigabytes"),
     [
-        (("pickscore", "hpsv2=folder", "pickscore"), 3.9 + 3.9),
+        (("pickscore", "hpsv2=folder"), 3.9 + 3.9),
         (("judge=judge.yaml", "remote=http://host:8100", "ocr", "my_rewards:warm"), 0.0),
     ],
 )
@@ -214,10 +214,10 @@ def test_the_command(capsys):
         ("--tflops 0", "must be above 0"),
         ("--gpu 1080ti", "not in the table of 3090, 4090, l4"),
         ("--fit small", "--fit small: give a number of gigabytes"),
-        ("--price -1", "must not be negative"),
+        ("--price -1", "must lie in 0 to 1,000,000"),
         ("--gpus two", "--gpus two: give a whole number"),
         ("--gpus 33", "rollout.num_prompts=32 groups"),
-        ("--gpus 0", "a number from 1"),
+        ("--gpus 0", "must be at least 1"),
         ("--model sd35-tiny", "not a diffusers pipeline folder"),
     ],
 )

@@ -118,6 +118,9 @@ def test_the_command_and_training_score_alike(tmp_path):
     content = json.loads((tmp_path / "eval.json").read_text())
     assert content["num_images"] == scores.pop("num_images") == 28
     assert content["num_prompts"] == scores.pop("num_prompts") == 14
+    interval = scores.pop("interval")
+    assert {name: scores[name] for name in interval} == pytest.approx({name: value["mean"] for name, value in interval.items()})
+    assert interval["strict"]["low"] <= scores["strict"] <= interval["strict"]["high"]
     assert content["base"] == scores
 
 

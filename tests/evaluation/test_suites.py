@@ -19,7 +19,7 @@ from vgrpo.prompts.generators import geneval
         ("--suite ocr --prompts none.txt", "no prompt file none.txt"),
         ("--suite sprites --prompts none.txt", "no prompt file none.txt"),
         ("--suite geneval --prompts {tmp}/p.txt", "--suite geneval needs the benchmark's JSON lines"),
-        ("--suite ocr --prompts {tmp}/p.txt", "the words to write in double quotes; --prompts {tmp}/p.txt holds 'a heart'"),
+        ("--suite ocr --prompts {tmp}/p.txt", "the words to write in quotation marks; --prompts {tmp}/p.txt holds 'a heart'"),
         ("--suite genevla", "unknown suite 'genevla': did you mean geneval?"),
         ("--shard 4/4", "--shard 4/4: give its number and how many there are, 0/4 to 3/4"),
         ("--eval.num-prompts 0", "--eval.num-prompts 0: must be at least 1"),

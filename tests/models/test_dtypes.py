@@ -85,12 +85,18 @@ def test_a_gpu_is_taken_where_there_is_one(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "count", "existing"), [("gpu", 0, "cpu"), ("cuda", 0, "cpu"), ("", 0, "cpu"), ("cuda:2", 2, "cpu, cuda:0, cuda:1")]
+    ("name", "count", "why"),
+    [
+        ("gpu", 0, "must be auto, cpu, cuda"),
+        ("", 0, "must be auto, cpu, cuda"),
+        ("cuda", 0, "torch finds cpu here"),
+        ("cuda:2", 2, "torch finds cpu, cuda:0, cuda:1 here"),
+    ],
 )
-def test_a_device_that_is_not_there_is_refused_before_a_folder_is_made(name, count, existing, tmp_path, monkeypatch):
+def test_a_device_that_is_not_there_is_refused_before_a_folder_is_made(name, count, why, tmp_path, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: count > 0)
     monkeypatch.setattr("torch.cuda.device_count", lambda: count)
-    with pytest.raises(ValueError, match=f"device={name}: torch finds {existing} here"):
+    with pytest.raises(ValueError, match=f"device={name}: {why}"):
         start_run(tiny_config(tmp_path / "run", device=name), Given(reward=red, prompts=TEXTS))
     assert not (tmp_path / "run").exists()
 

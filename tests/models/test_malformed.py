@@ -105,7 +105,7 @@ CHANGES = {
     "a width that is text": ("transformer/config.json", {"num_attention_heads": "many"}),
     "a width that is negative": ("transformer/config.json", {"attention_head_dim": -4}),
     "other layers": ("transformer/config.json", {"num_layers": 7}),
-    "another width": ("transformer/config.json", {"num_attention_heads": 2}),
+    "another width": ("transformer/config.json", {"num_attention_heads": 3}),
     "an encoder's other width": ("text_encoder/config.json", {"hidden_size": 32, "projection_dim": 32}),
     "an encoder of text": ("text_encoder/config.json", {"num_hidden_layers": "two"}),
     "an autoencoder of nothing": ("vae/config.json", {"block_out_channels": None}),

@@ -55,6 +55,7 @@ def test_a_reward_computes_where_it_is_told_to(clip_folder, monkeypatch):
     monkeypatch.setattr(
         "vgrpo.rewards.preference.clip.device_of", torch.device
     )  # which refuses "meta", a device that computes nothing
+    monkeypatch.setattr("vgrpo.rewards.registry.device_of", lambda *_: None)
     for device in ("cpu", "meta"):
         reward = load_reward(f"clipscore={clip_folder}", device)
         assert {reward.device.type, *(weight.device.type for weight in reward.model.parameters())} == {device}

@@ -18,9 +18,10 @@ from vgrpo.support.lock import LockedError, RunLock
 
 ROOT = Path(__file__).parents[2]
 HOLD = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from vgrpo.support.lock import RunLock
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a job in the background would ignore
 with RunLock(Path(sys.argv[1])):
     print("held", flush=True)
     {then}
@@ -137,7 +138,10 @@ def test_a_spoilt_file_spoils_neither_lock_nor_message(tmp_path, content):
 
 
 def test_a_child_that_outlives_its_killed_parent_holds_nothing(tmp_path, start):
-    forks = "import os; child = os.fork(); print(child, flush=True) if child else None; time.sleep(60)"
+    forks = (
+        "import os; read, write = os.pipe(); child = os.fork(); "
+        "(os.read(read, 1), print(child, flush=True)) if child else os.write(write, b'x'); time.sleep(60)"
+    )
     holder = start(tmp_path, then=forks)
     child = int(holder.stdout.readline())
     holder.kill()

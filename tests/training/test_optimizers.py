@@ -45,7 +45,7 @@ def test_a_state_in_8_bits_is_a_quarter_and_steps_nearly_alike():
 def test_a_run_with_it_resumes_bit_for_bit(tmp_path):
     settings = {
         "update": EIGHT,
-        "lora": LoraConfig(rank=32, alpha=32),  # wide enough for 8 bits
+        "lora": LoraConfig(rank=128, alpha=128),  # wide enough for 8 bits
         "rollout": RolloutConfig(num_prompts=2, group_size=2, num_steps=2),
     }
     for name, count, resume in (("whole", 4, False), ("stopped", 2, False), ("stopped", 4, True)):

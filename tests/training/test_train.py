@@ -202,7 +202,7 @@ def test_a_folder_without_a_run_is_begun_by_a_resume(tmp_path):
 
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(PermissionError, match="name a folder you may write"):
+    with pytest.raises(NotADirectoryError, match="file is a file"):
         run(tmp_path / "file" / "run")
 
 

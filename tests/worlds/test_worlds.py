@@ -153,7 +153,7 @@ def test_a_run_and_an_evaluation_on_an_own_world(painted):
         eval=EvalConfig(num_prompts=4, num_images=1, num_steps=2, num_sample_prompts=1),
     )
     result = train(config, pipeline=tiny_pipeline(), quiet=True)
-    assert set(result.evaluation["tuned"]) == {"strict", "reward", "by_category"}
+    assert set(result.evaluation["tuned"]) == {"strict", "reward", "by_category", "interval"}
     assert set(result.evaluation["tuned"]["by_category"]) == {"warm", "cold"}
     line = "eval --prompts painted:Colours --eval.num-prompts 4 --eval.num-images 1 --eval.num-steps 2"
     assert main(f"{line} --reward painted:redness --output-dir out".split()) == 0

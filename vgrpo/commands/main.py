@@ -13,7 +13,7 @@ from vgrpo.commands.options import HelpShown
 from vgrpo.commands.words import UsageError
 from vgrpo.models.quiet import without_import_chatter
 from vgrpo.support.files import OF_THE_DISK, refused
-from vgrpo.support.interrupts import EXIT_RESUMABLE, StopRequested
+from vgrpo.support.interrupts import EXIT_RESUMABLE, StopRequested, ctrl_c_is_no_other_error
 from vgrpo.support.secrets import redact
 from vgrpo.support.spelling import hint
 from vgrpo.support.version import VERSION
@@ -101,7 +101,7 @@ def _status_of(words: list[str]) -> int:
 def _run(name: str, words: list[str]) -> int:
     """The command is imported only now: `vgrpo --help` should not wait for torch, nor a command for another's parts."""
     try:
-        with without_import_chatter():
+        with without_import_chatter(), ctrl_c_is_no_other_error():
             importlib.import_module(f"vgrpo.commands.{name.replace('-', '_')}").run(words)
     except HelpShown:
         return 0

@@ -2,6 +2,8 @@
 
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Self
 
@@ -19,6 +21,31 @@ class StopRequested(Exception):
     def __init__(self, name: str) -> None:
         super().__init__(f"asked to stop by {name}")
         self.signal = name
+
+
+@contextmanager
+def ctrl_c_is_no_other_error() -> Iterator[None]:
+    """Raise KeyboardInterrupt where a library made another error of it: a file whose reading Ctrl-C ends looks damaged."""
+    pressed = False
+
+    def note(number: int, frame: FrameType | None) -> None:
+        nonlocal pressed
+        pressed = True
+        raise KeyboardInterrupt
+
+    own = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if not own or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    except Exception as error:
+        if pressed:
+            raise KeyboardInterrupt from error
+        raise
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Interrupts:
