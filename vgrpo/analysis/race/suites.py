@@ -58,10 +58,10 @@ METHODS: dict[str, Config] = {
     # As the paper trains on GenEval's judge: several steps per rollout under a ratio clip.
     "vgrpo-steps": method(VGRPO(shift=5.0, ratio_clip=0.02, soft_clip=None), 3.5e-4, num_minibatches=4, clip=0.05),
     "vgrpo-fast": VGRPO_FAST,
-    "vgrpo-fast-own-pairs": replace(
-        VGRPO_FAST,
-        objective=VGRPO(shift=3.0, ref_weight=2.0, num_probes=8, share_pairs="none"),
-        update=replace(VGRPO_FAST.update, lr=3e-3),
+    "vgrpo-fast-own-pairs": replace(VGRPO_FAST, objective=VGRPO(shift=3.0, ref_weight=2.0, mirrored=True, share_pairs="none")),
+    # Before: one optimiser step for every rollout of eight solver steps.
+    "vgrpo-fast-one-step": replace(
+        SPRITES, rollout=replace(SPRITES.rollout, num_prompts=24), update=replace(SPRITES.update, lr_schedule="constant")
     ),
     "mixgrpo": method(MixGRPO(), 1.5e-3, num_steps=12, num_minibatches=4),
     "flowgrpo": method(FlowGRPO(num_window_steps=3, kl_weight=0.0), 1.5e-3, num_steps=10, num_minibatches=2),
