@@ -86,7 +86,7 @@ class Rollout:
     group: Tensor  # [B] the number of the image's prompt in this iteration, over all processes
     latents: Tensor  # [B, *D] fp32, final x_0
     cond: Cond  # of B images
-    images: Tensor  # [B, 3, H, W] in [0, 1]
+    images: Tensor  # [B, 3, H, W] in [0, 1], on the CPU
     num_groups: int  # of the iteration, over all processes
     nfe: float  # network evaluations per image
     trajectory: "Trajectory | None" = None  # its stochastic steps, where the algorithm needs them

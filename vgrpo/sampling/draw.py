@@ -41,8 +41,8 @@ def draw_latents(policy: Policy, cond: Cond, noise: Tensor, *, solver: Solver, t
 def draw_images(
     policy: Policy, prompts: list[Prompt], noise: Tensor, sampling: Sampling, between: Between = nothing
 ) -> tuple[Tensor, Tensor]:
-    """Latents [B, *D] and images [B, 3, H, W] in [0, 1] for B prompts and their noise [B, *D]. `between` is called before
-    every batch."""
+    """Latents [B, *D] and images [B, 3, H, W] in [0, 1], on the CPU, for B prompts and their noise [B, *D]. `between` is called
+    before every batch."""
     cond = policy.encode([prompt.text for prompt in prompts])
     times = flow.schedule(sampling.num_steps, sampling.shift)
     latents, images = [], []
@@ -51,7 +51,7 @@ def draw_images(
             between()
             x_0 = draw_latents(policy, cond[rows], noise[rows], solver=sampling.solver, times=times, guidance=sampling.guidance)
             latents.append(x_0)
-            images.append(policy.decode(x_0))
+            images.append(policy.decode(x_0).cpu())  # an iteration's would fill gigabytes of a GPU
     return torch.cat(latents), torch.cat(images)
 
 
@@ -117,7 +117,12 @@ def _draw_trajectories(
             x_0, part = walk.sampler(_velocity(policy, cond[rows], sampling.guidance), noise[rows], times, walk.noise[rows])
             latents.append(x_0)
             parts.append(part)
-    return torch.cat(latents), torch.cat([policy.decode(x_0) for x_0 in latents]), parts[0].cat(parts)
+    return torch.cat(latents), torch.cat([policy.decode(x_0).cpu() for x_0 in latents]), parts[0].cat(parts)
+
+
+def decode(policy: Policy, latents: Tensor, batch_size: int | None) -> Tensor:
+    """Images [B, 3, H, W], on the CPU, of latents [B, *D], so many at a time."""
+    return torch.cat([policy.decode(latents[rows]).cpu() for rows in _slices(len(latents), batch_size)])
 
 
 def _velocity(policy: Policy, cond: Cond, guidance: float) -> Callable[..., Tensor]:

@@ -19,7 +19,7 @@ from vgrpo.objectives.advantage import weighted_mean
 from vgrpo.objectives.base import WeightSet
 from vgrpo.pages.report import write_report
 from vgrpo.rewards.base import RewardError, Scores, score_images
-from vgrpo.sampling.draw import draw_groups
+from vgrpo.sampling.draw import decode, draw_groups
 from vgrpo.support.files import write_whole
 from vgrpo.support.interrupts import Interrupts
 from vgrpo.support.memory_errors import out_of_memory_while
@@ -160,7 +160,9 @@ def judge_latents(run: Run, rollout: Rollout) -> Tensor | None:
     latents = run.config.objective.credit.judged(rollout.trajectory)
     if latents is None:
         return None
-    return torch.stack([judge(run, rollout, run.policy.decode(x_0)).usable for x_0 in latents.unbind(1)], 1)
+    return torch.stack(
+        [judge(run, rollout, decode(run.policy, x_0, run.config.rollout.batch_size)).usable for x_0 in latents.unbind(1)], 1
+    )
 
 
 @out_of_memory_while("updating the model")

@@ -34,8 +34,9 @@ LADDER = (
     _memory("gradient_checkpointing"),
     *map(_update, (2, 1)),
     *map(_rollout, (4, 2, 1)),
+    ("--reward-device", "cpu", lambda config: replace(config, reward_device="cpu")),
 )
-"""Cheapest first; none changes what is learned."""
+"""Cheapest first; none changes what is learned. Reward models on a CPU may take longer than all the rest."""
 
 
 def advise(job: Job, limit: float) -> tuple[list[str], float]:

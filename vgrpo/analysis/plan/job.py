@@ -48,7 +48,7 @@ class Job:
     image: tuple[int, ...]
     """[3, H, W]"""
     row_bytes: float
-    """What an iteration keeps of an image: its pixels, latents, noise."""
+    """What an iteration keeps of an image on the GPU: its latents, noise and answers. Pixels wait on the CPU."""
     text_bytes: float
     """Of one encoded text."""
     decode_bytes: float
@@ -94,7 +94,7 @@ class Job:
         return 4.0 * self.num_trained * self.config.update.num_steps if self.num_gpus > 1 else 0.0
 
     def memory(self, config: Config) -> dict[str, float]:
-        """Bytes by part, under a config that differs from the job's in batch sizes and in `memory` at most."""
+        """Bytes by part, under a config that differs from the job's in batch sizes, `memory` and where rewards are at most."""
         size = float(frozen_dtype(config.memory.weights, True, full=config.finetune == "full").itemsize)
         name, most = max(self.phases(config, size).items(), key=lambda phase: phase[1])
         return {
@@ -104,7 +104,7 @@ class Job:
             "text encoders": 0.0 if config.memory.offload_encoders else self.encoders * size,
             "autoencoder": self.autoencoder * 4.0,
             "rewards": reward_bytes(config),
-            "images and latents of an iteration": self.num_images * self.row_bytes,
+            "latents of an iteration": self.num_images * self.row_bytes,
             "encoded texts": self.encoded_bytes(config),
             f"at most, while {name}": most,
             "overhead": OVERHEAD,
@@ -129,7 +129,6 @@ class Job:
             "encoding texts": self.encoders * size if config.memory.offload_encoders else 0.0,
             f"drawing {drawn} images, {branches} rows": own + casts + branches * self.plain.forward_bytes,
             f"decoding, {decoded} at once": own + decoded * self.decode_bytes,
-            "joining the images drawn": own + self.num_images * 4.0 * math.prod(self.image),
             f"training, {rows} rows": casts + rows * row,
         }
 
@@ -185,7 +184,7 @@ def measure_job(config: Config, num_gpus: int = 1) -> Job:
     )
     figures, (image, text, latents) = _measure_model(model)
     points = points_per_image(config)
-    rows = 4.0 * (math.prod(image) + latents * (1 + 2 * points))  # what was drawn; noise and an answer for each point
+    rows = 4.0 * latents * (1 + 2 * points)  # noise and an answer for each point
     return Job(config=config, num_gpus=num_gpus, num_points=points, image=image, row_bytes=rows, text_bytes=text, **figures)
 
 
