@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from vgrpo.evaluation.settings import EvalConfig
+from vgrpo.models.bundled import bundled_models
 from vgrpo.models.precision import Precision, check_device
 from vgrpo.models.settings import LoraConfig, MemoryConfig, ModelSettings
 from vgrpo.objectives import VGRPO, ForwardObjective, Objective
@@ -197,7 +198,7 @@ class Config:
         million weights, takes more than a published one."""
         if self.update.lr is not None:
             return self.update.lr
-        return 3e-4 if self.finetune == "lora" else 2e-4 if self.model == "sprites" else 1e-5
+        return 3e-4 if self.finetune == "lora" else 2e-4 if self.model in bundled_models() else 1e-5
 
     @property
     def reward_names(self) -> tuple[str, ...]:
