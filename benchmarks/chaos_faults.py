@@ -103,9 +103,11 @@ def bad_reward(job: Job, random: Random, cost: float) -> None:
 
 
 def _num_failed(job: Job) -> bool:
-    """Whether an image has no score. Then the weights are other ones, and the job is begun anew."""
+    """Whether an image has no score, and the run says so. Then its numbers are other ones, and the job is begun anew."""
     lines = [json.loads(line) for line in (job.run / "metrics.jsonl").read_text().splitlines()]
-    return any(line["reward/failed"] for line in lines)
+    scores = json.loads((job.run / "eval.json").read_text())
+    unjudged = any(scores[part]["reward"] is None for part in ("base", "tuned"))
+    return unjudged or any(line["reward/failed"] or line["reward/abstained"] for line in lines)
 
 
 def server_killed(job: Job, random: Random, cost: float) -> None:
