@@ -5,11 +5,12 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
-from vgrpo.support.interrupts import EXIT_RESUMABLE, SIGNALS, Interrupts, StopRequested
+from vgrpo.support.interrupts import EXIT_RESUMABLE, SIGNALS, Interrupts, StopRequested, ctrl_c_is_no_other_error
 
 ROOT = Path(__file__).parents[2]
 # A shell's background jobs ignore Ctrl-C, and so may the process that runs the tests.
@@ -162,3 +163,25 @@ def test_a_request_is_an_ordinary_exception():
     with pytest.raises(StopRequested, match="asked to stop by SIGTERM"):
         interrupts.check()
     assert issubclass(StopRequested, Exception)
+
+
+def test_ctrl_c_of_which_a_library_makes_another_error_is_still_ctrl_c():
+    def read_weights():
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(5)
+        except KeyboardInterrupt:
+            raise OSError("damaged weights") from None
+
+    def read_damaged_weights():
+        raise OSError("really damaged")
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), ctrl_c_is_no_other_error():
+            read_weights()
+        with pytest.raises(OSError, match="really damaged"), ctrl_c_is_no_other_error():
+            read_damaged_weights()
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
