@@ -93,7 +93,7 @@ def test_knobs_change_one_setting_each():
 
 
 def test_a_suite_has_its_own_length():
-    assert BenchConfig(suite="smoke").budget == Budget(seeds=(0,), seconds=20.0, eval_seconds=10.0, num_prompts=42)
+    assert BenchConfig(suite="smoke").budget == Budget(seeds=(0,), seconds=10.0, eval_seconds=5.0, num_prompts=42)
     assert BenchConfig(suite="ablation", seconds=5.0).budget == Budget(seconds=5.0, eval_seconds=30.0, num_prompts=140)
 
 

@@ -19,7 +19,7 @@ class Budget:
 BUDGETS = {
     "methods": Budget(),
     "ablation": Budget(seconds=60.0, eval_seconds=30.0, num_prompts=140),
-    "smoke": Budget(seeds=(0,), seconds=20.0, eval_seconds=10.0, num_prompts=42),
+    "smoke": Budget(seeds=(0,), seconds=10.0, eval_seconds=5.0, num_prompts=42),
 }
 
 
@@ -28,15 +28,15 @@ class BenchConfig:
     """A comparison of algorithms on the sprites world."""
 
     suite: str = "methods"
-    """`methods` (the algorithms), `ablation` (V-GRPO's parts) or `smoke` (three methods, for a check)."""
+    """`methods` (the algorithms), `ablation` (V-GRPO's parts) or `smoke` (three methods with small iterations, for a check)."""
     only: tuple[str, ...] = ()
     """Names within the suite; all by default."""
     seeds: tuple[int, ...] | None = None
     """Three by default, one for `smoke`."""
     seconds: float | None = None
-    """Training time of each run, without evaluations: 150 by default, 60 for `ablation`, 20 for `smoke`."""
+    """Training time of each run, without evaluations: 150 by default, 60 for `ablation`, 10 for `smoke`."""
     eval_seconds: float | None = None
-    """Training time between evaluations: 15, 30 and 10 by default."""
+    """Training time between evaluations: 15, 30 and 5 by default."""
     num_prompts: int | None = None
     """Held-out prompts of an evaluation: 210, 140 and 42 by default."""
     num_images: int = 2
