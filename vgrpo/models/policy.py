@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
@@ -72,7 +73,7 @@ class Policy(ABC):
     def latent_shape(self) -> tuple[int, ...]:
         """D"""
 
-    @property
+    @cached_property
     def num_tokens(self) -> int:
         """Of an image and its text, as attention sees them, where the resolution is highest."""
         network: Any = self.module

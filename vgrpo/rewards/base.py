@@ -59,6 +59,19 @@ def judge_images(
 
     Raises RewardError if every image failed, or if the answer is not one real number per image.
     """
+    values, reason = _answers(reward, images, prompts, timeout)
+    missing = values.isinf() | (values.isnan() & ~_abstained(reward, values, prompts))
+    if missing.all():
+        if reason:
+            raise RewardError(f"the reward failed on every image, last with {reason}")
+        raise RewardError("the reward is NaN or infinite on every image")
+    if reason:
+        notice(f"reward {name_of(reward)} failed on some images, which get no score: {reason}")
+    return Scores(torch.where(values.isfinite(), values, torch.nan), missing)
+
+
+def _answers(reward: Reward, images: Tensor, prompts: list[Prompt], timeout: float | None) -> tuple[Tensor, str]:
+    """What the reward says of every image, [B], infinite where it failed; the last reason of a failure, or nothing."""
     values = torch.full((len(images),), torch.inf)
     parts, reason = [range(len(images))], ""
     while parts:
@@ -75,14 +88,7 @@ def judge_images(
         if getattr(reward, "judges_groups", False) or len(failed) == len(parts) >= MOST_PARTS:
             break
         parts = [half for part in failed if len(part) > 1 for half in _halves(part)]
-    missing = values.isinf() | (values.isnan() & ~_abstained(reward, values, prompts))
-    if missing.all():
-        if reason:
-            raise RewardError(f"the reward failed on every image, last with {reason}")
-        raise RewardError("the reward is NaN or infinite on every image")
-    if reason:
-        notice(f"reward {name_of(reward)} failed on some images, which get no score: {reason}")
-    return Scores(torch.where(values.isfinite(), values, torch.nan), missing)
+    return values, reason
 
 
 def judges(reward: Reward, prompt: Prompt) -> bool:
