@@ -36,7 +36,8 @@ def main():
     parser.add_argument("--quick", action="store_true", help="one iteration of a few images")
     parser.add_argument("--output-dir", type=Path, help="by default a new folder under runs/")
     args = parser.parse_args()
-    colours, tones = str(HERE / "colours.txt"), str(HERE / "tones.jsonl")  # too few lines to hold any out: both are evaluated on
+    # Eight and twelve lines are too few to hold any out, so the same prompts are evaluated on.
+    colours, tones = str(HERE / "colours.txt"), str(HERE / "tones.jsonl")
     task = TaskConfig(name="tones", prompts=tones, eval_prompts=tones, reward=("two_tasks:tone",), share=0.5)
     config = Config(
         output_dir=args.output_dir,
