@@ -165,7 +165,7 @@ def sharing_figure(on: Subject, num_draws: int = 10, group: int = 1) -> tuple[pl
     return figure, found
 
 
-def controls_figure(on: Subject, num_steps: int = 7, lr: float = 1.5e-3) -> tuple[plt.Figure, dict[str, dict[str, float]]]:
+def controls_figure(on: Subject, num_steps: int = 6, lr: float = 1.5e-3) -> tuple[plt.Figure, dict[str, dict[str, float]]]:
     """Ratios over optimiser steps on one rollout under each bound alone, good images and bad ones apart."""
     _, advantage = advantages(on)
     figure, axes = plt.subplots(1, len(CONTROLS), figsize=(12, 3.5), layout="constrained", sharey=True)
@@ -203,10 +203,11 @@ def soft_clip_figure(on: Subject) -> plt.Figure:
 
 if __name__ == "__main__":
     images = subject(8, 8)
-    pair_figure(images, row=0).savefig(DOCS / "pairs.png", dpi=100)
+    pair_figure(images).savefig(DOCS / "pairs.png", dpi=100)
     figure, noise = sharing_figure(images)
     figure.savefig(DOCS / "sharing.png", dpi=100)
-    figure, bounds = controls_figure(images)
+    fewer = subject(4, 8)
+    figure, bounds = controls_figure(fewer)
     figure.savefig(DOCS / "controls.png", dpi=100)
-    soft_clip_figure(images).savefig(DOCS / "soft-clip.png", dpi=100)
+    soft_clip_figure(fewer).savefig(DOCS / "soft-clip.png", dpi=100)
     print(noise, bounds)
