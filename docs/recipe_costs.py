@@ -16,14 +16,14 @@ PAGE = Path(__file__).parent / "recipe-costs.md"
 CARDS = ("4090", "H100")
 HEAD = """# What each recipe takes
 
-By `vgrpo plan`, before any download; written by `docs/recipe_costs.py`. The recipes of the bundled model are left out: they take
-minutes on two CPU cores. None of those below was run here at full size.
+By `vgrpo plan`, before any download; written by `docs/recipe_costs.py`. The recipes of the bundled model are left out: they
+take minutes on two CPU cores. None of those below was run here at full size.
 
 - **Memory** is what the recipe takes on one GPU as it stands, reward models included.
 - **For 24 GB** is what it takes with the options that the plan advises for such a card, and these options. Where the number is
   above 24 the recipe does not fit, and the number is the smallest GPU for it.
-- **Hours** are for the whole recipe on one GPU, the network alone, at {share:.0%} of the card's published peak, an assumption. A
-  card with less memory than the recipe takes needs the options, whose time is not counted.
+- **Hours** are for the whole recipe on one GPU, the network alone, at {share:.0%} of the card's published peak, an assumption.
+  A card with less memory than the recipe takes needs the options, whose time is not counted.
 
 A curriculum has the memory of its largest stage and the hours of all. How the plan reckons:
 [what a job takes](models.md#what-a-job-takes).
