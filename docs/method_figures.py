@@ -1,6 +1,6 @@
 """The pictures of docs/pictures.md, measured on the bundled model: python docs/method_figures.py (needs the dev extra).
 
-About three minutes on two CPU cores. Everything in them is computed by the library's own functions.
+A few minutes on two CPU cores. Everything in them is computed by the library's own functions.
 """
 
 from dataclasses import replace
