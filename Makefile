@@ -1,4 +1,5 @@
-# `make demo` fine-tunes the bundled model; `make test` runs the tests. Both build the environment they need in .venv.
+# `make demo` fine-tunes the bundled model; `make test` runs the tests; `make docs` builds the documentation's site into site/. Each
+# builds the environment it needs in .venv.
 PYTHON ?= python3
 VENV := .venv
 RUN ?= runs/demo
@@ -14,6 +15,9 @@ check: $(VENV)/ready-dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 
+docs: $(VENV)/ready-docs
+	$(VENV)/bin/python docs/build.py
+
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install -q -c constraints.txt -e .
@@ -23,4 +27,8 @@ $(VENV)/ready-dev: $(VENV)/ready
 	$(VENV)/bin/pip install -q -c constraints.txt -e ".[dev]"
 	touch $@
 
-.PHONY: demo test check
+$(VENV)/ready-docs: $(VENV)/ready
+	$(VENV)/bin/pip install -q -c constraints.txt -e ".[docs]"
+	touch $@
+
+.PHONY: demo test check docs
