@@ -113,7 +113,7 @@ def test_a_suite_has_its_own_length():
 
 def test_terms_that_all_have():
     for suite in SUITES.values():
-        assert {entry.precision for entry in suite.values()} == {"fp32"}
+        assert {(entry.precision, entry.monitor) for entry in suite.values()} == {("fp32", ())}
     per_iteration = {entry.rollout.num_prompts * entry.rollout.group_size for entry in PUBLISHED.values()}
     assert per_iteration == {192}
     on_steps = [entry for entry in PUBLISHED.values() if not isinstance(entry.objective, ForwardObjective)]

@@ -36,6 +36,7 @@ def _on_points(objective: ForwardObjective, lr: float, max_grad_norm: float = 1.
     return replace(
         SPRITES,
         precision="fp32",
+        monitor=(),
         objective=objective,
         rollout=RolloutConfig(num_prompts=12, group_size=16, num_steps=5),
         update=UpdateConfig(lr=lr, keep_share=0.25, num_minibatches=4, max_grad_norm=max_grad_norm),
@@ -47,6 +48,7 @@ def _on_steps(objective: Objective[Any], lr: float) -> Config:
     return replace(
         SPRITES,
         precision="fp32",
+        monitor=(),
         objective=objective,
         rollout=RolloutConfig(num_prompts=24, group_size=8, num_steps=8, shift=3.0),
         update=UpdateConfig(lr=lr, keep_share=0.5, num_minibatches=4, keep_old=True),

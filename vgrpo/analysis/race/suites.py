@@ -46,6 +46,7 @@ def method(
     return replace(
         SPRITES,
         precision="fp32",
+        monitor=(),
         objective=objective,
         rollout=RolloutConfig(num_prompts=12, group_size=16, num_steps=num_steps, **rollout),
         update=UpdateConfig(lr=lr, num_minibatches=num_minibatches, keep_old=keep_old),
