@@ -22,7 +22,7 @@ def test_the_demo_benchmark_measures_and_reads_what_is_finished(tmp_path, monkey
         eval=EvalConfig(num_prompts=7, num_images=1, num_steps=2),
     )
     monkeypatch.setattr("vgrpo.recipes.sprites.SPRITES", small)
-    monkeypatch.setattr(sys, "argv", ["demo.py", "--seeds", "3", "--output-dir", str(tmp_path)])
+    monkeypatch.setattr(sys, "argv", ["demo.py", "--seeds", "3", "--output-dir", str(tmp_path), "--update.lr", "2e-3"])
     for _ in range(2):
         runpy.run_path(str(ROOT / "benchmarks/demo.py"), run_name="__main__")
     first, second = (json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{"))
