@@ -3,8 +3,8 @@
 The main job's iteration, at several lengths of sequence, is compared with the bare forwards and backwards that it cannot do
 without (same shapes, dtype, chunks and threads), the two alternating in one process. Prints a line for each length: medians of
 the whole iteration and of the update, their ratios to the bare work, and the judge's share. 24 tokens are the bundled model's
-own job; longer sequences are a fresh network of its size with larger boards, and a reward that costs nothing. Run it on a machine
-that does nothing else.
+own job; longer sequences are a fresh network of its size with larger boards, and a reward that costs nothing. Run it on a
+machine that does nothing else.
 """
 
 import argparse

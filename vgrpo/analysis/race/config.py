@@ -30,7 +30,7 @@ class Search:
     for the first of `seconds`. The best third, by reward on training prompts, goes on to the second, and so on."""
 
     num_trials: int = 12
-    seconds: tuple[float, ...] = (15.0, 30.0, 60.0)
+    seconds: tuple[float, ...] = (12.0, 25.0, 60.0)
     """Trained by the end of each round, of one CPU core."""
     seed: int = 100
     """Of the trials' settings and of their runs; no seed of a race."""
