@@ -35,6 +35,16 @@ def test_trials_are_different_valid_and_the_same_every_time(name):
         changed(entry, each)  # every alternative exists and is allowed by itself
 
 
+def test_alternatives_that_do_not_go_together_are_drawn_again():
+    entry = SUITES["smoke"]["mixgrpo"]  # four prompts, of which nobody makes six minibatches
+    trials = trial_changes("mixgrpo", entry, spaces("smoke")["mixgrpo"], 40, seed=0)
+    assert len(trials) == 40
+    for change in trials:
+        changed(entry, change)
+    six = [change for change in trials if change.get("update.num_minibatches") == 6]
+    assert all(change["rollout.num_prompts"] > 4 for change in six)
+
+
 def test_of_a_published_method_the_rate_alone_is_tuned():
     entry = PUBLISHED["awm"]
     trials = trial_changes("awm", entry, spaces("published")["awm"], 8, seed=0)

@@ -61,6 +61,13 @@ def _drawn(entry: Config, space: Space, rng: random.Random) -> Change:
     rate = entry.learning_rate * RATE_RANGE ** rng.uniform(-1, 1)
     change = {"update.lr": round(rate, 1 - math.floor(math.log10(rate)))} if rng.random() < 0.5 else {}
     for alternatives in space:
-        if rng.random() < CHANGE_SHARE:
-            change |= rng.choice([each for each in alternatives if changed(entry, each) != entry])
+        others = [each for each in alternatives if not _as_it_is(entry, each)]
+        if others and rng.random() < CHANGE_SHARE:
+            change |= rng.choice(others)
     return change
+
+
+def _as_it_is(entry: Config, change: Change) -> bool:
+    """Whether an entry has these settings already."""
+    parts = ((*name.split("."), value) for name, value in change.items())
+    return all(getattr(getattr(entry, part), field) == value for part, field, value in parts)
