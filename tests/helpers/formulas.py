@@ -17,7 +17,7 @@ def random_path(seed=0):
     times = flow.schedule(8).float()[:6].expand(6, -1)
     x = torch.randn(6, 5, *SHAPE, generator=rng)
     x_next = x + 0.3 * torch.randn(x.shape, generator=rng)
-    return WeightedTrajectory(x=x, x_next=x_next, t=times[:, :-1], t_next=times[:, 1:], weight=torch.ones(6, 5))
+    return WeightedTrajectory(x=x, x_next=x_next, t=times[:, :-1], t_next=times[:, 1:], v=x, weight=torch.ones(6, 5))
 
 
 def make(objective, seed=0, spread=0.1):

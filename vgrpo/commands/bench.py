@@ -1,13 +1,14 @@
-"""`vgrpo bench`: race, tables, plots."""
+"""`vgrpo bench`: search, race, tables, plots."""
 
-from dataclasses import replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from vgrpo.analysis.race.config import BenchConfig
-from vgrpo.analysis.race.race import Advanced, Evaluated, race
-from vgrpo.analysis.race.suites import KNOBS, SUITES
+from vgrpo.analysis.race.lane import Evaluated
+from vgrpo.analysis.race.race import Advanced, race
+from vgrpo.analysis.race.suites import SUITES, spaces
+from vgrpo.analysis.race.tune import read_tuned, tune
 from vgrpo.commands.options import parse
 from vgrpo.commands.screen import Screen
 from vgrpo.support.folders import require_folder
@@ -15,7 +16,7 @@ from vgrpo.support.spelling import hint
 from vgrpo.training.config import Config
 
 T = TypeVar("T")
-DESCRIPTION = "Race algorithms on the sprites world, taking turns in one process. Goes on where it was stopped."
+DESCRIPTION = "Race algorithms on the sprites world, or search for their settings. Goes on where it was stopped."
 
 
 def run(words: list[str]) -> None:
@@ -23,7 +24,8 @@ def run(words: list[str]) -> None:
 
 
 def bench(config: BenchConfig) -> None:
-    """Run a suite and write results.jsonl, summary.md and plots. Raises ValueError for unknown names."""
+    """Race a suite and write results.jsonl, summary.md and plots, or search for its methods' settings and write tuned.json.
+    Raises ValueError for unknown names, and for a --tuned that has no settings of an entry."""
     entries = choose(config)
     require_folder(config.output_dir, "--output-dir")
     from vgrpo.analysis.race.plots import plot  # first of all, so that a missing matplotlib or scipy is noticed now
@@ -31,8 +33,12 @@ def bench(config: BenchConfig) -> None:
 
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:.0f} of {task.total:.0f} s"))
     with Progress(*columns, TimeElapsedColumn(), console=Screen()) as progress:
-        results = race(config, entries, RaceScreen(progress))
-    (config.output_dir / "summary.md").write_text(markdown(results))
+        screen = RaceScreen(progress)
+        results = tune(config, entries, spaces(config.suite), screen) if config.tune else race(config, entries, screen)
+    if config.tune:
+        print(results)
+        return
+    (config.output_dir / "summary.md").write_text(markdown(results, config.lead))
     plot(results, config.output_dir)
     print(f"{config.output_dir}/summary.md, curves.png, end.png")
 
@@ -50,37 +56,15 @@ class RaceScreen:
                 self.tasks[event.seed] = self.progress.add_task(f"seed {event.seed}", total=event.total)
             self.progress.update(self.tasks[event.seed], completed=event.seconds)
             return
-        strict, reward = event.scores["strict"], event.scores["reward"]
-        self.progress.console.print(
-            f"seed {event.seed}  {event.seconds:5.0f}s  {event.method:22} strict {strict:.3f}  {reward:.3f}"
-        )
+        scores = "broke off" if not event.scores else "reward {reward:.3f}  strict {strict:.3f}".format(**event.scores)
+        self.progress.console.print(f"seed {event.seed}  {event.seconds:5.0f}s  {event.method:22} {scores}")
 
 
 def choose(config: BenchConfig) -> dict[str, Config]:
-    """The suite's entries, narrowed by `only` and spread over `lr` or `knobs`."""
+    """The suite's entries, narrowed by `only`, with the settings of `tuned`."""
     suite = _known(config.suite, SUITES, "--suite")
     entries = {name: _known(name, suite, "--only") for name in config.only or suite}
-    if config.knobs:
-        return {
-            " ".join([name, *(f"{key.split('.')[-1]} {value}" for key, value in change.items())]): _changed(entry, change)
-            for name, entry in entries.items()
-            for change in ({}, *_known(name, KNOBS, "--knobs, for --only"))
-        }
-    if not config.lr:
-        return entries
-    return {
-        f"{name} lr {rate:g}": replace(entry, update=replace(entry.update, lr=rate))
-        for name, entry in entries.items()
-        for rate in config.lr
-    }
-
-
-def _changed(entry: Config, change: dict[str, Any]) -> Config:
-    for name, value in change.items():
-        part, _, field = name.rpartition(".")
-        part = part or "objective"
-        entry = replace(entry, **{part: replace(getattr(entry, part), **{field: value})})
-    return entry
+    return read_tuned(config.tuned, config.suite, entries) if config.tuned else entries
 
 
 def _known(name: str, table: dict[str, T], option: str) -> T:

@@ -146,11 +146,13 @@ class PathSampler:
         """Final latents [B, *D] and the window's steps."""
         window = self.window(len(times) - 1)
         x = euler(velocity, x, times[: window.start + 1])
-        states, ends = [], []
+        states, ends, answers = [], [], []
         for step in window:
             t, t_next = (times[i].float().to(x.device).expand(len(x)) for i in (step, step + 1))
-            mean, std = self.kernel(x, velocity(x, float(times[step])).float(), t, t_next)
+            v = velocity(x, float(times[step]))
+            mean, std = self.kernel(x, v.float(), t, t_next)
             states.append(x)
+            answers.append(v)
             x = mean + std * noise[:, step]
             ends.append(x)
         rest = times[window.stop :]
@@ -160,8 +162,8 @@ class PathSampler:
         else:
             final = euler(velocity, x, rest)
         inside = times[window.start : window.stop + 1].float().to(x.device).expand(len(x), -1)
-        path = Trajectory(x=torch.stack(states, 1), x_next=torch.stack(ends, 1), t=inside[:, :-1], t_next=inside[:, 1:])
-        return final, path
+        x, x_next, v = (torch.stack(steps, 1) for steps in (states, ends, answers))
+        return final, Trajectory(x=x, x_next=x_next, t=inside[:, :-1], t_next=inside[:, 1:], v=v)
 
     def num_evaluations(self, num_steps: int) -> int:
         left = num_steps - self.window(num_steps).stop

@@ -132,17 +132,22 @@ class Probes:
 
 @dataclass(frozen=True, kw_only=True)
 class Trajectory:
-    """The stochastic steps of a rollout, S per row: states, where they led, and the times of both. An algorithm that needs
-    more of its rollouts adds fields, each with as many rows."""
+    """The stochastic steps of a rollout, S per row: states, where they led, the times of both, and the network's answers. An
+    algorithm that needs more of its rollouts adds fields, each with as many rows."""
 
     x: Tensor  # [B, S, *D] fp32
     x_next: Tensor  # [B, S, *D]
     t: Tensor  # [B, S]
     t_next: Tensor  # [B, S]
+    v: Tensor  # [B, S, *D] of the weights that drew the rollout, as it was guided
 
     def __getitem__(self, rows: Any) -> Self:
         """Some rows; with a second index of the same shape, one step or several of each."""
         return dataclasses.replace(self, **{f.name: getattr(self, f.name)[rows] for f in dataclasses.fields(self)})
+
+    def steps(self) -> dict[str, Tensor]:
+        """What every trajectory has, by name."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(Trajectory)}
 
     @classmethod
     def cat(cls, parts: Sequence[Self]) -> Self:

@@ -14,6 +14,7 @@ from vgrpo.training.config import Config, RolloutConfig, UpdateConfig
 SPRITES = Config(
     max_sequence_length=0,  # the model was trained without padding, which would dwarf its 16 image tokens
     num_iterations=90,
+    monitor=("sprites_clean",),
     rollout=RolloutConfig(num_prompts=32, group_size=8, num_steps=8),
     objective=VGRPO(shift=3.0, ref_weight=2.0),
     # The gradient's norm is 0.05 to 0.1 while all is well; a spike must not move the weights further.

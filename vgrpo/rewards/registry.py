@@ -9,6 +9,7 @@ from vgrpo.support.spelling import hint
 NAMED = {
     "sprites": "vgrpo.rewards.sprites:sprites",
     "sprites_strict": "vgrpo.rewards.sprites:sprites_strict",
+    "sprites_clean": "vgrpo.rewards.sprites:sprites_clean",
     "jpeg_compressibility": "vgrpo.rewards.jpeg:jpeg_compressibility",
     "jpeg_incompressibility": "vgrpo.rewards.jpeg:jpeg_incompressibility",
 }

@@ -8,6 +8,7 @@ from torch import Tensor
 from vgrpo.core.types import Prompt
 from vgrpo.rewards.preference.clip import ClipCosine, clip_and_processor
 from vgrpo.worlds.sprites import verifier
+from vgrpo.worlds.sprites.ghosts import ghosts
 
 PREFERENCE = Path(__file__).parents[1] / "worlds/sprites/preference_model"
 
@@ -20,6 +21,11 @@ def sprites(images: Tensor, prompts: list[Prompt]) -> Tensor:
 def sprites_strict(images: Tensor, prompts: list[Prompt]) -> Tensor:
     """1 where the board shows exactly what the prompt says, else 0: [B]."""
     return verifier.score(images, prompts).strict
+
+
+def sprites_clean(images: Tensor, prompts: list[Prompt]) -> Tensor:
+    """Minus what is faintly visible in the worst of a board's empty cells, in 255ths; near 0 is clean: [B]. Of any prompt."""
+    return -ghosts(images)
 
 
 def sprites_preference(source: str | None, device: str) -> ClipCosine:

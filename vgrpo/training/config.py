@@ -77,6 +77,8 @@ class UpdateConfig:
     process may learn without guidance from images drawn with it."""
     micro_batch_size: int | None = None
     """Images per forward and backward; None is all. Changes memory, not the gradient."""
+    keep_old: bool = False
+    """Algorithms on steps take old likelihoods from the rollout instead of a forward; the first ratio is 1 but for rounding."""
 
     def __post_init__(self) -> None:
         require_finite(self, "update.")
@@ -218,16 +220,10 @@ class Config:
             check_device(self.reward_device, "reward_device")
         shares_of(self.prompt_shares)
         require_finite(self.objective, "objective.")
-        require(
-            self.checkpoint_every >= 1, f"checkpoint_every={self.checkpoint_every}: at least 1 iteration between checkpoints"
-        )
+        require(self.checkpoint_every >= 1, f"checkpoint_every={self.checkpoint_every}: must be at least 1 iteration")
         require(self.keep_checkpoints >= 1, f"keep_checkpoints={self.keep_checkpoints}: keep at least 1")
         require(0 <= self.ema_decay < 1, f"ema_decay={self.ema_decay}: must lie in [0, 1); 0 turns averaging off")
-        held_out = self.held_out_prompts
-        require(
-            held_out is None or 0 <= held_out <= 1e6,
-            f"held_out_prompts={held_out}: must lie in 0 to 1,000,000; 0 holds none out",
-        )
+        require_within(self, held_out_prompts=(0, 1_000_000))
         full = self.finetune == "full"
         require(
             not (full and self.lora.init), "lora.init goes on from an adapter, and --finetune full trains none; leave it out"
@@ -247,4 +243,8 @@ class Config:
             self.training_guidance == rollout.guidance or isinstance(self.objective, ForwardObjective),
             f"update.guidance={self.update.guidance}: {type(self.objective).__name__} trains on the steps of its rollouts, so "
             f"it needs their guidance, rollout.guidance={rollout.guidance}; leave it out",
+        )
+        require(
+            not (self.update.keep_old and isinstance(self.objective, ForwardObjective)),
+            f"update.keep_old: {type(self.objective).__name__} trains on points that no rollout passes; leave it out",
         )

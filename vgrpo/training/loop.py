@@ -16,7 +16,6 @@ from torch import Tensor
 from vgrpo.core.types import Batch, Rollout
 from vgrpo.evaluation.core import evaluate, read_eval, write_eval
 from vgrpo.objectives.advantage import weighted_mean
-from vgrpo.objectives.base import WeightSet
 from vgrpo.pages.report import write_report
 from vgrpo.rewards.base import RewardError, Scores, score_images
 from vgrpo.sampling.draw import decode, draw_groups
@@ -31,7 +30,7 @@ from vgrpo.training.resume import FINISHED
 from vgrpo.training.run import Run, save_samples
 from vgrpo.training.start import Given, start_run
 from vgrpo.training.stopping import saved_on_stop
-from vgrpo.training.update import StepMetrics, backward, frozen_velocities, minibatches
+from vgrpo.training.update import StepMetrics, backward, frozen_velocities, kept_velocities, minibatches
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,10 +170,12 @@ def update(run: Run, batch: Batch[Any], num_groups: int) -> list[StepMetrics]:
     settings, objective = run.config.update, run.config.objective
     guidance, size = run.config.training_guidance, settings.micro_batch_size
     parts = minibatches(batch, num_groups, settings.num_minibatches)
-    bases: list[dict[WeightSet, Tensor]] = [{} for _ in parts]
+    bases = [kept_velocities(part) if settings.keep_old else {} for part in parts]
     # Each weight set goes into the model once, for all minibatches that need it.
     for name in objective.baselines:
-        asking = [index for index in range(len(parts)) if name in objective.needed(index, settings.num_epochs)]
+        asking = [
+            index for index in range(len(parts)) if name in objective.needed(index, settings.num_epochs, settings.keep_old)
+        ]
         if asking:
             with run.weight_set(name):
                 for index in asking:

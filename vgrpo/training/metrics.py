@@ -105,7 +105,7 @@ def nfe_values(run: Run, rollout: Rollout, batch: Batch[Any]) -> Values:
     branches = run.policy.num_branches(config.training_guidance)
     forwards = branches * batch.points.times().shape[1] * len(batch) / len(rollout.prompts)
     num_minibatches, num_epochs = config.update.num_minibatches, config.update.num_epochs
-    needed = [len(config.objective.needed(index, num_epochs)) for index in range(num_minibatches)]
+    needed = [len(config.objective.needed(index, num_epochs, config.update.keep_old)) for index in range(num_minibatches)]
     return {
         "nfe/rollout": rollout.nfe,
         "nfe/old": forwards * sum(needed) / num_minibatches,

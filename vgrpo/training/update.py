@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vgrpo.core.types import Batch, Cond, Metrics, Points
+from vgrpo.core.types import Batch, Cond, Metrics, Points, Trajectory
 from vgrpo.models.policy import Policy
 from vgrpo.objectives.base import Baselines, Objective, WeightSet
 
@@ -31,6 +31,11 @@ def frozen_velocities(policy: Policy, batch: Batch[Any], guidance: float, micro_
     low-precision output can depend on the shape of its batch and the first ratio must be exactly 1."""
     parts = [velocities(policy, chunk.points, chunk.cond, guidance) for chunk in chunks(batch, micro_batch_size)]
     return torch.cat(parts)
+
+
+def kept_velocities(batch: Batch[Trajectory]) -> dict[WeightSet, Tensor]:
+    """v [B, S, *D] with which the rollout made its steps. Of the same network at the same points, so equal but for rounding."""
+    return {"old": batch.points.v}
 
 
 def backward(

@@ -75,7 +75,7 @@ class Job:
         rollout = sampler.num_evaluations(steps) if sampler else num_evaluations(config.rollout.solver, steps)
         trained = self.num_images * self.num_branches * self.num_points * config.update.keep_share
         count, epochs = config.update.num_minibatches, config.update.num_epochs
-        needed = sum(len(config.objective.needed(index, epochs)) for index in range(count)) / count
+        needed = sum(len(config.objective.needed(index, epochs, config.update.keep_old)) for index in range(count)) / count
         return {
             "rollout": self.num_images * self.num_branches * rollout,
             "other weights": trained * needed,

@@ -1,5 +1,6 @@
 """What a run has come to: scores on fixed prompts, how varied its images are and how far from the base model's."""
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -31,7 +32,7 @@ class Exam:
             else training_prompts(prompts, seed=TRAINING_SEED)(0, num_prompts)
         )
         self.pictures, self.num_images = pictures_of(chosen, num_images), num_images
-        self.base: Tensor | None = None
+        self.base: tuple[Tensor, Tensor] | None = None  # latents and images
 
     def _draw(self, run: Run) -> tuple[Tensor, Tensor]:
         """Latents and images."""
@@ -42,13 +43,24 @@ class Exam:
         if self.base is None:
             network: Any = run.policy.module
             network.disable_adapters()
-            self.base = self._draw(run)[0]
+            self.base = self._draw(run)
             network.enable_adapters()
+        if run.iteration == 0:  # fresh adapters change nothing, so every lane's first score is the base's
+            return self._scores(*self.base, self.base[0])
         with run.average.active():
             latents, images = self._draw(run)
+        return self._scores(latents, images, self.base[0])
+
+    def _scores(self, latents: Tensor, images: Tensor, base: Tensor) -> dict[str, float]:
         prompts = [picture.prompt for picture in self.pictures]
         scores = torch.stack([self.world.strict(images, prompts), self.reward(images, prompts)], 1)
         strict, reward = mean_over_tags(scores, self.pictures)
         spread = latents.unflatten(0, (-1, self.num_images)).flatten(2).std(1).mean().item() if self.num_images > 1 else 0.0
-        drift = (latents - self.base).square().mean().sqrt().item()
+        drift = (latents - base).square().mean().sqrt().item()
         return {"strict": strict, "reward": reward, "diversity": spread, "drift": drift}
+
+
+@cache
+def exam_of(prompts: str, num_prompts: int, num_images: int, held_out: bool) -> Exam:
+    """An exam, once for all lanes of a process: the base model takes it once."""
+    return Exam(prompts, num_prompts, num_images, held_out)

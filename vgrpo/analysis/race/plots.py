@@ -11,8 +11,8 @@ from matplotlib.ticker import EngFormatter
 
 from vgrpo.analysis.race.summary import Curve, read_curves, summarise_all
 
-AXES = {"seconds": "training time, s", "nfe": "network evaluations", "steps": "optimiser steps"}
-SCORES = {"strict": "held-out strict score", "reward": "held-out reward"}
+AXES = {"seconds": "training time, s of one core", "nfe": "network evaluations", "steps": "optimiser steps"}
+SCORES = {"reward": "held-out reward", "strict": "held-out strict score"}
 ENDS = {"drift": "drift of the latents from the base", "diversity": "diversity, of its start"}
 Colors = dict[str, Any]  # by method
 
@@ -59,12 +59,12 @@ def _end(curves: dict[str, dict[int, Curve]], colors: Colors) -> Figure:
     for axis, (name, label) in zip(axes, ENDS.items(), strict=True):
         for method, color in colors.items():
             seeds = curves[method].values()
-            x, y = [_at_end(curve, name) for curve in seeds], [curve[-1]["strict"] for curve in seeds]
+            x, y = [_at_end(curve, name) for curve in seeds], [curve[-1]["reward"] for curve in seeds]
             axis.scatter(x, y, s=16, alpha=0.6, linewidth=0, color=color)
             axis.scatter(statistics.mean(x), statistics.mean(y), s=70, color=color, edgecolor="white", label=method)
         axis.set_xlabel(label)
         _tidy(axis)
-    axes[0].set_ylabel("final strict score")
+    axes[0].set_ylabel("final reward")
     axes[-1].legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 

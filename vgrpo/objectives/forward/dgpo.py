@@ -33,7 +33,7 @@ class DGPO(ForwardObjective):
 
     @property
     def baselines(self) -> tuple[WeightSet, ...]:
-        return ("old", "ref")
+        return ("ref",)
 
     @property
     def shared(self) -> tuple[Share, Share]:

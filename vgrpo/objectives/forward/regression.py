@@ -30,7 +30,7 @@ class WeightedRegression(ForwardObjective):
 
     @property
     def baselines(self) -> tuple[WeightSet, ...]:
-        return ("old", "ref") if self.kl_weight else ("old",)
+        return ("ref",) if self.kl_weight else ()
 
     @property
     def shared(self) -> tuple[Share, Share]:

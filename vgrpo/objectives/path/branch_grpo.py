@@ -38,11 +38,12 @@ class TreeSampler:
     def __call__(self, velocity: RowVelocity, x: Tensor, times: Tensor, noise: Tensor) -> tuple[Tensor, TreeTrajectory]:
         num_images, num_steps = len(x), len(times) - 1
         span = 2 ** len(self.splits)  # images below a node; the nodes are every span-th row
-        x, states, ends, leaves = x[::span], [], [], []
+        x, states, ends, answers, leaves = x[::span], [], [], [], []
         for step in range(num_steps - 1):
             t, t_next = (times[i].float().to(x.device).expand(len(x)) for i in (step, step + 1))
-            v = velocity(x, float(times[step]), slice(None, None, span)).float()
-            mean, std = self.kernel(x, v, t, t_next)
+            v = velocity(x, float(times[step]), slice(None, None, span))
+            answers.append(v.repeat_interleave(span, 0))
+            mean, std = self.kernel(x, v.float(), t, t_next)
             if step in self.splits:
                 span //= 2
                 x, mean, std = (value.repeat_interleave(2, 0) for value in (x, mean, std))
@@ -56,6 +57,7 @@ class TreeSampler:
             x_next=torch.stack(ends, 1),
             t=inside[:, :-1],
             t_next=inside[:, 1:],
+            v=torch.stack(answers, 1),
             leaves=torch.tensor(leaves, device=x.device).expand(num_images, -1),
         )
         return euler(velocity, x, times[-2:]), trajectory

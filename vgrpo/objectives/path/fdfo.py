@@ -36,15 +36,16 @@ class ChurnSampler:
     def __call__(self, velocity: Velocity, x: Tensor, times: Tensor, noise: Tensor) -> tuple[Tensor, Trajectory]:
         t = times.tolist()
         x = self._add_noise(x, t[0], noise[:, 0])
-        states = [x]
+        states, answers = [x], []
         for step in range(len(t) - 1):
             target = t[step + 1]
-            x = x + (self._overshoot(target) - t[step]) * velocity(x, t[step]).float()
+            answers.append(velocity(x, t[step]))
+            x = x + (self._overshoot(target) - t[step]) * answers[-1].float()
             x = self._add_noise(x, target, noise[:, step + 1]) if target > 0 else x
             states.append(x)
         rows = times.float().to(x.device).expand(len(x), -1)
-        whole = torch.stack(states, 1)
-        return x, Trajectory(x=whole[:, :-1], x_next=whole[:, 1:], t=rows[:, :-1], t_next=rows[:, 1:])
+        whole, v = torch.stack(states, 1), torch.stack(answers, 1)
+        return x, Trajectory(x=whole[:, :-1], x_next=whole[:, 1:], t=rows[:, :-1], t_next=rows[:, 1:], v=v)
 
     def _overshoot(self, t: float) -> float:
         """The time below t from which adding noise leads back to t."""
@@ -103,7 +104,7 @@ class FDFO(Objective[PairTrajectory]):
         steps = kept_steps(trajectory)
         dx = _half_difference(x_0.float())
         dx = dx / (flow.expand(dx.square().flatten(1).mean(1), dx) + 1e-6)
-        return PairTrajectory(x=steps.x, x_next=steps.x_next, t=steps.t, t_next=steps.t_next, dx=dx)
+        return PairTrajectory(**steps.steps(), dx=dx)
 
     def loss(self, v: Tensor, base: Baselines, batch: Batch[PairTrajectory]) -> tuple[Tensor, Metrics]:
         dx, change = batch.points.dx[:, None], batch.advantage[:, None]

@@ -18,6 +18,8 @@ class MixGRPO(PathObjective):
 
     noise: float = 0.7
     ratio_clip: float = 1e-4
+    kl_weight: float = 0.0
+    """Weight of the penalty for leaving the reference; the paper's is 0."""
     num_window_steps: int = 4
     iterations_per_window: int = 25
     flash: int | None = None
@@ -28,7 +30,7 @@ class MixGRPO(PathObjective):
         require(0 < self.ratio_clip < 1, f"objective.ratio_clip={self.ratio_clip}: must lie in (0, 1), about 1e-4")
         require(self.num_window_steps >= 1, f"objective.num_window_steps={self.num_window_steps}: at least 1")
         require(self.iterations_per_window >= 1, f"objective.iterations_per_window={self.iterations_per_window}: at least 1")
-        require_within(self, "objective.", flash=(1, 10_000))
+        require_within(self, "objective.", flash=(1, 10_000), kl_weight=(0, 1e6))
 
     @property
     def kernel_step(self) -> Kernel:

@@ -37,7 +37,7 @@ class ExpectingSampler:
 
         x_0, kept = self.steps(watched, x, times, noise)
         means = torch.stack(expected[: kept.t.shape[1]], 1)
-        return x_0, JudgedTrajectory(x=kept.x, x_next=kept.x_next, t=kept.t, t_next=kept.t_next, judged=means)
+        return x_0, JudgedTrajectory(**kept.steps(), judged=means)
 
     def num_evaluations(self, num_steps: int) -> int:
         return self.steps.num_evaluations(num_steps)

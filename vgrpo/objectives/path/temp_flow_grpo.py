@@ -40,7 +40,7 @@ class BranchSampler:
         times = times.float().to(x.device)
         first = row - row % self.num_branches
         branch_at = _drawn_step(noise[first, -1], num_steps - 1)
-        state, end, spread = torch.zeros_like(x), torch.zeros_like(x), []
+        state, end, answer, spread = torch.zeros_like(x), torch.zeros_like(x), torch.zeros_like(x), []
         for step in range(num_steps):
             t, t_next = (times[i].expand(len(x)) for i in (step, step + 1))
             asked, place = torch.where(branch_at < step, row, first).unique(return_inverse=True)
@@ -52,6 +52,7 @@ class BranchSampler:
                 here = (branch_at == step).reshape(-1, *[1] * (x.dim() - 1))
                 following = torch.where(here, mean + std * noise[:, step], following)
                 state, end = torch.where(here, x, state), torch.where(here, following, end)
+                answer = torch.where(here, v, answer)
             x = following
         weight = torch.stack(spread)
         path = WeightedTrajectory(
@@ -59,6 +60,7 @@ class BranchSampler:
             x_next=end[:, None],
             t=times[branch_at][:, None],
             t_next=times[branch_at + 1][:, None],
+            v=answer[:, None],
             weight=(weight / weight.mean())[branch_at][:, None],
         )
         return x, path

@@ -44,7 +44,7 @@ class FinishingSampler:
             # The first of an end's steps starts where the network has been asked.
             x = kept.x[:, step] + (times[step + 1] - times[step]).item() * answers[step].float()
             ends.append(euler(velocity, x, times[step + 1 :]))
-        return x_0, JudgedTrajectory(x=kept.x, x_next=kept.x_next, t=kept.t, t_next=kept.t_next, judged=torch.stack(ends, 1))
+        return x_0, JudgedTrajectory(**kept.steps(), judged=torch.stack(ends, 1))
 
     def num_evaluations(self, num_steps: int) -> int:
         return self.steps.num_evaluations(num_steps) + sum(num_steps - 1 - step for step in self.steps.window(num_steps))
