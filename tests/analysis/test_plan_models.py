@@ -21,6 +21,8 @@ TINY = {
     "qwen_image": pipelines.qwen_image,
     "sana": pipelines.sana,
     "wan": pipelines.wan,
+    "wan22": pipelines.wan22,
+    "z_image": pipelines.z_image,
 }
 BILLIONS = {  # text encoders, autoencoder, as published
     "sd15": (0.123, 0.084),
@@ -31,12 +33,16 @@ BILLIONS = {  # text encoders, autoencoder, as published
     "sd35-large": (5.581, 0.084),
     "flux1-dev": (4.885, 0.084),
     "flux2-dev": (24.011, 0.084),
+    "flux2-klein-4b": (4.022, 0.084),
     "qwen-image": (8.292, 0.127),
     "sana-1.6b": (2.614, 0.312),
+    "z-image": (4.022, 0.084),
     "wan21-1.3b": (5.681, 0.127),
+    "wan22-5b": (5.681, 0.705),
 }
 SHAPES = {"sd15": (4, 64, 64), "sd21": (4, 96, 96), "flux2-dev": (128, 64, 64), "sana-1.6b": (32, 32, 32)}
 SHAPES |= {"sdxl": (4, 128, 128), "wan21-1.3b": (16, 5, 60, 104)}
+SHAPES |= {"flux2-klein-4b": (128, 64, 64), "wan22-5b": (48, 5, 30, 52)}
 SETTINGS = {"max_sequence_length": 24, "resolution": 64}
 
 

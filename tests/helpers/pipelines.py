@@ -9,6 +9,7 @@ from diffusers import (
     AutoencoderKLWan,
     DDIMScheduler,
     FlowMatchEulerDiscreteScheduler,
+    Flux2KleinPipeline,
     Flux2Pipeline,
     Flux2Transformer2DModel,
     FluxPipeline,
@@ -22,6 +23,8 @@ from diffusers import (
     UNet2DConditionModel,
     WanPipeline,
     WanTransformer3DModel,
+    ZImagePipeline,
+    ZImageTransformer2DModel,
 )
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
@@ -162,7 +165,7 @@ def flux():
     return _shaken(pipeline, "transformer")
 
 
-def flux2():
+def flux2(pipeline=Flux2Pipeline, encoder=text_encoders.mistral, guidance_embeds=True, **config):
     torch.manual_seed(0)
     vae = AutoencoderKLFlux2(
         block_out_channels=(8, 16),
@@ -174,8 +177,8 @@ def flux2():
     )
     vae.bn.running_mean.normal_()
     vae.bn.running_var.uniform_(0.5, 2)
-    text_encoder, tokenizer = text_encoders.mistral()
-    pipeline = Flux2Pipeline(
+    text_encoder, tokenizer = encoder()
+    made = pipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(shift=1.0),
         vae=vae,
         text_encoder=text_encoder,
@@ -189,8 +192,39 @@ def flux2():
             joint_attention_dim=3 * TEXT_WIDTH,
             timestep_guidance_channels=32,
             axes_dims_rope=(4, 4, 4, 4),
+            guidance_embeds=guidance_embeds,
+        ),
+        **config,
+    )
+    return _shaken(made, "transformer")
+
+
+def flux2_klein(is_distilled=False):
+    return flux2(Flux2KleinPipeline, text_encoders.qwen3_for_flux2, guidance_embeds=False, is_distilled=is_distilled)
+
+
+def z_image():
+    torch.manual_seed(0)
+    text_encoder, tokenizer = text_encoders.qwen3()
+    pipeline = ZImagePipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+        vae=_vae(4, scaling_factor=0.36, shift_factor=0.12, use_quant_conv=False, use_post_quant_conv=False),
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+        transformer=ZImageTransformer2DModel(
+            in_channels=4,
+            dim=32,
+            n_layers=1,
+            n_refiner_layers=1,
+            n_heads=2,
+            n_kv_heads=2,
+            cap_feat_dim=TEXT_WIDTH,
+            axes_dims=[4, 6, 6],
+            axes_lens=[64, 32, 32],
         ),
     )
+    for parameter in (pipeline.transformer.x_pad_token, pipeline.transformer.cap_pad_token):
+        parameter.data.normal_()
     return _shaken(pipeline, "transformer")
 
 
@@ -263,22 +297,45 @@ def sana():
     return _shaken(pipeline, "transformer")
 
 
-def wan():
+def wan(vae=None, channels=16, **config):
     torch.manual_seed(0)
     text_encoder, tokenizer = text_encoders.umt5()
     pipeline = WanPipeline(
         tokenizer=tokenizer,
         text_encoder=text_encoder,
-        vae=AutoencoderKLWan(base_dim=4, z_dim=16, dim_mult=[1, 1, 1, 1], num_res_blocks=1),
+        vae=vae or AutoencoderKLWan(base_dim=4, z_dim=16, dim_mult=[1, 1, 1, 1], num_res_blocks=1),
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
         transformer=WanTransformer3DModel(
             num_attention_heads=2,
             attention_head_dim=12,
+            in_channels=channels,
+            out_channels=channels,
             text_dim=TEXT_WIDTH,
             freq_dim=32,
             ffn_dim=32,
             num_layers=2,
             rope_max_seq_len=32,
         ),
+        **config,
     )
     return _shaken(pipeline, "transformer")
+
+
+def wan22():
+    """The 5B of Wan 2.2: a time per token, and an autoencoder of its own that halves the sides once more."""
+    vae = AutoencoderKLWan(
+        base_dim=4,
+        decoder_base_dim=4,
+        z_dim=8,
+        dim_mult=[1, 1, 1, 1],
+        num_res_blocks=1,
+        temperal_downsample=[False, True, True],
+        latents_mean=[0.1] * 8,
+        latents_std=[1.5] * 8,
+        is_residual=True,
+        in_channels=12,
+        out_channels=12,
+        patch_size=2,
+        scale_factor_spatial=16,
+    )
+    return wan(vae, 8, expand_timesteps=True)

@@ -11,6 +11,9 @@ from transformers import (
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
     Qwen2Tokenizer,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    Qwen3Model,
     T5Config,
     T5EncoderModel,
     T5Tokenizer,
@@ -91,3 +94,20 @@ def mistral():
     vision = {"model_type": "pixtral", "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "head_dim": 8}
     vision["num_attention_heads"] = 2
     return Mistral3ForConditionalGeneration(Mistral3Config(text_config=text, vision_config=vision)), tokenizer
+
+
+def qwen3(model=Qwen3Model, num_layers=2):
+    """Qwen3, and a tokenizer of single letters with a chat template."""
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    vocab = {token: index for index, token in enumerate([*special, *LETTERS, "Ġ", "Ċ"])}
+    tokenizer = Qwen2Tokenizer(vocab=vocab, merges=[], additional_special_tokens=special[1:])
+    tokenizer.chat_template = (
+        "{% for m in messages %}<|im_start|>{{ m.content }}<|im_end|>{% endfor %}{% if enable_thinking is false %}-{% endif %}"
+    )
+    config = Qwen3Config(**SMALL, vocab_size=len(tokenizer), num_hidden_layers=num_layers, head_dim=16)
+    return model(config), tokenizer
+
+
+def qwen3_for_flux2():
+    """Of just enough layers for FLUX.2 [klein], which reads the 27th."""
+    return qwen3(Qwen3ForCausalLM, 28)

@@ -27,12 +27,15 @@ KINDS = {
     "sdxl": pipelines.sdxl,
     "flux": pipelines.flux,
     "flux2": pipelines.flux2,
+    "flux2_klein": pipelines.flux2_klein,
     "qwen_image": pipelines.qwen_image,
     "sana": pipelines.sana,
     "wan": pipelines.wan,
+    "wan22": pipelines.wan22,
+    "z_image": pipelines.z_image,
 }
 LENGTH = 24  # tokens
-RESOLUTIONS = {"sd3": 64, "sana": 32, "wan": 32}  # where it is not 16
+RESOLUTIONS = {"sd3": 64, "sana": 32, "wan": 32, "wan22": 32}  # where it is not 16
 TEXTS = ["a red heart", "two blue stars"]
 
 
@@ -68,12 +71,14 @@ def pipeline_images(name, pipeline, noise, side, guidance, num_steps):
         settings["use_resolution_binning"] = False  # which only knows the real sizes
     if name == "qwen_image":
         settings |= {"true_cfg_scale": guidance, "negative_prompt": ""}
+    elif name == "z_image":
+        settings["guidance_scale"] = guidance - 1
     else:
         settings["guidance_scale"] = guidance
-    if name == "wan":
+    if name in ("wan", "wan22"):
         frames = 4 * noise.shape[2] - 3
         return pipeline(prompt=TEXTS, num_frames=frames, **settings).frames[:, -1]
-    return pipeline(prompt=TEXTS, **settings).images
+    return pipeline(prompt=list(TEXTS), **settings).images  # Z-Image changes the list
 
 
 def own_schedule(pipeline):
@@ -175,13 +180,17 @@ def test_an_adapter_of_another_model_is_refused(name, folder, tmp_path):
         load_policy(ModelSettings(model=str(folder)), lora=tmp_path / "lora")
 
 
-def test_wan_draws_the_pipelines_own_size_and_not_its_second_version():
+def test_wan_draws_the_pipelines_own_size_and_not_with_two_transformers():
     pipeline = pipelines.wan()
     assert make_policy(pipeline).latent_shape == (16, 5, 60, 104)  # 17 frames of 480 x 832
     assert make_policy(pipeline, resolution=240).latent_shape == (16, 5, 30, 30)
-    pipeline.register_to_config(expand_timesteps=True)
-    with pytest.raises(ValueError, match=r"Wan 2\.2"):
+    pipeline.register_to_config(boundary_ratio=0.875)
+    with pytest.raises(ValueError, match=r"Wan 2\.2 A14B, whose two transformers"):
         make_policy(pipeline)
+
+
+def test_a_distilled_klein_is_not_guided():
+    assert make_policy(pipelines.flux2_klein(is_distilled=True), resolution=16).num_branches(4.0) == 1
 
 
 def test_full_fine_tuning_saves_a_pipeline_that_loads(name, folder, tmp_path):

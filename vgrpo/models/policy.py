@@ -151,7 +151,7 @@ class Policy(ABC):
 
     def velocity(self, x_t: Tensor, t: Tensor, cond: Cond, guidance: float = 1.0) -> Tensor:
         """v at [M, *D] and t [M]. Guidance above 1 evaluates the empty text too; both branches carry gradient."""
-        if self.takes_guidance or guidance == 1.0:
+        if self.num_branches(guidance) == 1:
             return self._predict(x_t, t, cond, guidance)
         both = Cond.cat([self.encode([""] * len(x_t)), cond])
         v_empty, v_text = self._predict(torch.cat([x_t, x_t]), torch.cat([t, t]), both).chunk(2)
