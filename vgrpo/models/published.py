@@ -13,6 +13,8 @@ Part = tuple[str, dict[str, Any]]
 class Preset(NamedTuple):
     pipeline: str
     parts: dict[str, Part]
+    options: dict[str, Any] = {}
+    """The pipeline's own."""
 
 
 CLIP_L_CONFIG = {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12, "projection_dim": 768}
@@ -182,6 +184,7 @@ PUBLISHED: dict[str, Preset] = {
             "text_encoder": ("transformers.Qwen3ForCausalLM", QWEN3_4B_CONFIG),
             "vae": ("diffusers.AutoencoderKLFlux2", {}),
         },
+        options={"is_distilled": True},
     ),
     "qwen-image": Preset(
         "QwenImagePipeline", {**QWEN, "text_encoder": QWEN_VL_7B, "vae": ("diffusers.AutoencoderKLQwenImage", {})}
@@ -191,7 +194,9 @@ PUBLISHED: dict[str, Preset] = {
         "ZImagePipeline", {**Z_IMAGE, "text_encoder": ("transformers.Qwen3Model", QWEN3_4B_CONFIG), "vae": KL_16}
     ),
     "wan21-1.3b": Preset("WanPipeline", {**WAN, "text_encoder": UMT5_XXL, "vae": ("diffusers.AutoencoderKLWan", {})}),
-    "wan22-5b": Preset("WanPipeline", {**WAN22, "text_encoder": UMT5_XXL, "vae": WAN22_VAE}),
+    "wan22-5b": Preset(
+        "WanPipeline", {**WAN22, "text_encoder": UMT5_XXL, "vae": WAN22_VAE}, options={"expand_timesteps": True}
+    ),
 }
 """Models by name."""
 
