@@ -12,6 +12,7 @@ from diffusers import (
     Flux2KleinPipeline,
     Flux2Pipeline,
     Flux2Transformer2DModel,
+    FluxKontextPipeline,
     FluxPipeline,
     FluxTransformer2DModel,
     QwenImagePipeline,
@@ -138,7 +139,7 @@ def sdxl_two_layers():
     return sdxl(layers_per_block=2)
 
 
-def flux():
+def flux(pipeline=FluxPipeline):
     torch.manual_seed(0)
     transformer = FluxTransformer2DModel(
         in_channels=16,
@@ -152,7 +153,7 @@ def flux():
         guidance_embeds=True,
     )
     t5, t5_tokenizer = text_encoders.t5()
-    pipeline = FluxPipeline(
+    made = pipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(shift=1.0),
         vae=_vae(4, scaling_factor=0.36, shift_factor=0.12, use_quant_conv=False, use_post_quant_conv=False),
         text_encoder=_clip(CLIPTextModel),
@@ -161,8 +162,12 @@ def flux():
         tokenizer_2=t5_tokenizer,
         transformer=transformer,
     )
-    pipeline.default_sample_size = 8
-    return _shaken(pipeline, "transformer")
+    made.default_sample_size = 8
+    return _shaken(made, "transformer")
+
+
+def flux_kontext():
+    return flux(FluxKontextPipeline)
 
 
 def flux2(pipeline=Flux2Pipeline, encoder=text_encoders.mistral, guidance_embeds=True, **config):

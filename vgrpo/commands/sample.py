@@ -8,10 +8,12 @@ import torch
 
 from vgrpo.commands.options import parse
 from vgrpo.core.images import to_pil
+from vgrpo.models.editing import check_sources, with_image
 from vgrpo.models.lengths import warn_of_cut_off
 from vgrpo.models.loading import load_policy
 from vgrpo.models.settings import ModelSettings
 from vgrpo.prompts.files import read_prompts
+from vgrpo.prompts.source_images import check_picture
 from vgrpo.sampling.draw import draw_images, named_noise
 from vgrpo.sampling.settings import Sampling
 from vgrpo.support.checks import require
@@ -29,6 +31,8 @@ class SampleConfig(ModelSettings, Sampling):
     """Gets 00000_00.png (prompt index, image index) and prompts.jsonl."""
     lora: Path | None = None
     """A run's lora/, or a LoRA of diffusers, peft or kohya: its folder or its .safetensors file."""
+    image: Path | None = None
+    """The source image of prompts without one, for models that edit a picture."""
     num_images: int = 4
     """Images per prompt."""
     seed: int = 0
@@ -44,8 +48,12 @@ class SampleConfig(ModelSettings, Sampling):
 def sample(config: SampleConfig) -> int:
     """Write the images and return how many; the noise of each is named by the seed, its prompt's index and its own."""
     prompts = read_prompts(config.prompts)
+    if config.image is not None:
+        check_picture(config.image, "--image")
+        prompts = with_image(prompts, config.image.absolute())
     require_folder(config.output_dir, "--output-dir")
     policy = load_policy(config, lora=config.lora)
+    check_sources(policy, prompts)
     warn_of_cut_off(policy, prompts)
     config.output_dir.mkdir(parents=True, exist_ok=True)
     with (config.output_dir / "prompts.jsonl").open("w") as file:

@@ -19,6 +19,7 @@ from vgrpo.evaluation.scores import ScoreFiles, Shard, digest
 from vgrpo.evaluation.settings import EvalConfig
 from vgrpo.evaluation.suites import find_suite, suite_prompts
 from vgrpo.evaluation.summary import save, summarise
+from vgrpo.models.editing import check_sources
 from vgrpo.models.lengths import warn_of_cut_off
 from vgrpo.models.loading import load_policy
 from vgrpo.models.lora_files import lora_file
@@ -161,6 +162,7 @@ def _score_part(work: _Work, lora: Path | None, batches: Iterable[list[Picture]]
     """Draw and score a shard's batches of one model. Images are saved first: a score is there only if its image is."""
     job, settings = work.job, work.job.sampling
     policy = load_policy(job, lora=lora)
+    check_sources(policy, work.prompts)
     if lora is None:
         warn_of_cut_off(policy, work.prompts)
     with _disk_explained(job, {files.name: files}):
@@ -168,7 +170,7 @@ def _score_part(work: _Work, lora: Path | None, batches: Iterable[list[Picture]]
         (job.output_dir / "images" / files.name).mkdir(parents=True, exist_ok=True)
     for batch in batches:
         for picture in batch:
-            policy.encode([picture.prompt.text])  # alone, as the last bits depend on what it is encoded with
+            policy.encode_prompts([picture.prompt])  # alone, as the last bits depend on what it is encoded with
         images = draw(policy, batch, settings)
         judged = judge(images, batch, work.panel, work.world)
         with _disk_explained(job, {files.name: files}):

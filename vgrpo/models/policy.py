@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from vgrpo.core.types import Cond
+from vgrpo.core.types import Cond, Prompt
 from vgrpo.models.attention import suitable_attention
 from vgrpo.models.text_store import TextStore, text_encoders
 
@@ -41,6 +41,8 @@ class Policy(ABC):
     """The pipeline's part that is trained."""
     lora_targets: ClassVar[tuple[str, ...]] = ATTENTION
     """Endings of the names of the linear layers that get an adapter by default."""
+    takes_image: ClassVar[bool] = False
+    """Whether every prompt needs a source image."""
     takes_guidance: ClassVar[bool] = False
     """Whether the network was distilled with guidance as an input, which then costs one forward and not two."""
 
@@ -119,6 +121,10 @@ class Policy(ABC):
         self._forget(distinct)
         return replace(cond, index=torch.tensor([index[text] for text in texts], device=self.device))
 
+    def encode_prompts(self, prompts: list[Prompt]) -> Cond:
+        """What the network is told of prompts: here their texts alone."""
+        return self.encode([prompt.text for prompt in prompts])
+
     def _forget(self, used: list[str]) -> None:
         """Leave out of the cache what was not used for longest, until it holds at most CACHE_BYTES."""
         for text in used:
@@ -151,9 +157,12 @@ class Policy(ABC):
 
     def velocity(self, x_t: Tensor, t: Tensor, cond: Cond, guidance: float = 1.0) -> Tensor:
         """v at [M, *D] and t [M]. Guidance above 1 evaluates the empty text too; both branches carry gradient."""
+        text = replace(cond, empty=None)
         if self.num_branches(guidance) == 1:
-            return self._predict(x_t, t, cond, guidance)
-        both = Cond.cat([self.encode([""] * len(x_t)), cond])
+            return self._predict(x_t, t, text, guidance)
+        own = cond.empty
+        empty = self.encode([""] * len(x_t)) if own is None else replace(own, index=cond.index, image=cond.image)
+        both = Cond.cat([empty, text])
         v_empty, v_text = self._predict(torch.cat([x_t, x_t]), torch.cat([t, t]), both).chunk(2)
         return self.guided(v_empty, v_text, guidance)
 
@@ -184,6 +193,16 @@ class Policy(ABC):
 def to_images(decoded: Tensor) -> Tensor:
     """What an autoencoder returns, in [-1, 1], as images."""
     return (decoded.float() / 2 + 0.5).clamp(0, 1)
+
+
+def scaled(vae: Any, latents: Tensor) -> Tensor:
+    """The inverse of `unscaled`."""
+    factor = getattr(vae.config, "scaling_factor", None) or 1.0
+    mean, std = (getattr(vae.config, name, None) for name in ("latents_mean", "latents_std"))
+    if mean is None or std is None:
+        return (latents - (getattr(vae.config, "shift_factor", None) or 0.0)) * factor
+    mean, std = (latents.new_tensor(value).unflatten(0, (-1, *(1,) * (latents.dim() - 2))) for value in (mean, std))
+    return (latents - mean) / std * factor
 
 
 def unscaled(vae: Any, x_0: Tensor) -> Tensor:

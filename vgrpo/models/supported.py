@@ -15,10 +15,12 @@ from vgrpo.support.dotted import load_dotted
 ADAPTERS = {
     "StableDiffusion3Pipeline": "vgrpo.models.adapters.sd3:SD3Policy",
     "FluxPipeline": "vgrpo.models.adapters.flux:FluxPolicy",
+    "FluxKontextPipeline": "vgrpo.models.adapters.flux_kontext:FluxKontextPolicy",
     "Flux2Pipeline": "vgrpo.models.adapters.flux2:Flux2Policy",
     "Flux2KleinPipeline": "vgrpo.models.adapters.flux2_klein:Flux2KleinPolicy",
     "QwenImagePipeline": "vgrpo.models.adapters.qwen_image:QwenImagePolicy",
     "SanaPipeline": "vgrpo.models.adapters.sana:SanaPolicy",
+    "QwenImageEditPipeline": "vgrpo.models.adapters.qwen_image_edit:QwenImageEditPolicy",
     "ZImagePipeline": "vgrpo.models.adapters.z_image:ZImagePolicy",
     "WanPipeline": "vgrpo.models.adapters.wan:WanPolicy",
     "StableDiffusionPipeline": "vgrpo.models.adapters.unet:StableDiffusionPolicy",

@@ -10,6 +10,7 @@ import torch
 
 from vgrpo.core.seeds import seed_of
 from vgrpo.core.types import MAIN, Prompt
+from vgrpo.models.editing import check_sources
 from vgrpo.models.lengths import warn_of_cut_off
 from vgrpo.models.loading import load_policy
 from vgrpo.models.lora import Adapter, add_lora, check_init, fill_lora, read_init, take_lora
@@ -78,6 +79,7 @@ def start_run(
                 config = replace(config, precision=opened.loaded.state["settings"]["precision"])
             policy = load_policy(config.model_settings, given.pipeline, full=config.finetune == "full")
             config = _with_precision(config, policy, events)
+            check_sources(policy, prompts.listed)
             warn_of_cut_off(policy, prompts.listed)
             adapter = _make_trainable(policy, config)
             if adapter is not None and config.lora.init is None and not resume:
