@@ -17,6 +17,7 @@ TINY = {
     "sd15": pipelines.stable_diffusion,
     "sdxl": pipelines.sdxl,
     "flux": pipelines.flux,
+    "flux_kontext": pipelines.flux_kontext,
     "flux2": pipelines.flux2,
     "qwen_image": pipelines.qwen_image,
     "sana": pipelines.sana,
@@ -32,9 +33,11 @@ BILLIONS = {  # text encoders, autoencoder, as published
     "sd35-medium": (5.581, 0.084),
     "sd35-large": (5.581, 0.084),
     "flux1-dev": (4.885, 0.084),
+    "flux1-kontext": (4.885, 0.084),
     "flux2-dev": (24.011, 0.084),
     "flux2-klein-4b": (4.022, 0.084),
     "qwen-image": (8.292, 0.127),
+    "qwen-image-edit": (8.292, 0.127),
     "sana-1.6b": (2.614, 0.312),
     "z-image": (4.022, 0.084),
     "wan21-1.3b": (5.681, 0.127),
@@ -88,7 +91,7 @@ def test_an_update_and_a_decoding_hold_what_real_ones_hold(models):
     real, skeleton = models
     rows = 16
     text, x, t = real.blank_text(rows), torch.rand(rows, *real.latent_shape), torch.full((rows,), 0.5)
-    for part in (text.sequence, text.pooled):
+    for part in (text.sequence, text.pooled, text.image):
         if part is not None:
             part.normal_()
     parts = [part for part in real.pipeline.components.values() if isinstance(part, torch.nn.Module)]
@@ -96,7 +99,7 @@ def test_an_update_and_a_decoding_hold_what_real_ones_hold(models):
     with gradients_dropped(real), LiveBytes(iter(own)) as live:
         v = real.predict(x, t, text, 1.0)
         v.backward(torch.ones_like(v))
-    inputs = sum(part.nbytes for part in (text.sequence, text.pooled, text.mask, x) if part is not None)
+    inputs = sum(part.nbytes for part in (text.sequence, text.pooled, text.mask, text.image, x) if part is not None)
     assert cost(skeleton, 1.0).update_bytes * rows - inputs == pytest.approx(live.most, rel=0.15)
     x_0 = x[:1].clone()
     with LiveBytes(iter(own)) as live:

@@ -15,6 +15,7 @@ from diffusers import (
     FluxKontextPipeline,
     FluxPipeline,
     FluxTransformer2DModel,
+    QwenImageEditPipeline,
     QwenImagePipeline,
     QwenImageTransformer2DModel,
     SanaPipeline,
@@ -233,7 +234,7 @@ def z_image():
     return _shaken(pipeline, "transformer")
 
 
-def qwen_image():
+def qwen_image(pipeline=QwenImagePipeline, **parts):
     torch.manual_seed(0)
     transformer = QwenImageTransformer2DModel(
         in_channels=16,
@@ -244,7 +245,7 @@ def qwen_image():
         joint_attention_dim=TEXT_WIDTH,
         axes_dims_rope=(4, 4, 8),
     )
-    pipeline = QwenImagePipeline(
+    made = pipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(shift=1.0),
         vae=AutoencoderKLQwenImage(
             base_dim=8,
@@ -258,11 +259,18 @@ def qwen_image():
         text_encoder=None,
         tokenizer=None,
         transformer=transformer,
+        **parts,
     )
-    text_encoder, tokenizer = text_encoders.qwen(pipeline.prompt_template_encode, pipeline.prompt_template_encode_start_idx)
-    pipeline.register_modules(text_encoder=text_encoder, tokenizer=tokenizer)
-    pipeline.default_sample_size = 8
-    return _shaken(pipeline, "transformer")
+    text_encoder, tokenizer = text_encoders.qwen(made.prompt_template_encode, made.prompt_template_encode_start_idx)
+    made.register_modules(text_encoder=text_encoder, tokenizer=tokenizer)
+    made.default_sample_size = 8
+    return _shaken(made, "transformer")
+
+
+def qwen_image_edit():
+    made = qwen_image(QwenImageEditPipeline, processor=None)
+    made.processor = text_encoders.QwenProcessor(made.tokenizer)  # no part that could be saved
+    return made
 
 
 def sana():

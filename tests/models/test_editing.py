@@ -6,6 +6,7 @@ import pytest
 import torch
 from datasets import Dataset, Features, Value
 from datasets import Image as Picture
+from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit
 from helpers import pipelines
 from helpers.tiny import red, tiny_config
 from PIL import Image
@@ -57,6 +58,32 @@ def test_our_sampler_draws_kontexts_own_images(folder):
     assert not torch.allclose(ours, other, atol=2e-3)  # the source matters
 
 
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+def test_our_sampler_draws_qwens_own_images(folder, monkeypatch, guidance):
+    monkeypatch.setattr(pipeline_qwenimage_edit, "calculate_dimensions", lambda area, ratio: (SIDE, SIDE, None))
+    policy = make_policy(pipelines.qwen_image_edit(), max_sequence_length=2 * LENGTH, resolution=SIDE)
+    noise = torch.randn(2, *policy.latent_shape, generator=torch.Generator().manual_seed(1))
+    settings = {"num_inference_steps": 4, "true_cfg_scale": guidance, "output_type": "pt", "height": SIDE, "width": SIDE}
+    picture = Image.open(folder / "a.png")
+    theirs = [
+        policy.pipeline(image=picture, prompt=text, negative_prompt="", latents=pack(row[None]), **settings).images
+        for text, row in zip(TEXTS, noise, strict=True)
+    ]
+    times = policy.pipeline.scheduler.sigmas.double()
+    cond = policy.encode_prompts([Prompt(text=text, image=folder / "a.png") for text in TEXTS])
+    assert cond.sequence.shape == policy.blank_text(2).sequence.shape
+    ours = policy.decode(draw_latents(policy, cond, noise, solver="euler", times=times, guidance=guidance))
+    assert torch.allclose(ours, torch.cat(theirs).float(), atol=2e-3)
+
+
+def test_a_run_trains_qwen_with_guidance(folder, tmp_path):
+    rollout = RolloutConfig(num_prompts=2, group_size=2, num_steps=2, guidance=2.0)
+    config = tiny_config(tmp_path / "run", num_iterations=1, max_sequence_length=LENGTH, resolution=SIDE, rollout=rollout)
+    pipeline, prompts = pipelines.qwen_image_edit(), read_prompts(folder / "edits.jsonl")
+    result = train(config, pipeline=pipeline, reward=red, prompts=prompts, quiet=True)
+    assert any(value.any() for key, value in result.pipeline.transformer.state_dict().items() if "lora_B" in key)
+
+
 def test_a_run_trains_on_a_file_of_edits_and_rewards_receive_the_source(folder, tmp_path):
     seen = set()
 
@@ -87,7 +114,9 @@ def test_a_run_trains_on_a_file_of_edits_and_rewards_receive_the_source(folder, 
 
 def test_a_prompt_without_a_source_is_refused_at_the_start(folder, tmp_path):
     settings = {"model": str(folder / "kontext"), "max_sequence_length": LENGTH, "resolution": SIDE}
-    with pytest.raises(ValueError, match="FluxKontextPipeline edits a picture, and 2 of 2 prompts have none; the first is 'a r"):
+    with pytest.raises(
+        ValueError, match="FluxKontextPipeline edits a picture, and 2 of 2 prompts have none; the first is 'a r"
+    ):
         train(tiny_config(tmp_path / "run", **settings), reward=red, prompts=TEXTS, quiet=True)
     assert not (tmp_path / "run").exists()
 
@@ -118,7 +147,7 @@ def test_an_image_column_is_checked_from_the_files_folder_on(folder, tmp_path):
     with pytest.raises(ValueError, match=r"edits.csv, line 2: `image`: no file .*missing.png; correct the path"):
         read_prompts(tmp_path / "edits.csv")
     (tmp_path / "missing.png").write_text("no picture")
-    with pytest.raises(ValueError, match="missing.png is not a picture that can be read"):
+    with pytest.raises(ValueError, match=r"missing.png is not a picture that can be read"):
         read_prompts(tmp_path / "edits.csv")
 
 

@@ -8,10 +8,10 @@ import torch
 
 from vgrpo.commands.options import parse
 from vgrpo.core.images import to_pil
-from vgrpo.models.editing import check_sources, with_image
 from vgrpo.models.lengths import warn_of_cut_off
 from vgrpo.models.loading import load_policy
 from vgrpo.models.settings import ModelSettings
+from vgrpo.models.sources import check_sources, with_image
 from vgrpo.prompts.files import read_prompts
 from vgrpo.prompts.source_images import check_picture
 from vgrpo.sampling.draw import draw_images, named_noise

@@ -41,7 +41,7 @@ class Prompt:
 class Cond:
     """Encoded text of B images. `sequence` [U, L, C] feeds attention; `pooled` [U, P] the modulation and `mask` [U, L] which
     tokens count, in the models that have them. `index` [B] says which of the U rows is whose, since a group shares its text
-    and a long one takes megabytes; without it there is a row for each image. `image` [U, T, C] are the tokens of a source image,
+    and a long one takes megabytes; without it there is a row for each image. `image` [U, T, C] are the tokens of a source,
     and `empty`, with as many rows, is what guidance takes for no text where that depends on the source."""
 
     sequence: Tensor

@@ -19,12 +19,12 @@ from vgrpo.evaluation.scores import ScoreFiles, Shard, digest
 from vgrpo.evaluation.settings import EvalConfig
 from vgrpo.evaluation.suites import find_suite, suite_prompts
 from vgrpo.evaluation.summary import save, summarise
-from vgrpo.models.editing import check_sources
 from vgrpo.models.lengths import warn_of_cut_off
 from vgrpo.models.loading import load_policy
 from vgrpo.models.lora_files import lora_file
 from vgrpo.models.precision import check_device, device_of
 from vgrpo.models.settings import ModelSettings
+from vgrpo.models.sources import check_sources
 from vgrpo.models.supported import check_model
 from vgrpo.rewards.base import Reward
 from vgrpo.rewards.panel import Panel

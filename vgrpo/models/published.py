@@ -4,6 +4,8 @@ A model is its pipeline's class and the class and config of each part; what is l
 sizes that they come to are checked against the published ones in tests/analysis/test_plan_models.py.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 Part = tuple[str, dict[str, Any]]
@@ -13,7 +15,7 @@ Part = tuple[str, dict[str, Any]]
 class Preset(NamedTuple):
     pipeline: str
     parts: dict[str, Part]
-    options: dict[str, Any] = {}
+    options: Mapping[str, Any] = MappingProxyType({})
     """The pipeline's own."""
 
 
@@ -176,6 +178,7 @@ PUBLISHED: dict[str, Preset] = {
     "sd35-medium": _sd3(24, 384, qk_norm="rms_norm", dual_attention_layers=tuple(range(13))),
     "sd35-large": _sd3(38, 192, qk_norm="rms_norm"),
     "flux1-dev": Preset("FluxPipeline", {**FLUX1, "text_encoder": CLIP_L, "text_encoder_2": T5_XXL, "vae": KL_16}),
+    "flux1-kontext": Preset("FluxKontextPipeline", {**FLUX1, "text_encoder": CLIP_L, "text_encoder_2": T5_XXL, "vae": KL_16}),
     "flux2-dev": Preset("Flux2Pipeline", {**FLUX2, "text_encoder": MISTRAL_24B, "vae": ("diffusers.AutoencoderKLFlux2", {})}),
     "flux2-klein-4b": Preset(
         "Flux2KleinPipeline",
@@ -188,6 +191,9 @@ PUBLISHED: dict[str, Preset] = {
     ),
     "qwen-image": Preset(
         "QwenImagePipeline", {**QWEN, "text_encoder": QWEN_VL_7B, "vae": ("diffusers.AutoencoderKLQwenImage", {})}
+    ),
+    "qwen-image-edit": Preset(
+        "QwenImageEditPipeline", {**QWEN, "text_encoder": QWEN_VL_7B, "vae": ("diffusers.AutoencoderKLQwenImage", {})}
     ),
     "sana-1.6b": Preset("SanaPipeline", {**SANA, "text_encoder": GEMMA_2B, "vae": DC_32}),
     "z-image": Preset(
@@ -208,9 +214,11 @@ NETWORK_BILLIONS = {
     "sd35-medium": 2.243,
     "sd35-large": 8.057,
     "flux1-dev": 11.901,
+    "flux1-kontext": 11.901,
     "flux2-dev": 32.223,
     "flux2-klein-4b": 3.876,
     "qwen-image": 20.430,
+    "qwen-image-edit": 20.430,
     "sana-1.6b": 1.604,
     "z-image": 6.155,
     "wan21-1.3b": 1.419,
@@ -226,8 +234,10 @@ HUB_IDS = {
     "stabilityai/stable-diffusion-3.5-medium": "sd35-medium",
     "stabilityai/stable-diffusion-3.5-large": "sd35-large",
     "black-forest-labs/FLUX.1-dev": "flux1-dev",
+    "black-forest-labs/FLUX.1-Kontext-dev": "flux1-kontext",
     "black-forest-labs/FLUX.2-dev": "flux2-dev",
     "Qwen/Qwen-Image": "qwen-image",
+    "Qwen/Qwen-Image-Edit": "qwen-image-edit",
     "Efficient-Large-Model/Sana_1600M_1024px_BF16_diffusers": "sana-1.6b",
     "Wan-AI/Wan2.1-T2V-1.3B-Diffusers": "wan21-1.3b",
     "Wan-AI/Wan2.2-TI2V-5B-Diffusers": "wan22-5b",

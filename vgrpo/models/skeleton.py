@@ -25,7 +25,7 @@ def published(name: str, dtype: torch.dtype = torch.bfloat16, device: str = "met
     for part, (path, config) in preset.parts.items():
         with torch.device(device if part in ("transformer", "unet") else "meta"):
             parts[part] = build(path, config)
-    return _policy(preset.pipeline, parts | preset.options, dtype, settings)
+    return _policy(preset.pipeline, {**parts, **preset.options}, dtype, settings)
 
 
 def from_folder(name: str, dtype: torch.dtype = torch.bfloat16, *, adapter: OwnAdapter = None, **settings: Any) -> Policy:

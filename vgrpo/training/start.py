@@ -10,12 +10,12 @@ import torch
 
 from vgrpo.core.seeds import seed_of
 from vgrpo.core.types import MAIN, Prompt
-from vgrpo.models.editing import check_sources
 from vgrpo.models.lengths import warn_of_cut_off
 from vgrpo.models.loading import load_policy
 from vgrpo.models.lora import Adapter, add_lora, check_init, fill_lora, read_init, take_lora
 from vgrpo.models.policy import Policy
 from vgrpo.models.precision import chosen, device_of
+from vgrpo.models.sources import check_sources
 from vgrpo.models.supported import check_model
 from vgrpo.models.weight_sets import AverageWeights, WeightCopy, trainable
 from vgrpo.objectives.base import WeightSet

@@ -12,8 +12,8 @@ from PIL import Image
 from torch import Tensor
 
 from vgrpo.core.types import Cond
+from vgrpo.models.adapters.editing import EditPolicy
 from vgrpo.models.adapters.flux import FluxPolicy
-from vgrpo.models.editing import EditPolicy
 
 
 @dataclass(kw_only=True)

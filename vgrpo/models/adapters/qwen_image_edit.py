@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from vgrpo.core.types import Cond
+from vgrpo.models.adapters.editing import EditPolicy
 from vgrpo.models.adapters.qwen_image import QwenImagePolicy
-from vgrpo.models.editing import EditPolicy
 from vgrpo.models.policy import scaled
 
 PIXELS = 28

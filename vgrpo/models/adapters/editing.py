@@ -1,12 +1,11 @@
 """Models that edit a picture: every prompt has a source image, which they see beside its text.
 
-All pictures of a run have one size, the output's. A source of another is scaled until it covers that, and cut around its middle.
+All pictures of a run have one size, the output's. A source of another is scaled until it covers that, and cut around its
+middle.
 """
 
 from abc import abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -17,6 +16,7 @@ from vgrpo.core.images import from_pil, open_picture
 from vgrpo.core.types import Cond, Prompt
 from vgrpo.models.adapters.packed import PackedPolicy, pack
 from vgrpo.models.policy import scaled
+from vgrpo.models.sources import check_sources
 
 
 @dataclass(kw_only=True)
@@ -65,18 +65,3 @@ class EditPolicy(PackedPolicy):
     def blank_source(self, rows: int) -> Tensor:
         channels, height, width = self.latent_shape
         return self.blank(rows, height * width // 4, 4 * channels)
-
-
-def check_sources(policy: Any, prompts: Sequence[Prompt]) -> None:
-    """Raise ValueError for the first prompt without a source image if the model needs one."""
-    missing = [prompt for prompt in prompts if policy.takes_image and prompt.image is None]
-    if missing:
-        raise ValueError(
-            f"a {type(policy.pipeline).__name__} edits a picture, and {len(missing)} of {len(prompts)} prompts have none; the "
-            f"first is {missing[0].text!r}. Give a file of prompts with a field `image`; docs/prompts.md shows one"
-        )
-
-
-def with_image(prompts: list[Prompt], image: Path | None) -> list[Prompt]:
-    """The prompts, with the given source image where they have none."""
-    return [replace(prompt, image=image) if prompt.image is None else prompt for prompt in prompts]
