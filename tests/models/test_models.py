@@ -35,7 +35,7 @@ KINDS = {
     "z_image": pipelines.z_image,
 }
 LENGTH = 24  # tokens
-RESOLUTIONS = {"sd3": 64, "sana": 32, "wan": 32, "wan22": 32}  # where it is not 16
+RESOLUTIONS = {"sd3": 64, "sana": 64, "wan": 32, "wan22": 64}  # where it is not 16
 TEXTS = ["a red heart", "two blue stars"]
 
 
@@ -51,8 +51,9 @@ def folder(name, tmp_path_factory):
     return folder
 
 
-def policy_of(name, folder):
-    return make_policy(load_pipeline(str(folder)), max_sequence_length=LENGTH, resolution=RESOLUTIONS.get(name, 16))
+def policy_of(name, folder, resolution=None):
+    resolution = resolution or RESOLUTIONS.get(name, 16)
+    return make_policy(load_pipeline(str(folder)), max_sequence_length=LENGTH, resolution=resolution)
 
 
 def job(name, folder, tmp_path, **changes):
@@ -61,9 +62,9 @@ def job(name, folder, tmp_path, **changes):
     return tiny_config(tmp_path / "run", model=str(folder), **settings, **changes)
 
 
-def pipeline_images(name, pipeline, noise, side, guidance, num_steps):
+def pipeline_images(name, pipeline, noise, sides, guidance, num_steps):
     """[B, 3, H, W] from the pipeline's own sampler and the same noise."""
-    settings = {"height": side, "width": side, "num_inference_steps": num_steps, "output_type": "pt"}
+    settings = {"height": sides[0], "width": sides[1], "num_inference_steps": num_steps, "output_type": "pt"}
     settings["latents"] = pack(noise) if name in ("flux", "qwen_image") else noise
     if name not in ("sd15", "sd21", "sdxl"):
         settings["max_sequence_length"] = LENGTH
@@ -91,15 +92,17 @@ def own_schedule(pipeline):
     return torch.cat([b / (a + b), torch.zeros(1, dtype=torch.float64)]), float(a[0] + b[0])
 
 
-@pytest.mark.parametrize("guidance", [1.0, 3.0])
-def test_our_sampler_draws_the_pipelines_own_images(name, folder, guidance):
-    policy = policy_of(name, folder)
+@pytest.mark.parametrize(("guidance", "form"), [(1.0, "square"), (3.0, "wide")])
+def test_our_sampler_draws_the_pipelines_own_images(name, folder, guidance, form):
+    side = RESOLUTIONS.get(name, 16)
+    policy = policy_of(name, folder, side if form == "square" else f"{side}x{side // 2}")
     pipeline, num_steps = policy.pipeline, 4
     if hasattr(pipeline.scheduler.config, "set_alpha_to_one"):
         pipeline.scheduler = pipeline.scheduler.from_config(pipeline.scheduler.config, set_alpha_to_one=True)
     noise = torch.randn(2, *policy.latent_shape, generator=torch.Generator().manual_seed(1))
-    side = policy.decode(noise).shape[-1]
-    theirs = pipeline_images(name, pipeline, noise, side, guidance, num_steps)
+    sides = policy.decode(noise).shape[-2:]
+    assert (sides[1] == 2 * sides[0]) == (form == "wide")
+    theirs = pipeline_images(name, pipeline, noise, sides, guidance, num_steps)
     times, scale = own_schedule(pipeline)
     with torch.no_grad():
         x_0 = draw_latents(policy, policy.encode(TEXTS), noise / scale, solver="euler", times=times, guidance=guidance)

@@ -18,6 +18,7 @@ from vgrpo.models.memory import fit
 from vgrpo.models.policy import Policy
 from vgrpo.models.precision import autocast_dtype, device_of, frozen_dtype, on_bf16_gpu
 from vgrpo.models.quiet import without_loading_chatter
+from vgrpo.models.resolution import Resolution, sides_of
 from vgrpo.models.settings import ModelSettings
 from vgrpo.models.supported import OwnAdapter, adapter_of, check_model
 from vgrpo.support.folders import require_folder
@@ -130,7 +131,7 @@ def make_policy(
     pipeline: Any,
     *,
     max_sequence_length: int | None = None,
-    resolution: int | None = None,
+    resolution: Resolution | None = None,
     num_frames: int | None = None,
     autocast: torch.dtype | None = None,
     adapter: OwnAdapter = None,
@@ -157,10 +158,12 @@ def make_policy(
     return policy
 
 
-def _check_size(policy: Policy, resolution: int | None, num_frames: int | None) -> None:
+def _check_size(policy: Policy, resolution: Resolution | None, num_frames: int | None) -> None:
     kind, step = type(policy.pipeline).__name__, policy.pixel_step
-    if resolution is not None and (resolution < step or resolution % step):
-        near = max(1, round(resolution / step)) * step
+    sides = () if resolution is None else sides_of(resolution)
+    if any(side % step for side in sides):
+        height, width = (max(1, round(side / step)) * step for side in sides)
+        near = height if isinstance(resolution, int) else f"{width}x{height}"
         raise ValueError(f"resolution={resolution}: a {kind} draws multiples of {step} pixels per side; {near} is the nearest")
     if num_frames is None:
         return

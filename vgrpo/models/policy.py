@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from vgrpo.core.types import Cond, Prompt
 from vgrpo.models.attention import suitable_attention
+from vgrpo.models.resolution import Resolution, sides_of
 from vgrpo.models.text_store import TextStore, text_encoders
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
@@ -30,7 +31,7 @@ class Policy(ABC):
 
     pipeline: Any
     max_sequence_length: int = 256  # tokens of the longest text encoder, where it can be chosen
-    resolution: int | None = None  # pixels per side; None is the pipeline's own
+    resolution: Resolution | None = None  # pixels per side, or WIDTHxHEIGHT; None is the pipeline's own
     num_frames: int | None = None  # of a video; None is the architecture's own
     autocast: torch.dtype | None = None
     offload_encoders: bool = False  # keep the text encoders on the CPU between calls
@@ -59,6 +60,10 @@ class Policy(ABC):
     def default_length(cls, pipeline: Any) -> int:
         """Tokens of the longest text encoder that the pipeline itself would take."""
         return 256
+
+    def sides(self, default: int) -> tuple[int, int]:
+        """Height and width in pixels; `default` is the side of the pipeline's own."""
+        return sides_of(default if self.resolution is None else self.resolution)
 
     @property
     def pixel_step(self) -> int:

@@ -17,9 +17,9 @@ class PackedPolicy(Policy):
     @property
     def latent_shape(self) -> tuple[int, int, int]:
         pipe = self.pipeline
-        pixels = self.resolution or pipe.default_sample_size * pipe.vae_scale_factor
-        side = 2 * (pixels // (2 * pipe.vae_scale_factor))
-        return pipe.transformer.config.in_channels // 4, side, side
+        sides = self.sides(pipe.default_sample_size * pipe.vae_scale_factor)
+        height, width = (2 * (side // (2 * pipe.vae_scale_factor)) for side in sides)
+        return pipe.transformer.config.in_channels // 4, height, width
 
 
 def pack(x: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor
 from vgrpo.core.flow import to_timestep
 from vgrpo.core.types import Cond
 from vgrpo.models.policy import Policy, to_images, unscaled
+from vgrpo.models.resolution import sides_of
 
 NUM_FRAMES = 17  # one second; the pipeline's own 81 cost four times the tokens
 
@@ -44,7 +45,8 @@ class WanPolicy(Policy):
     def latent_shape(self) -> tuple[int, int, int, int]:
         pipe = self.pipeline
         default = inspect.signature(pipe.__call__).parameters
-        sizes = (self.resolution or default[name].default for name in ("height", "width"))
+        own = tuple(default[name].default for name in ("height", "width"))
+        sizes = own if self.resolution is None else sides_of(self.resolution)
         frames = ((self.num_frames or NUM_FRAMES) - 1) // self.frame_step + 1
         _, *patch = pipe.transformer.config.patch_size
         height, width = (size // (pipe.vae_scale_factor_spatial * step) * step for size, step in zip(sizes, patch, strict=True))

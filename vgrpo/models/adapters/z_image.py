@@ -24,8 +24,8 @@ class ZImagePolicy(Policy):
     @property
     def latent_shape(self) -> tuple[int, int, int]:
         pipe = self.pipeline
-        side = 2 * ((self.resolution or DEFAULT_PIXELS) // (2 * pipe.vae_scale_factor))
-        return pipe.transformer.config.in_channels, side, side
+        height, width = (2 * (side // (2 * pipe.vae_scale_factor)) for side in self.sides(DEFAULT_PIXELS))
+        return pipe.transformer.config.in_channels, height, width
 
     @classmethod
     def default_length(cls, pipeline: Any) -> int:
