@@ -19,6 +19,7 @@ from vgrpo.models.policy import Policy
 from vgrpo.models.precision import autocast_dtype, device_of, frozen_dtype, on_bf16_gpu
 from vgrpo.models.quiet import without_loading_chatter
 from vgrpo.models.resolution import Resolution, sides_of
+from vgrpo.models.schedulers import check_scheduler
 from vgrpo.models.settings import ModelSettings
 from vgrpo.models.supported import OwnAdapter, adapter_of, check_model
 from vgrpo.support.folders import require_folder
@@ -140,7 +141,7 @@ def make_policy(
     its training.
 
     Raises TypeError for an unsupported class, ValueError for a resolution or a number of frames that the architecture cannot
-    draw.
+    draw, and for a scheduler of another kind of network.
     """
     cls = adapter_of(type(pipeline).__name__, adapter)
     pipeline.set_progress_bar_config(disable=True)
@@ -155,6 +156,8 @@ def make_policy(
         autocast=autocast,
     )
     _check_size(policy, resolution, num_frames)
+    if adapter is None:  # a user's own knows its convention itself
+        check_scheduler(policy)
     return policy
 
 
