@@ -30,7 +30,10 @@ def flow():
     [
         (EDMEulerScheduler(), "the scheduler is a EDMEulerScheduler: a U-Net trained with EDM's"),
         (FlowMatchEulerDiscreteScheduler(), "the scheduler is a FlowMatchEulerDiscreteScheduler: a U-Net"),
-        (UniPCMultistepScheduler(prediction_type="flow_prediction"), "prediction_type is flow_prediction: a U-Net must predict"),
+        (
+            UniPCMultistepScheduler(prediction_type="flow_prediction"),
+            "prediction_type is flow_prediction: a U-Net must predict",
+        ),
         (DDIMScheduler(rescale_betas_zero_snr=True), r"pure noise \(zero terminal SNR\), where a prediction of epsilon"),
         (EulerDiscreteScheduler(rescale_betas_zero_snr=True), r"pure noise \(zero terminal SNR\), where a prediction of epsi"),
     ],

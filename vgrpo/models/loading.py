@@ -82,11 +82,11 @@ def load_pipeline(
     networks: dict[str, Any] = dict.fromkeys(absent_parts(folder))
     with without_loading_chatter(bars=not is_bundled(folder)):
         for part, cls in networks_of(folder).items():
-            networks[part] = _load_network(cls, folder / part, dtypes.get(part, dtype))
-        return _load_rest(folder, networks, {"default": dtype} | dtypes).to(device)
+            networks[part] = load_network(cls, folder / part, dtypes.get(part, dtype))
+        return load_rest(folder, networks, {"default": dtype} | dtypes).to(device)
 
 
-def _load_network(cls: Any, folder: Path, dtype: torch.dtype) -> torch.nn.Module:
+def load_network(cls: Any, folder: Path, dtype: torch.dtype) -> torch.nn.Module:
     """A part that has weights, of which none may be missing: the libraries would draw them at random."""
     network: torch.nn.Module
     try:
@@ -110,7 +110,7 @@ def _load_network(cls: Any, folder: Path, dtype: torch.dtype) -> torch.nn.Module
     return network
 
 
-def _load_rest(folder: Path, networks: dict[str, Any], dtypes: dict[str, torch.dtype]) -> Any:
+def load_rest(folder: Path, networks: dict[str, Any], dtypes: dict[str, torch.dtype]) -> Any:
     """The pipeline around its networks: tokenizers and the scheduler come from the folder too. The types are those that the
     networks have: without them diffusers makes fp32 of a network that keeps some of its layers in it."""
     from diffusers import DiffusionPipeline

@@ -36,8 +36,8 @@ def _check_ddpm(scheduler: Any) -> None:
     )
     require(
         float(levels[-1]) > 1e-6 or prediction == "v_prediction",
-        f"the scheduler ends in pure noise (zero terminal SNR), where a prediction of {prediction} says nothing of the picture; "
-        "such a network predicts v_prediction: correct scheduler_config.json if it does",
+        f"the scheduler ends in pure noise (zero terminal SNR), where a prediction of {prediction} says nothing of the "
+        "picture; such a network predicts v_prediction: correct scheduler_config.json if it does",
     )
 
 
@@ -46,6 +46,6 @@ def _check_flow(scheduler: Any) -> None:
     flows = getattr(config, "use_flow_sigmas", False) or getattr(config, "prediction_type", None) == "flow_prediction"
     require(
         name.startswith("FlowMatch") or flows,
-        f"the scheduler is a {name}: this network was trained on a flow, so its scheduler is FlowMatchEulerDiscreteScheduler or "
-        "one with use_flow_sigmas; save the pipeline with the scheduler that came with it",
+        f"the scheduler is a {name}: this network was trained on a flow, so its scheduler is FlowMatchEulerDiscreteScheduler "
+        "or one with use_flow_sigmas; save the pipeline with the scheduler that came with it",
     )

@@ -58,6 +58,10 @@ def model_folder(name: str, adapter: OwnAdapter = None) -> Path:
     is gated.
     """
     here = bundled_models().get(name, Path(name))
+    if here.is_file():
+        raise ValueError(
+            f"--model {name} is a file; make a folder of it once: vgrpo convert {name} --output-dir FOLDER [--base MODEL]"
+        )
     folder = fetch_index(name).parent if is_hub_id(name) else here
     index = folder / INDEX
     if not index.is_file():
