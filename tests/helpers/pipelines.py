@@ -140,7 +140,7 @@ def sdxl_two_layers():
     return sdxl(layers_per_block=2)
 
 
-def flux(pipeline=FluxPipeline):
+def flux(pipeline=FluxPipeline, guidance_embeds=True):
     torch.manual_seed(0)
     transformer = FluxTransformer2DModel(
         in_channels=16,
@@ -151,7 +151,7 @@ def flux(pipeline=FluxPipeline):
         joint_attention_dim=TEXT_WIDTH,
         pooled_projection_dim=TEXT_WIDTH,
         axes_dims_rope=(4, 4, 8),
-        guidance_embeds=True,
+        guidance_embeds=guidance_embeds,
     )
     t5, t5_tokenizer = text_encoders.t5()
     made = pipeline(

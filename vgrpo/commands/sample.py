@@ -8,6 +8,7 @@ import torch
 
 from vgrpo.commands.options import parse
 from vgrpo.core.images import to_pil
+from vgrpo.models.defaults import defaults_of
 from vgrpo.models.lengths import warn_of_cut_off
 from vgrpo.models.loading import load_policy
 from vgrpo.models.settings import ModelSettings
@@ -15,14 +16,14 @@ from vgrpo.models.sources import check_sources, with_image
 from vgrpo.prompts.files import read_prompts
 from vgrpo.prompts.source_images import check_picture
 from vgrpo.sampling.draw import draw_images, named_noise
-from vgrpo.sampling.settings import Sampling
+from vgrpo.sampling.settings import OwnSampling
 from vgrpo.support.checks import require
 from vgrpo.support.folders import require_folder
 from vgrpo.support.memory_errors import out_of_memory_while
 
 
 @dataclass(frozen=True, kw_only=True)
-class SampleConfig(ModelSettings, Sampling):
+class SampleConfig(ModelSettings, OwnSampling):
     """Draw images for the prompts of a file."""
 
     prompts: Path
@@ -55,11 +56,12 @@ def sample(config: SampleConfig) -> int:
     policy = load_policy(config, lora=config.lora)
     check_sources(policy, prompts)
     warn_of_cut_off(policy, prompts)
+    sampling = config.resolved(defaults_of(policy))
     config.output_dir.mkdir(parents=True, exist_ok=True)
     with (config.output_dir / "prompts.jsonl").open("w") as file:
         for index, prompt in enumerate(prompts):
             noise = [named_noise(policy, config.seed, "sample", index, member) for member in range(config.num_images)]
-            _, images = draw_images(policy, [prompt] * config.num_images, torch.stack(noise), config)
+            _, images = draw_images(policy, [prompt] * config.num_images, torch.stack(noise), sampling)
             for member, image in enumerate(images):
                 to_pil(image).save(config.output_dir / f"{index:05d}_{member:02d}.png")
             file.write(json.dumps(prompt.metadata | {"prompt": prompt.text}, default=str) + "\n")  # str: a date is no JSON

@@ -44,6 +44,10 @@ class Policy(ABC):
     """Endings of the names of the linear layers that get an adapter by default."""
     takes_image: ClassVar[bool] = False
     """Whether every prompt needs a source image."""
+    guidance_name: ClassVar[str] = "guidance_scale"
+    """How the pipeline's call names its guidance."""
+    guidance_offset: ClassVar[float] = 0.0
+    """What is added to it to have it as it is counted here, where 1 is none."""
     takes_guidance: ClassVar[bool] = False
     """Whether the network was distilled with guidance as an input, which then costs one forward and not two."""
 
@@ -83,10 +87,19 @@ class Policy(ABC):
     @cached_property
     def num_tokens(self) -> int:
         """Of an image and its text, as attention sees them, where the resolution is highest."""
+        return self.num_image_tokens + self.num_text_tokens
+
+    @property
+    def num_image_tokens(self) -> int:
         network: Any = self.module
         patch = getattr(network.config, "patch_size", None) or 1
         area = math.prod(patch) if isinstance(patch, Sequence) else patch**2
-        return math.prod(self.latent_shape[1:]) // area + self.num_text_tokens
+        return math.prod(self.latent_shape[1:]) // area
+
+    @property
+    def distilled_steps(self) -> int | None:
+        """Of a model that was distilled to draw in so many, without guidance; None for all others."""
+        return None
 
     @property
     def num_text_tokens(self) -> int:

@@ -34,6 +34,7 @@ def _check_ddpm(scheduler: Any) -> None:
         f"the scheduler's prediction_type is {prediction}: a U-Net must predict {', '.join(PREDICTIONS)}; correct "
         "scheduler_config.json if it does",
     )
+    assert levels is not None
     require(
         float(levels[-1]) > 1e-6 or prediction == "v_prediction",
         f"the scheduler ends in pure noise (zero terminal SNR), where a prediction of {prediction} says nothing of the "

@@ -21,7 +21,7 @@ from vgrpo.models.supported import model_folder
 from vgrpo.support.checks import require
 
 HALVES = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32}
-ANSWERS = {"v_pred": {"prediction_type": "v_prediction"}, "ztsnr": {"rescale_betas_zero_snr": True}}
+ANSWERS: dict[str, dict[str, Any]] = {"v_pred": {"prediction_type": "v_prediction"}, "ztsnr": {"rescale_betas_zero_snr": True}}
 """Keys of files of SDXL with which their authors say how the network was trained."""
 
 HELD = {

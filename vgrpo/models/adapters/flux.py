@@ -20,6 +20,10 @@ class FluxPolicy(PackedPolicy):
 
     takes_guidance: ClassVar[bool] = True
 
+    @property
+    def distilled_steps(self) -> int | None:
+        return None if self.pipeline.transformer.config.guidance_embeds else 4  # FLUX.1-schnell
+
     @classmethod
     def default_length(cls, pipeline: Any) -> int:
         return 512 if pipeline.transformer.config.guidance_embeds else 256  # FLUX.1-schnell

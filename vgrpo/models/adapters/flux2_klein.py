@@ -13,5 +13,9 @@ from vgrpo.models.adapters.flux2 import Flux2Policy
 class Flux2KleinPolicy(Flux2Policy):
     """`max_sequence_length` counts tokens, the chat template's included."""
 
+    @property
+    def distilled_steps(self) -> int | None:
+        return 4 if self.pipeline.config.is_distilled else None
+
     def num_branches(self, guidance: float) -> int:
         return 1 if self.pipeline.config.is_distilled or guidance == 1.0 else 2

@@ -6,7 +6,7 @@ older ones ignore the mask.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -20,6 +20,8 @@ from vgrpo.models.policy import to_images, unscaled
 @dataclass(kw_only=True)
 class QwenImagePolicy(PackedPolicy):
     """`max_sequence_length` counts tokens after the system prompt, which the pipeline cuts off."""
+
+    guidance_name: ClassVar[str] = "true_cfg_scale"
 
     @classmethod
     def default_length(cls, pipeline: Any) -> int:

@@ -4,8 +4,9 @@ The network counts time from noise, 1 - t, and predicts x_0 - eps, the velocity'
 added to the text's own branch: its w is guidance 1 + w here, so Turbo, which it draws with 0, has none.
 """
 
+import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -20,6 +21,17 @@ DEFAULT_PIXELS = 1024
 @dataclass(kw_only=True)
 class ZImagePolicy(Policy):
     """`max_sequence_length` counts tokens, the chat template's included. The network takes texts at their own lengths."""
+
+    guidance_offset: ClassVar[float] = 1.0
+
+    @property
+    def distilled_steps(self) -> int | None:
+        """Turbo's folder says no more than its name of what it is."""
+        return 8 if "turbo" in str(getattr(self.pipeline.config, "_name_or_path", "")).lower() else None
+
+    @property
+    def num_image_tokens(self) -> int:
+        return math.prod(self.latent_shape[1:]) // 4
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
