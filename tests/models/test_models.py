@@ -34,6 +34,8 @@ KINDS = {
     "wan22": pipelines.wan22,
     "z_image": pipelines.z_image,
 }
+VARIANTS = ("flux2_klein", "wan22")  # whose adapter is another's but for the forward
+WHOLE = pytest.mark.parametrize("name", [name for name in KINDS if name not in VARIANTS], scope="module")
 LENGTH = 24  # tokens
 RESOLUTIONS = {"sd3": 64, "sana": 64, "wan": 32, "wan22": 64}  # where it is not 16
 TEXTS = ["a red heart", "two blue stars"]
@@ -137,6 +139,7 @@ def test_training_changes_the_adapter_alone_and_its_file_loads(name, folder, tmp
     assert not torch.allclose(images[0], images[2], atol=1e-6)
 
 
+@WHOLE
 def test_the_next_run_goes_on_from_the_adapter_in_the_same_pipeline(name, folder, tmp_path):
     pipeline, prompts = load_pipeline(str(folder)), [Prompt(text=text) for text in TEXTS]
     config = job(name, folder, tmp_path, rollout=RolloutConfig(num_prompts=2, group_size=2, num_steps=2), ema_decay=0.0)
@@ -173,6 +176,7 @@ def test_texts_are_as_long_as_the_pipeline_has_them(name, folder):
         assert make_policy(pipeline).max_sequence_length == 256  # FLUX.1-schnell
 
 
+@WHOLE
 def test_an_adapter_of_another_model_is_refused(name, folder, tmp_path):
     other = "sdxl" if name != "sdxl" else "sd15"
     policy = make_policy(KINDS[other](), resolution=RESOLUTIONS.get(other, 16))
@@ -196,6 +200,7 @@ def test_a_distilled_klein_is_not_guided():
     assert make_policy(pipelines.flux2_klein(is_distilled=True), resolution=16).num_branches(4.0) == 1
 
 
+@WHOLE
 def test_full_fine_tuning_saves_a_pipeline_that_loads(name, folder, tmp_path):
     config = job(name, folder, tmp_path, finetune="full", rollout=RolloutConfig(num_prompts=1, group_size=2, num_steps=2))
     result = train(
