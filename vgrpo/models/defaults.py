@@ -25,8 +25,9 @@ def defaults_of(policy: Policy) -> Defaults:
         return BUNDLED
     own = inspect.signature(type(pipeline).__call__).parameters
     num_steps = policy.distilled_steps or own["num_inference_steps"].default
-    guidance = 1.0 if policy.distilled_steps else own[policy.guidance_name].default + policy.guidance_offset
-    return Defaults(num_steps, own_shift(policy, num_steps), max(1.0, float(guidance)))
+    said = own[policy.guidance_name].default if policy.guidance_name in own and not policy.distilled_steps else None
+    guidance = 1.0 if said is None else max(1.0, float(said + policy.guidance_offset))  # below 1 is none, too
+    return Defaults(num_steps, own_shift(policy, num_steps), guidance)
 
 
 def own_shift(policy: Policy, num_steps: int) -> float:
