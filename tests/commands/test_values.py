@@ -13,7 +13,7 @@ from vgrpo.commands.plan import Machine
 from vgrpo.commands.prompts import PromptsConfig
 from vgrpo.commands.sample import SampleConfig
 from vgrpo.evaluation.job import EvalJob
-from vgrpo.evaluation.settings import EvalConfig
+from vgrpo.evaluation.settings import EvalConfig, EvalOptions
 from vgrpo.models.settings import LoraConfig, MemoryConfig
 from vgrpo.objectives import OBJECTIVES
 from vgrpo.objectives.advantage import Advantages
@@ -29,7 +29,18 @@ NEEDED = {
     PromptsConfig: {"kind": "ocr", "output": HERE},
 }
 SETTINGS = (
-    *(Config, RolloutConfig, UpdateConfig, Advantages, LoraConfig, EvalConfig, MemoryConfig, SampleConfig, EvalJob),
+    *(
+        Config,
+        RolloutConfig,
+        UpdateConfig,
+        Advantages,
+        LoraConfig,
+        EvalConfig,
+        EvalOptions,
+        MemoryConfig,
+        SampleConfig,
+        EvalJob,
+    ),
     *(DiagnoseConfig, BenchConfig, Machine, PromptsConfig, ServeConfig, PretrainConfig, PreferenceConfig, *OBJECTIVES.values()),
 )
 FINE_AT_0 = {

@@ -9,10 +9,13 @@ from diffusers import (
     AutoencoderKLWan,
     DDIMScheduler,
     FlowMatchEulerDiscreteScheduler,
+    Flux2KleinPipeline,
     Flux2Pipeline,
     Flux2Transformer2DModel,
+    FluxKontextPipeline,
     FluxPipeline,
     FluxTransformer2DModel,
+    QwenImageEditPipeline,
     QwenImagePipeline,
     QwenImageTransformer2DModel,
     SanaPipeline,
@@ -22,6 +25,8 @@ from diffusers import (
     UNet2DConditionModel,
     WanPipeline,
     WanTransformer3DModel,
+    ZImagePipeline,
+    ZImageTransformer2DModel,
 )
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
@@ -135,7 +140,7 @@ def sdxl_two_layers():
     return sdxl(layers_per_block=2)
 
 
-def flux():
+def flux(pipeline=FluxPipeline, guidance_embeds=True):
     torch.manual_seed(0)
     transformer = FluxTransformer2DModel(
         in_channels=16,
@@ -146,10 +151,10 @@ def flux():
         joint_attention_dim=TEXT_WIDTH,
         pooled_projection_dim=TEXT_WIDTH,
         axes_dims_rope=(4, 4, 8),
-        guidance_embeds=True,
+        guidance_embeds=guidance_embeds,
     )
     t5, t5_tokenizer = text_encoders.t5()
-    pipeline = FluxPipeline(
+    made = pipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(shift=1.0),
         vae=_vae(4, scaling_factor=0.36, shift_factor=0.12, use_quant_conv=False, use_post_quant_conv=False),
         text_encoder=_clip(CLIPTextModel),
@@ -158,11 +163,15 @@ def flux():
         tokenizer_2=t5_tokenizer,
         transformer=transformer,
     )
-    pipeline.default_sample_size = 8
-    return _shaken(pipeline, "transformer")
+    made.default_sample_size = 8
+    return _shaken(made, "transformer")
 
 
-def flux2():
+def flux_kontext():
+    return flux(FluxKontextPipeline)
+
+
+def flux2(pipeline=Flux2Pipeline, encoder=text_encoders.mistral, guidance_embeds=True, **config):
     torch.manual_seed(0)
     vae = AutoencoderKLFlux2(
         block_out_channels=(8, 16),
@@ -174,8 +183,8 @@ def flux2():
     )
     vae.bn.running_mean.normal_()
     vae.bn.running_var.uniform_(0.5, 2)
-    text_encoder, tokenizer = text_encoders.mistral()
-    pipeline = Flux2Pipeline(
+    text_encoder, tokenizer = encoder()
+    made = pipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(shift=1.0),
         vae=vae,
         text_encoder=text_encoder,
@@ -189,12 +198,43 @@ def flux2():
             joint_attention_dim=3 * TEXT_WIDTH,
             timestep_guidance_channels=32,
             axes_dims_rope=(4, 4, 4, 4),
+            guidance_embeds=guidance_embeds,
+        ),
+        **config,
+    )
+    return _shaken(made, "transformer")
+
+
+def flux2_klein(is_distilled=False):
+    return flux2(Flux2KleinPipeline, text_encoders.qwen3_for_flux2, guidance_embeds=False, is_distilled=is_distilled)
+
+
+def z_image():
+    torch.manual_seed(0)
+    text_encoder, tokenizer = text_encoders.qwen3()
+    pipeline = ZImagePipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+        vae=_vae(4, scaling_factor=0.36, shift_factor=0.12, use_quant_conv=False, use_post_quant_conv=False),
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+        transformer=ZImageTransformer2DModel(
+            in_channels=4,
+            dim=32,
+            n_layers=1,
+            n_refiner_layers=1,
+            n_heads=2,
+            n_kv_heads=2,
+            cap_feat_dim=TEXT_WIDTH,
+            axes_dims=[4, 6, 6],
+            axes_lens=[64, 32, 32],
         ),
     )
+    for parameter in (pipeline.transformer.x_pad_token, pipeline.transformer.cap_pad_token):
+        parameter.data.normal_()
     return _shaken(pipeline, "transformer")
 
 
-def qwen_image():
+def qwen_image(pipeline=QwenImagePipeline, **parts):
     torch.manual_seed(0)
     transformer = QwenImageTransformer2DModel(
         in_channels=16,
@@ -205,7 +245,7 @@ def qwen_image():
         joint_attention_dim=TEXT_WIDTH,
         axes_dims_rope=(4, 4, 8),
     )
-    pipeline = QwenImagePipeline(
+    made = pipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(shift=1.0),
         vae=AutoencoderKLQwenImage(
             base_dim=8,
@@ -219,11 +259,18 @@ def qwen_image():
         text_encoder=None,
         tokenizer=None,
         transformer=transformer,
+        **parts,
     )
-    text_encoder, tokenizer = text_encoders.qwen(pipeline.prompt_template_encode, pipeline.prompt_template_encode_start_idx)
-    pipeline.register_modules(text_encoder=text_encoder, tokenizer=tokenizer)
-    pipeline.default_sample_size = 8
-    return _shaken(pipeline, "transformer")
+    text_encoder, tokenizer = text_encoders.qwen(made.prompt_template_encode, made.prompt_template_encode_start_idx)
+    made.register_modules(text_encoder=text_encoder, tokenizer=tokenizer)
+    made.default_sample_size = 8
+    return _shaken(made, "transformer")
+
+
+def qwen_image_edit():
+    made = qwen_image(QwenImageEditPipeline, processor=None)
+    made.processor = text_encoders.QwenProcessor(made.tokenizer)  # no part that could be saved
+    return made
 
 
 def sana():
@@ -263,22 +310,45 @@ def sana():
     return _shaken(pipeline, "transformer")
 
 
-def wan():
+def wan(vae=None, channels=16, **config):
     torch.manual_seed(0)
     text_encoder, tokenizer = text_encoders.umt5()
     pipeline = WanPipeline(
         tokenizer=tokenizer,
         text_encoder=text_encoder,
-        vae=AutoencoderKLWan(base_dim=4, z_dim=16, dim_mult=[1, 1, 1, 1], num_res_blocks=1),
+        vae=vae or AutoencoderKLWan(base_dim=4, z_dim=16, dim_mult=[1, 1, 1, 1], num_res_blocks=1),
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
         transformer=WanTransformer3DModel(
             num_attention_heads=2,
             attention_head_dim=12,
+            in_channels=channels,
+            out_channels=channels,
             text_dim=TEXT_WIDTH,
             freq_dim=32,
             ffn_dim=32,
             num_layers=2,
             rope_max_seq_len=32,
         ),
+        **config,
     )
     return _shaken(pipeline, "transformer")
+
+
+def wan22():
+    """The 5B of Wan 2.2: a time per token, and an autoencoder of its own that halves the sides once more."""
+    vae = AutoencoderKLWan(
+        base_dim=4,
+        decoder_base_dim=4,
+        z_dim=8,
+        dim_mult=[1, 1, 1, 1],
+        num_res_blocks=1,
+        temperal_downsample=[False, True, True],
+        latents_mean=[0.1] * 8,
+        latents_std=[1.5] * 8,
+        is_residual=True,
+        in_channels=12,
+        out_channels=12,
+        patch_size=2,
+        scale_factor_spatial=16,
+    )
+    return wan(vae, 8, expand_timesteps=True)

@@ -3,6 +3,7 @@
 import re
 
 from transformers import (
+    BatchFeature,
     Gemma2Config,
     Gemma2Model,
     GemmaTokenizer,
@@ -11,12 +12,16 @@ from transformers import (
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
     Qwen2Tokenizer,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    Qwen3Model,
     T5Config,
     T5EncoderModel,
     T5Tokenizer,
     UMT5Config,
     UMT5EncoderModel,
 )
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 TEXT_WIDTH = 32
 SMALL = {
@@ -47,14 +52,14 @@ def _merges(words):
 
 def qwen(template, num_template_tokens):
     """Qwen2.5-VL, and a tokenizer with a token for each word of the template, whose prompt starts where the pipeline cuts."""
-    system = template.split("{}")[0]
-    words = [word.replace(" ", "Ġ") for word in re.findall(" ?[A-Za-z]+", re.sub(r"<.*?>", "", system))]
-    merges, merged = _merges(words)
+    system = template.split("{}")[0].split("<|vision_start|>")[0]
+    words = [word.replace(" ", "Ġ") for word in re.findall(r" ?[A-Za-z]+|'s|\),| \(", re.sub(r"<.*?>", "", system))]
+    merges, merged = _merges(sorted(words, key=lambda word: word[0] != "Ġ"))  # so that no word's start joins another's inside
     tokens = [*LETTERS, "Ġ", "Ċ", *merged]
-    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>"]
     vocab = {token: index for index, token in enumerate(dict.fromkeys([*special, *tokens]))}
     tokenizer = Qwen2Tokenizer(vocab=vocab, merges=merges, additional_special_tokens=special[1:])
-    assert len(tokenizer(system).input_ids) == num_template_tokens
+    assert len(tokenizer(system).input_ids) == num_template_tokens, tokenizer.tokenize(system)
     text = {
         **SMALL,
         "vocab_size": len(tokenizer),
@@ -64,7 +69,22 @@ def qwen(template, num_template_tokens):
         "rope_scaling": {"type": "mrope", "mrope_section": [2, 3, 3]},
     }
     vision = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": TEXT_WIDTH}
-    return Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(text_config=text, vision_config=vision)), tokenizer
+    marks = {"vision_start_token_id": 3, "vision_end_token_id": 4, "image_token_id": 5}
+    return Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(text_config=text, vision_config=vision, **marks)), tokenizer
+
+
+class QwenProcessor:
+    """What Qwen2VLProcessor does with a text and a picture; the real one needs torchvision."""
+
+    def __init__(self, tokenizer):
+        self.tokenizer, self.pictures = tokenizer, Qwen2VLImageProcessorPil()
+
+    def __call__(self, text, images, padding, return_tensors):
+        seen = self.pictures(images=[images] * len(text), return_tensors="pt")
+        counts = (seen["image_grid_thw"].prod(1) // self.pictures.merge_size**2).tolist()
+        mark = "<|image_pad|>"
+        filled = [line.replace(mark, mark * count) for line, count in zip(text, counts, strict=True)]
+        return BatchFeature({**self.tokenizer(filled, padding=padding, return_tensors="pt"), **seen})
 
 
 def _letter_tokenizer(*special):
@@ -91,3 +111,20 @@ def mistral():
     vision = {"model_type": "pixtral", "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "head_dim": 8}
     vision["num_attention_heads"] = 2
     return Mistral3ForConditionalGeneration(Mistral3Config(text_config=text, vision_config=vision)), tokenizer
+
+
+def qwen3(model=Qwen3Model, num_layers=2):
+    """Qwen3, and a tokenizer of single letters with a chat template."""
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    vocab = {token: index for index, token in enumerate([*special, *LETTERS, "Ġ", "Ċ"])}
+    tokenizer = Qwen2Tokenizer(vocab=vocab, merges=[], additional_special_tokens=special[1:])
+    tokenizer.chat_template = (
+        "{% for m in messages %}<|im_start|>{{ m.content }}<|im_end|>{% endfor %}{% if enable_thinking is false %}-{% endif %}"
+    )
+    config = Qwen3Config(**SMALL, vocab_size=len(tokenizer), num_hidden_layers=num_layers, head_dim=16)
+    return model(config), tokenizer
+
+
+def qwen3_for_flux2():
+    """Of just enough layers for FLUX.2 [klein], which reads the 27th."""
+    return qwen3(Qwen3ForCausalLM, 28)

@@ -73,6 +73,12 @@ def test_a_size_that_no_model_has_is_refused_before_loading(size):
         load_policy(ModelSettings(model="nowhere", **{size: -1}))
 
 
+@pytest.mark.parametrize("resolution", ["832", "832x", "832 x 1216", "832x0", "832x99999"])
+def test_a_resolution_is_a_number_or_width_x_height(resolution):
+    with pytest.raises(ValueError, match=f"resolution={resolution}: (give pixels per side, as 1024, or WIDTHxHEIGHT|must)"):
+        ModelSettings(resolution=resolution).check()
+
+
 def test_its_pretraining_is_published():
     log = Path(__file__).parents[2] / "docs/pretrain.jsonl"
     lines = [json.loads(line) for line in log.read_text().splitlines()]

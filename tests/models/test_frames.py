@@ -61,7 +61,7 @@ def test_sampled_pictures_are_the_final_of_so_many_frames(folder, tmp_path, num_
     line = (
         f"sample --model {folder} --prompts {folder.parent}/prompts.txt --num-images 1 --num-steps 2 --solver euler {OPTIONS}"
     )
-    line += " --precision fp32"
+    line += " --precision fp32 --guidance 1 --shift 1"
     assert main([*line.split(), "--num-frames", str(num_frames), "--output-dir", str(tmp_path / "out")]) == 0
     policy = make_policy(load_pipeline(str(folder)), max_sequence_length=LENGTH, resolution=SIDE, num_frames=num_frames)
     assert policy.latent_shape[1] == (num_frames + 3) // 4

@@ -27,12 +27,17 @@ KINDS = {
     "sdxl": pipelines.sdxl,
     "flux": pipelines.flux,
     "flux2": pipelines.flux2,
+    "flux2_klein": pipelines.flux2_klein,
     "qwen_image": pipelines.qwen_image,
     "sana": pipelines.sana,
     "wan": pipelines.wan,
+    "wan22": pipelines.wan22,
+    "z_image": pipelines.z_image,
 }
+VARIANTS = ("flux2_klein", "wan22")  # whose adapter is another's but for the forward
+WHOLE = pytest.mark.parametrize("name", [name for name in KINDS if name not in VARIANTS], scope="module")
 LENGTH = 24  # tokens
-RESOLUTIONS = {"sd3": 64, "sana": 32, "wan": 32}  # where it is not 16
+RESOLUTIONS = {"sd3": 64, "sana": 64, "wan": 32, "wan22": 64}  # where it is not 16
 TEXTS = ["a red heart", "two blue stars"]
 
 
@@ -48,8 +53,9 @@ def folder(name, tmp_path_factory):
     return folder
 
 
-def policy_of(name, folder):
-    return make_policy(load_pipeline(str(folder)), max_sequence_length=LENGTH, resolution=RESOLUTIONS.get(name, 16))
+def policy_of(name, folder, resolution=None):
+    resolution = resolution or RESOLUTIONS.get(name, 16)
+    return make_policy(load_pipeline(str(folder)), max_sequence_length=LENGTH, resolution=resolution)
 
 
 def job(name, folder, tmp_path, **changes):
@@ -58,9 +64,9 @@ def job(name, folder, tmp_path, **changes):
     return tiny_config(tmp_path / "run", model=str(folder), **settings, **changes)
 
 
-def pipeline_images(name, pipeline, noise, side, guidance, num_steps):
+def pipeline_images(name, pipeline, noise, sides, guidance, num_steps):
     """[B, 3, H, W] from the pipeline's own sampler and the same noise."""
-    settings = {"height": side, "width": side, "num_inference_steps": num_steps, "output_type": "pt"}
+    settings = {"height": sides[0], "width": sides[1], "num_inference_steps": num_steps, "output_type": "pt"}
     settings["latents"] = pack(noise) if name in ("flux", "qwen_image") else noise
     if name not in ("sd15", "sd21", "sdxl"):
         settings["max_sequence_length"] = LENGTH
@@ -68,12 +74,14 @@ def pipeline_images(name, pipeline, noise, side, guidance, num_steps):
         settings["use_resolution_binning"] = False  # which only knows the real sizes
     if name == "qwen_image":
         settings |= {"true_cfg_scale": guidance, "negative_prompt": ""}
+    elif name == "z_image":
+        settings["guidance_scale"] = guidance - 1
     else:
         settings["guidance_scale"] = guidance
-    if name == "wan":
+    if name in ("wan", "wan22"):
         frames = 4 * noise.shape[2] - 3
         return pipeline(prompt=TEXTS, num_frames=frames, **settings).frames[:, -1]
-    return pipeline(prompt=TEXTS, **settings).images
+    return pipeline(prompt=list(TEXTS), **settings).images  # Z-Image changes the list
 
 
 def own_schedule(pipeline):
@@ -86,15 +94,17 @@ def own_schedule(pipeline):
     return torch.cat([b / (a + b), torch.zeros(1, dtype=torch.float64)]), float(a[0] + b[0])
 
 
-@pytest.mark.parametrize("guidance", [1.0, 3.0])
-def test_our_sampler_draws_the_pipelines_own_images(name, folder, guidance):
-    policy = policy_of(name, folder)
+@pytest.mark.parametrize(("guidance", "form"), [(1.0, "square"), (3.0, "wide")])
+def test_our_sampler_draws_the_pipelines_own_images(name, folder, guidance, form):
+    side = RESOLUTIONS.get(name, 16)
+    policy = policy_of(name, folder, side if form == "square" else f"{side}x{side // 2}")
     pipeline, num_steps = policy.pipeline, 4
     if hasattr(pipeline.scheduler.config, "set_alpha_to_one"):
         pipeline.scheduler = pipeline.scheduler.from_config(pipeline.scheduler.config, set_alpha_to_one=True)
     noise = torch.randn(2, *policy.latent_shape, generator=torch.Generator().manual_seed(1))
-    side = policy.decode(noise).shape[-1]
-    theirs = pipeline_images(name, pipeline, noise, side, guidance, num_steps)
+    sides = policy.decode(noise).shape[-2:]
+    assert (sides[1] == 2 * sides[0]) == (form == "wide")
+    theirs = pipeline_images(name, pipeline, noise, sides, guidance, num_steps)
     times, scale = own_schedule(pipeline)
     with torch.no_grad():
         x_0 = draw_latents(policy, policy.encode(TEXTS), noise / scale, solver="euler", times=times, guidance=guidance)
@@ -129,6 +139,7 @@ def test_training_changes_the_adapter_alone_and_its_file_loads(name, folder, tmp
     assert not torch.allclose(images[0], images[2], atol=1e-6)
 
 
+@WHOLE
 def test_the_next_run_goes_on_from_the_adapter_in_the_same_pipeline(name, folder, tmp_path):
     pipeline, prompts = load_pipeline(str(folder)), [Prompt(text=text) for text in TEXTS]
     config = job(name, folder, tmp_path, rollout=RolloutConfig(num_prompts=2, group_size=2, num_steps=2), ema_decay=0.0)
@@ -165,6 +176,7 @@ def test_texts_are_as_long_as_the_pipeline_has_them(name, folder):
         assert make_policy(pipeline).max_sequence_length == 256  # FLUX.1-schnell
 
 
+@WHOLE
 def test_an_adapter_of_another_model_is_refused(name, folder, tmp_path):
     other = "sdxl" if name != "sdxl" else "sd15"
     policy = make_policy(KINDS[other](), resolution=RESOLUTIONS.get(other, 16))
@@ -175,15 +187,20 @@ def test_an_adapter_of_another_model_is_refused(name, folder, tmp_path):
         load_policy(ModelSettings(model=str(folder)), lora=tmp_path / "lora")
 
 
-def test_wan_draws_the_pipelines_own_size_and_not_its_second_version():
+def test_wan_draws_the_pipelines_own_size_and_not_with_two_transformers():
     pipeline = pipelines.wan()
     assert make_policy(pipeline).latent_shape == (16, 5, 60, 104)  # 17 frames of 480 x 832
     assert make_policy(pipeline, resolution=240).latent_shape == (16, 5, 30, 30)
-    pipeline.register_to_config(expand_timesteps=True)
-    with pytest.raises(ValueError, match=r"Wan 2\.2"):
+    pipeline.register_to_config(boundary_ratio=0.875)
+    with pytest.raises(ValueError, match=r"Wan 2\.2 A14B, whose two transformers"):
         make_policy(pipeline)
 
 
+def test_a_distilled_klein_is_not_guided():
+    assert make_policy(pipelines.flux2_klein(is_distilled=True), resolution=16).num_branches(4.0) == 1
+
+
+@WHOLE
 def test_full_fine_tuning_saves_a_pipeline_that_loads(name, folder, tmp_path):
     config = job(name, folder, tmp_path, finetune="full", rollout=RolloutConfig(num_prompts=1, group_size=2, num_steps=2))
     result = train(

@@ -18,12 +18,18 @@ LONG = "a red heart " * 10
     [
         (tiny_pipeline, 40, "StableDiffusion3Pipeline draws multiples of 32 pixels per side; 32 is the nearest"),
         (pipelines.flux, 18, "FluxPipeline draws multiples of 4 pixels per side; 16 is the nearest"),
+        (pipelines.flux, "18x32", "FluxPipeline draws multiples of 4 pixels per side; 16x32 is the nearest"),
         (pipelines.sdxl, 2, "StableDiffusionXLPipeline draws multiples of 4 pixels per side; 4 is the nearest"),
     ],
 )
 def test_a_resolution_that_cannot_be_drawn(make, resolution, message):
     with pytest.raises(ValueError, match=f"resolution={resolution}: a {message}"):
         make_policy(make(), max_sequence_length=16, resolution=resolution)
+
+
+def test_a_resolution_beyond_the_networks_places():
+    with pytest.raises(ValueError, match="resolution=128x64: this network knows places up to 64 pixels per side"):
+        make_policy(tiny_pipeline(), resolution="128x64")
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ USAGE = """vgrpo: online reinforcement learning for text-to-image diffusion and 
   vgrpo eval [--suite geneval] [...]                     score a model on held-out prompts, with intervals
   vgrpo report RUN_DIR                                   rebuild a run's report.html
   vgrpo export RUN_DIR [--format comfyui] [...]          the adapter as another tool reads it, with a model card
+  vgrpo convert FILE.safetensors --output-dir FOLDER     a checkpoint in one file becomes a folder for --model
   vgrpo pretrain sprites|preference [...]                train the bundled model, or its reward, from nothing
   vgrpo serve-reward NAME [--port 8100]                  answer for a reward from a process of its own
   vgrpo plan [RECIPE] [--gpu-memory 24GB] [...]          memory, evaluations and time of a job, before any download
@@ -41,6 +42,7 @@ COMMANDS = (
     "eval",
     "report",
     "export",
+    "convert",
     "pretrain",
     "serve-reward",
     "plan",

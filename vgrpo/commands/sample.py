@@ -8,19 +8,22 @@ import torch
 
 from vgrpo.commands.options import parse
 from vgrpo.core.images import to_pil
+from vgrpo.models.defaults import defaults_of
 from vgrpo.models.lengths import warn_of_cut_off
 from vgrpo.models.loading import load_policy
 from vgrpo.models.settings import ModelSettings
+from vgrpo.models.sources import check_sources, with_image
 from vgrpo.prompts.files import read_prompts
+from vgrpo.prompts.source_images import check_picture
 from vgrpo.sampling.draw import draw_images, named_noise
-from vgrpo.sampling.settings import Sampling
+from vgrpo.sampling.settings import OwnSampling
 from vgrpo.support.checks import require
 from vgrpo.support.folders import require_folder
 from vgrpo.support.memory_errors import out_of_memory_while
 
 
 @dataclass(frozen=True, kw_only=True)
-class SampleConfig(ModelSettings, Sampling):
+class SampleConfig(ModelSettings, OwnSampling):
     """Draw images for the prompts of a file."""
 
     prompts: Path
@@ -29,6 +32,8 @@ class SampleConfig(ModelSettings, Sampling):
     """Gets 00000_00.png (prompt index, image index) and prompts.jsonl."""
     lora: Path | None = None
     """A run's lora/, or a LoRA of diffusers, peft or kohya: its folder or its .safetensors file."""
+    image: Path | None = None
+    """The source image of prompts without one, for models that edit a picture."""
     num_images: int = 4
     """Images per prompt."""
     seed: int = 0
@@ -44,14 +49,19 @@ class SampleConfig(ModelSettings, Sampling):
 def sample(config: SampleConfig) -> int:
     """Write the images and return how many; the noise of each is named by the seed, its prompt's index and its own."""
     prompts = read_prompts(config.prompts)
+    if config.image is not None:
+        check_picture(config.image, "--image")
+        prompts = with_image(prompts, config.image.absolute())
     require_folder(config.output_dir, "--output-dir")
     policy = load_policy(config, lora=config.lora)
+    check_sources(policy, prompts)
     warn_of_cut_off(policy, prompts)
+    sampling = config.resolved(defaults_of(policy))
     config.output_dir.mkdir(parents=True, exist_ok=True)
     with (config.output_dir / "prompts.jsonl").open("w") as file:
         for index, prompt in enumerate(prompts):
             noise = [named_noise(policy, config.seed, "sample", index, member) for member in range(config.num_images)]
-            _, images = draw_images(policy, [prompt] * config.num_images, torch.stack(noise), config)
+            _, images = draw_images(policy, [prompt] * config.num_images, torch.stack(noise), sampling)
             for member, image in enumerate(images):
                 to_pil(image).save(config.output_dir / f"{index:05d}_{member:02d}.png")
             file.write(json.dumps(prompt.metadata | {"prompt": prompt.text}, default=str) + "\n")  # str: a date is no JSON

@@ -129,7 +129,8 @@ def _read(option: Option, texts: list[str]) -> Any:
     if not several:
         if len(texts) != 1:
             raise UsageError(f"{option.name} takes one value, but {_quoted(texts) or 'none'} is given")
-        return _single(option.name, kinds[0], texts[0])
+        kind = str if str in kinds and plain_number(texts[0]) is None else kinds[0]  # 1024 or 832x1216
+        return _single(option.name, kind, texts[0])
     inner = typing.get_args(kinds[0])
     if inner[-1] is not ... and len(texts) != len(inner):
         raise UsageError(f"{option.name} takes {len(inner)} values, but {_quoted(texts) or 'none'} is given")

@@ -7,6 +7,7 @@ forward, D the latent dimensions, N solver steps, R rewards, H x W pixels.
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Generic, Protocol, Self, TypeVar
 
 import torch
@@ -27,18 +28,28 @@ class Prompt:
     metadata: dict[str, Any] = field(default_factory=dict)
     task: str = MAIN
     """Of a run with several tasks, the one that it belongs to."""
+    image: Path | None = None
+    """The source image, for models that edit one."""
+
+    @property
+    def identity(self) -> tuple[str, Path | None]:
+        """What a model is asked. Images of prompts that are alike in it form a group."""
+        return self.text, self.image
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cond:
     """Encoded text of B images. `sequence` [U, L, C] feeds attention; `pooled` [U, P] the modulation and `mask` [U, L] which
     tokens count, in the models that have them. `index` [B] says which of the U rows is whose, since a group shares its text
-    and a long one takes megabytes; without it there is a row for each image."""
+    and a long one takes megabytes; without it there is a row for each image. `image` [U, T, C] are the tokens of a source,
+    and `empty`, with as many rows, is what guidance takes for no text where that depends on the source."""
 
     sequence: Tensor
     pooled: Tensor | None = None
     mask: Tensor | None = None
     index: Tensor | None = None
+    image: Tensor | None = None
+    empty: "Cond | None" = None
 
     def __getitem__(self, rows: Tensor | slice) -> "Cond":
         if self.index is not None:
@@ -55,11 +66,13 @@ class Cond:
 
     def to(self, dtype: torch.dtype) -> "Cond":
         """The same in another floating type; a mask keeps its own."""
-        return dataclasses.replace(self._map(lambda part: part.to(dtype)), mask=self.mask)
+        empty = None if self.empty is None else self.empty.to(dtype)
+        return dataclasses.replace(self._map(lambda part: part.to(dtype)), mask=self.mask, empty=empty)
 
     @property
     def nbytes(self) -> int:
-        return sum(part.nbytes for part in (self.sequence, self.pooled, self.mask) if part is not None)
+        parts = (self.sequence, self.pooled, self.mask, self.image, self.empty)
+        return sum(part.nbytes for part in parts if part is not None)
 
     @staticmethod
     def cat(conds: "Sequence[Cond]") -> "Cond":
@@ -67,15 +80,22 @@ class Cond:
         conds = [cond.dense() for cond in conds]
         pooled = [cond.pooled for cond in conds if cond.pooled is not None]
         masks = [cond.mask for cond in conds if cond.mask is not None]
+        images = [cond.image for cond in conds if cond.image is not None]
+        empties = [cond.empty for cond in conds if cond.empty is not None]
         return Cond(
             sequence=torch.cat([cond.sequence for cond in conds]),
             pooled=torch.cat(pooled) if pooled else None,
             mask=torch.cat(masks) if masks else None,
+            image=torch.cat(images) if images else None,
+            empty=Cond.cat(empties) if empties else None,
         )
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> "Cond":
-        parts = {name: getattr(self, name) for name in ("sequence", "pooled", "mask")}
-        return dataclasses.replace(self, **{name: change(part) for name, part in parts.items() if part is not None})
+        parts = {name: getattr(self, name) for name in ("sequence", "pooled", "mask", "image")}
+        changed: dict[str, Any] = {name: change(part) for name, part in parts.items() if part is not None}
+        if self.empty is not None:
+            changed["empty"] = self.empty._map(change)
+        return dataclasses.replace(self, **changed)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,14 +16,16 @@ from vgrpo.evaluation.core import judge
 from vgrpo.evaluation.gallery import image_path, write_gallery
 from vgrpo.evaluation.pictures import Picture, draw, pictures_of
 from vgrpo.evaluation.scores import ScoreFiles, Shard, digest
-from vgrpo.evaluation.settings import EvalConfig
+from vgrpo.evaluation.settings import EvalOptions
 from vgrpo.evaluation.suites import find_suite, suite_prompts
 from vgrpo.evaluation.summary import save, summarise
+from vgrpo.models.defaults import defaults_of
 from vgrpo.models.lengths import warn_of_cut_off
 from vgrpo.models.loading import load_policy
 from vgrpo.models.lora_files import lora_file
 from vgrpo.models.precision import check_device, device_of
 from vgrpo.models.settings import ModelSettings
+from vgrpo.models.sources import check_sources
 from vgrpo.models.supported import check_model
 from vgrpo.rewards.base import Reward
 from vgrpo.rewards.panel import Panel
@@ -36,7 +38,7 @@ from vgrpo.support.memory_errors import out_of_memory_while
 from vgrpo.worlds.base import World
 from vgrpo.worlds.registry import bundled_world, find_world, judge_of
 
-NOT_OF_SCORES = ("num_prompts", "sample_every", "num_sample_prompts")  # the prompts are named whole, samples are training's
+NOT_OF_SCORES = ("num_prompts",)  # the prompts are named whole
 Tracked = Callable[[Sequence[list[Picture]], str], Iterable[list[Picture]]]
 """Batches and what they are, to the same batches; it may show how far along they are."""
 
@@ -58,7 +60,7 @@ class EvalJob(ModelSettings):
     """Where reward models compute, such as cuda:1 or cpu; None is `device`."""
     shard: str = "0/1"
     """Do one part of several, e.g. 0/4 to 3/4 on four GPUs; the last to finish merges them."""
-    eval: EvalConfig = field(default_factory=EvalConfig)
+    eval: EvalOptions = field(default_factory=EvalOptions)
 
     def __post_init__(self) -> None:
         self.check()
@@ -72,7 +74,7 @@ class EvalJob(ModelSettings):
             find_suite(self.suite)
 
     @property
-    def sampling(self) -> EvalConfig:
+    def sampling(self) -> EvalOptions:
         """The settings, with the number of images that are drawn at once: by default 256 for the bundled model, else 16."""
         world = bundled_world(self.model)
         size = self.eval.batch_size or (world.eval_batch_size if world else World.eval_batch_size)
@@ -89,7 +91,7 @@ def suite_job(name: str, **options: Any) -> EvalJob:
     """A suite's job; options override what it says."""
     suite = find_suite(name)
     settings = {"suite": name, "prompts": suite.prompts, "reward": suite.reward}
-    return EvalJob(**(settings | {"eval": EvalConfig(num_prompts=suite.num_prompts)} | options))
+    return EvalJob(**(settings | {"eval": EvalOptions(num_prompts=suite.num_prompts)} | options))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,8 +161,10 @@ class _Work(NamedTuple):
 
 def _score_part(work: _Work, lora: Path | None, batches: Iterable[list[Picture]], files: ScoreFiles) -> None:
     """Draw and score a shard's batches of one model. Images are saved first: a score is there only if its image is."""
-    job, settings = work.job, work.job.sampling
+    job = work.job
     policy = load_policy(job, lora=lora)
+    settings = job.sampling.resolved(defaults_of(policy))
+    check_sources(policy, work.prompts)
     if lora is None:
         warn_of_cut_off(policy, work.prompts)
     with _disk_explained(job, {files.name: files}):
@@ -168,7 +172,7 @@ def _score_part(work: _Work, lora: Path | None, batches: Iterable[list[Picture]]
         (job.output_dir / "images" / files.name).mkdir(parents=True, exist_ok=True)
     for batch in batches:
         for picture in batch:
-            policy.encode([picture.prompt.text])  # alone, as the last bits depend on what it is encoded with
+            policy.encode_prompts([picture.prompt])  # alone, as the last bits depend on what it is encoded with
         images = draw(policy, batch, settings)
         judged = judge(images, batch, work.panel, work.world)
         with _disk_explained(job, {files.name: files}):

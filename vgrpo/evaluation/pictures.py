@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from vgrpo.core.types import MAIN, Prompt
-from vgrpo.evaluation.settings import EvalConfig
 from vgrpo.models.policy import Policy
 from vgrpo.sampling.draw import Between, draw_images, named_noise, nothing
+from vgrpo.sampling.settings import Sampling
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def rows_by_tag(pictures: list[Picture]) -> dict[str, list[int]]:
     return rows
 
 
-def draw(policy: Policy, pictures: list[Picture], settings: EvalConfig, between: Between = nothing) -> Tensor:
+def draw(policy: Policy, pictures: list[Picture], settings: Sampling, between: Between = nothing) -> Tensor:
     """Images [B, 3, H, W] in [0, 1]. `between` is called before every batch."""
     noise = torch.stack([named_noise(policy, "evaluation", picture.index, picture.member) for picture in pictures])
     return draw_images(policy, [picture.prompt for picture in pictures], noise, settings, between)[1]

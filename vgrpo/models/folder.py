@@ -27,6 +27,11 @@ def has_configs(folder: Path) -> bool:
     return all((folder / part / "config.json").is_file() for part in networks_of(folder))
 
 
+def has_texts(folder: Path) -> bool:
+    """Whether all configs and tokenizers are there."""
+    return has_configs(folder) and all(any((folder / part).glob("*")) for part in parts_of(folder))
+
+
 def is_whole(folder: Path) -> bool:
     """Whether nothing is missing, as it would be after a download that was broken off."""
     return not lacking(folder)

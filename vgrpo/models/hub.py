@@ -8,7 +8,7 @@ from typing import Any
 
 from vgrpo.models.bundled import INDEX
 from vgrpo.models.classes import networks_of, parts_of
-from vgrpo.models.folder import WEIGHTS, WEIGHTS_INDEX, check_pickles, has_configs, is_whole, variant_of
+from vgrpo.models.folder import WEIGHTS, WEIGHTS_INDEX, check_pickles, has_configs, has_texts, is_whole, variant_of
 from vgrpo.models.published import HUB_IDS
 from vgrpo.models.sizes import num_weights
 
@@ -57,6 +57,16 @@ def fetch_configs(name: str) -> Path:
     from huggingface_hub import snapshot_download
 
     return _fetch(name, has_configs, lambda: snapshot_download(name, allow_patterns=[INDEX, "*/config.json"]))
+
+
+def fetch_for_file(name: str) -> Path:
+    """A folder with the configs and tokenizers of a model, for a checkpoint in one file; also its weights if they are here."""
+    from huggingface_hub import snapshot_download
+
+    def download() -> str:
+        return snapshot_download(name, allow_patterns=[pattern for pattern in _wanted(name) if pattern.endswith(TEXTS)])
+
+    return _fetch(name, has_texts, download)
 
 
 def fetch_pipeline(name: str) -> Path:

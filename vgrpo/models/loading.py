@@ -18,6 +18,8 @@ from vgrpo.models.memory import fit
 from vgrpo.models.policy import Policy
 from vgrpo.models.precision import autocast_dtype, device_of, frozen_dtype, on_bf16_gpu
 from vgrpo.models.quiet import without_loading_chatter
+from vgrpo.models.resolution import Resolution, sides_of
+from vgrpo.models.schedulers import check_scheduler
 from vgrpo.models.settings import ModelSettings
 from vgrpo.models.supported import OwnAdapter, adapter_of, check_model
 from vgrpo.support.folders import require_folder
@@ -80,11 +82,11 @@ def load_pipeline(
     networks: dict[str, Any] = dict.fromkeys(absent_parts(folder))
     with without_loading_chatter(bars=not is_bundled(folder)):
         for part, cls in networks_of(folder).items():
-            networks[part] = _load_network(cls, folder / part, dtypes.get(part, dtype))
-        return _load_rest(folder, networks, {"default": dtype} | dtypes).to(device)
+            networks[part] = load_network(cls, folder / part, dtypes.get(part, dtype))
+        return load_rest(folder, networks, {"default": dtype} | dtypes).to(device)
 
 
-def _load_network(cls: Any, folder: Path, dtype: torch.dtype) -> torch.nn.Module:
+def load_network(cls: Any, folder: Path, dtype: torch.dtype) -> torch.nn.Module:
     """A part that has weights, of which none may be missing: the libraries would draw them at random."""
     network: torch.nn.Module
     try:
@@ -108,7 +110,7 @@ def _load_network(cls: Any, folder: Path, dtype: torch.dtype) -> torch.nn.Module
     return network
 
 
-def _load_rest(folder: Path, networks: dict[str, Any], dtypes: dict[str, torch.dtype]) -> Any:
+def load_rest(folder: Path, networks: dict[str, Any], dtypes: dict[str, torch.dtype]) -> Any:
     """The pipeline around its networks: tokenizers and the scheduler come from the folder too. The types are those that the
     networks have: without them diffusers makes fp32 of a network that keeps some of its layers in it."""
     from diffusers import DiffusionPipeline
@@ -130,7 +132,7 @@ def make_policy(
     pipeline: Any,
     *,
     max_sequence_length: int | None = None,
-    resolution: int | None = None,
+    resolution: Resolution | None = None,
     num_frames: int | None = None,
     autocast: torch.dtype | None = None,
     adapter: OwnAdapter = None,
@@ -139,7 +141,7 @@ def make_policy(
     its training.
 
     Raises TypeError for an unsupported class, ValueError for a resolution or a number of frames that the architecture cannot
-    draw.
+    draw, and for a scheduler of another kind of network.
     """
     cls = adapter_of(type(pipeline).__name__, adapter)
     pipeline.set_progress_bar_config(disable=True)
@@ -154,13 +156,17 @@ def make_policy(
         autocast=autocast,
     )
     _check_size(policy, resolution, num_frames)
+    if adapter is None:  # a user's own knows its convention itself
+        check_scheduler(policy)
     return policy
 
 
-def _check_size(policy: Policy, resolution: int | None, num_frames: int | None) -> None:
+def _check_size(policy: Policy, resolution: Resolution | None, num_frames: int | None) -> None:
     kind, step = type(policy.pipeline).__name__, policy.pixel_step
-    if resolution is not None and (resolution < step or resolution % step):
-        near = max(1, round(resolution / step)) * step
+    sides = () if resolution is None else sides_of(resolution)
+    if any(side % step for side in sides):
+        height, width = (max(1, round(side / step)) * step for side in sides)
+        near = height if isinstance(resolution, int) else f"{width}x{height}"
         raise ValueError(f"resolution={resolution}: a {kind} draws multiples of {step} pixels per side; {near} is the nearest")
     if num_frames is None:
         return

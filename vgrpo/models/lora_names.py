@@ -104,8 +104,11 @@ def _sdxl(module: str) -> Place | None:
 PLACES: dict[str, Callable[[str], Place | None]] = {
     "StableDiffusion3Pipeline": _by_rules(SD3),
     "FluxPipeline": _by_rules(FLUX),
+    "FluxKontextPipeline": _by_rules(FLUX),
     "Flux2Pipeline": _by_rules(FLUX2),
+    "Flux2KleinPipeline": _by_rules(FLUX2),
     "QwenImagePipeline": Place,  # the original names are those of diffusers
+    "QwenImageEditPipeline": Place,
     "WanPipeline": _by_rules(WAN),
     "StableDiffusionPipeline": Place,  # sd-scripts has a U-Net of its own with the names of diffusers
     "StableDiffusionXLPipeline": _sdxl,

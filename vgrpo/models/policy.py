@@ -15,8 +15,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from vgrpo.core.types import Cond
+from vgrpo.core.types import Cond, Prompt
 from vgrpo.models.attention import suitable_attention
+from vgrpo.models.resolution import Resolution, sides_of
 from vgrpo.models.text_store import TextStore, text_encoders
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
@@ -30,7 +31,7 @@ class Policy(ABC):
 
     pipeline: Any
     max_sequence_length: int = 256  # tokens of the longest text encoder, where it can be chosen
-    resolution: int | None = None  # pixels per side; None is the pipeline's own
+    resolution: Resolution | None = None  # pixels per side, or WIDTHxHEIGHT; None is the pipeline's own
     num_frames: int | None = None  # of a video; None is the architecture's own
     autocast: torch.dtype | None = None
     offload_encoders: bool = False  # keep the text encoders on the CPU between calls
@@ -41,6 +42,12 @@ class Policy(ABC):
     """The pipeline's part that is trained."""
     lora_targets: ClassVar[tuple[str, ...]] = ATTENTION
     """Endings of the names of the linear layers that get an adapter by default."""
+    takes_image: ClassVar[bool] = False
+    """Whether every prompt needs a source image."""
+    guidance_name: ClassVar[str] = "guidance_scale"
+    """How the pipeline's call names its guidance."""
+    guidance_offset: ClassVar[float] = 0.0
+    """What is added to it to have it as it is counted here, where 1 is none."""
     takes_guidance: ClassVar[bool] = False
     """Whether the network was distilled with guidance as an input, which then costs one forward and not two."""
 
@@ -57,6 +64,10 @@ class Policy(ABC):
     def default_length(cls, pipeline: Any) -> int:
         """Tokens of the longest text encoder that the pipeline itself would take."""
         return 256
+
+    def sides(self, default: int) -> tuple[int, int]:
+        """Height and width in pixels; `default` is the side of the pipeline's own."""
+        return sides_of(default if self.resolution is None else self.resolution)
 
     @property
     def pixel_step(self) -> int:
@@ -76,10 +87,19 @@ class Policy(ABC):
     @cached_property
     def num_tokens(self) -> int:
         """Of an image and its text, as attention sees them, where the resolution is highest."""
+        return self.num_image_tokens + self.num_text_tokens
+
+    @property
+    def num_image_tokens(self) -> int:
         network: Any = self.module
         patch = getattr(network.config, "patch_size", None) or 1
         area = math.prod(patch) if isinstance(patch, Sequence) else patch**2
-        return math.prod(self.latent_shape[1:]) // area + self.num_text_tokens
+        return math.prod(self.latent_shape[1:]) // area
+
+    @property
+    def distilled_steps(self) -> int | None:
+        """Of a model that was distilled to draw in so many, without guidance; None for all others."""
+        return None
 
     @property
     def num_text_tokens(self) -> int:
@@ -119,6 +139,10 @@ class Policy(ABC):
         self._forget(distinct)
         return replace(cond, index=torch.tensor([index[text] for text in texts], device=self.device))
 
+    def encode_prompts(self, prompts: list[Prompt]) -> Cond:
+        """What the network is told of prompts: here their texts alone."""
+        return self.encode([prompt.text for prompt in prompts])
+
     def _forget(self, used: list[str]) -> None:
         """Leave out of the cache what was not used for longest, until it holds at most CACHE_BYTES."""
         for text in used:
@@ -151,9 +175,12 @@ class Policy(ABC):
 
     def velocity(self, x_t: Tensor, t: Tensor, cond: Cond, guidance: float = 1.0) -> Tensor:
         """v at [M, *D] and t [M]. Guidance above 1 evaluates the empty text too; both branches carry gradient."""
-        if self.takes_guidance or guidance == 1.0:
-            return self._predict(x_t, t, cond, guidance)
-        both = Cond.cat([self.encode([""] * len(x_t)), cond])
+        text = replace(cond, empty=None)
+        if self.num_branches(guidance) == 1:
+            return self._predict(x_t, t, text, guidance)
+        own = cond.empty
+        empty = self.encode([""] * len(x_t)) if own is None else replace(own, index=cond.index, image=cond.image)
+        both = Cond.cat([empty, text])
         v_empty, v_text = self._predict(torch.cat([x_t, x_t]), torch.cat([t, t]), both).chunk(2)
         return self.guided(v_empty, v_text, guidance)
 
@@ -184,6 +211,16 @@ class Policy(ABC):
 def to_images(decoded: Tensor) -> Tensor:
     """What an autoencoder returns, in [-1, 1], as images."""
     return (decoded.float() / 2 + 0.5).clamp(0, 1)
+
+
+def scaled(vae: Any, latents: Tensor) -> Tensor:
+    """The inverse of `unscaled`."""
+    factor = getattr(vae.config, "scaling_factor", None) or 1.0
+    mean, std = (getattr(vae.config, name, None) for name in ("latents_mean", "latents_std"))
+    if mean is None or std is None:
+        return (latents - (getattr(vae.config, "shift_factor", None) or 0.0)) * factor
+    mean, std = (latents.new_tensor(value).unflatten(0, (-1, *(1,) * (latents.dim() - 2))) for value in (mean, std))
+    return (latents - mean) / std * factor
 
 
 def unscaled(vae: Any, x_0: Tensor) -> Tensor:

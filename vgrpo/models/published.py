@@ -4,6 +4,8 @@ A model is its pipeline's class and the class and config of each part; what is l
 sizes that they come to are checked against the published ones in tests/analysis/test_plan_models.py.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 Part = tuple[str, dict[str, Any]]
@@ -13,6 +15,8 @@ Part = tuple[str, dict[str, Any]]
 class Preset(NamedTuple):
     pipeline: str
     parts: dict[str, Part]
+    options: Mapping[str, Any] = MappingProxyType({})
+    """The pipeline's own."""
 
 
 CLIP_L_CONFIG = {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12, "projection_dim": 768}
@@ -27,6 +31,16 @@ XXL = {"d_model": 4096, "d_ff": 10240, "num_layers": 24, "num_heads": 64, "feed_
 T5_XXL: Part = ("transformers.T5EncoderModel", XXL)
 UMT5_XXL: Part = ("transformers.UMT5EncoderModel", {**XXL, "vocab_size": 256384})
 GEMMA_2B: Part = ("transformers.Gemma2Model", {})
+QWEN3_4B_CONFIG = {
+    "hidden_size": 2560,
+    "intermediate_size": 9728,
+    "num_hidden_layers": 36,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+    "vocab_size": 151936,
+    "tie_word_embeddings": True,
+}
 QWEN_VL_7B: Part = (
     "transformers.Qwen2_5_VLForConditionalGeneration",
     {
@@ -80,6 +94,21 @@ KL_16: Part = (
     "diffusers.AutoencoderKL",
     {**KL_CONFIG, "latent_channels": 16, "sample_size": 1024, "use_quant_conv": False, "use_post_quant_conv": False},
 )
+WAN22_VAE: Part = (
+    "diffusers.AutoencoderKLWan",
+    {
+        "base_dim": 160,
+        "decoder_base_dim": 256,
+        "z_dim": 48,
+        "latents_mean": (0.0,) * 48,
+        "latents_std": (1.0,) * 48,
+        "is_residual": True,
+        "in_channels": 12,
+        "out_channels": 12,
+        "patch_size": 2,
+        "scale_factor_spatial": 16,
+    },
+)
 DC_BLOCKS, DC_SCALES = ("ResBlock",) * 3 + ("EfficientViTBlock",) * 3, ((), (), (), (5,), (5,), (5,))
 DC_32: Part = (
     "diffusers.AutoencoderDC",
@@ -130,8 +159,13 @@ FLUX1: dict[str, Part] = {"transformer": ("diffusers.FluxTransformer2DModel", {"
 FLUX2: dict[str, Part] = {"transformer": ("diffusers.Flux2Transformer2DModel", {})}
 QWEN: dict[str, Part] = {"transformer": ("diffusers.QwenImageTransformer2DModel", {})}
 SANA: dict[str, Part] = {"transformer": ("diffusers.SanaTransformer2DModel", {})}
+KLEIN_CONFIG = {"num_layers": 5, "num_single_layers": 20, "num_attention_heads": 24, "joint_attention_dim": 7680}
+KLEIN: dict[str, Part] = {"transformer": ("diffusers.Flux2Transformer2DModel", {**KLEIN_CONFIG, "guidance_embeds": False})}
+Z_IMAGE: dict[str, Part] = {"transformer": ("diffusers.ZImageTransformer2DModel", {})}
 WAN_CONFIG = {"num_attention_heads": 12, "ffn_dim": 8960, "num_layers": 30}
 WAN: dict[str, Part] = {"transformer": ("diffusers.WanTransformer3DModel", WAN_CONFIG)}
+WAN22_CONFIG = {"num_attention_heads": 24, "ffn_dim": 14336, "num_layers": 30, "in_channels": 48, "out_channels": 48}
+WAN22: dict[str, Part] = {"transformer": ("diffusers.WanTransformer3DModel", WAN22_CONFIG)}
 
 PUBLISHED: dict[str, Preset] = {
     "sd15": Preset("StableDiffusionPipeline", {"unet": (UNET, SD15), "text_encoder": CLIP_L, "vae": KL_4}),
@@ -144,12 +178,31 @@ PUBLISHED: dict[str, Preset] = {
     "sd35-medium": _sd3(24, 384, qk_norm="rms_norm", dual_attention_layers=tuple(range(13))),
     "sd35-large": _sd3(38, 192, qk_norm="rms_norm"),
     "flux1-dev": Preset("FluxPipeline", {**FLUX1, "text_encoder": CLIP_L, "text_encoder_2": T5_XXL, "vae": KL_16}),
+    "flux1-kontext": Preset("FluxKontextPipeline", {**FLUX1, "text_encoder": CLIP_L, "text_encoder_2": T5_XXL, "vae": KL_16}),
     "flux2-dev": Preset("Flux2Pipeline", {**FLUX2, "text_encoder": MISTRAL_24B, "vae": ("diffusers.AutoencoderKLFlux2", {})}),
+    "flux2-klein-4b": Preset(
+        "Flux2KleinPipeline",
+        {
+            **KLEIN,
+            "text_encoder": ("transformers.Qwen3ForCausalLM", QWEN3_4B_CONFIG),
+            "vae": ("diffusers.AutoencoderKLFlux2", {}),
+        },
+        options={"is_distilled": True},
+    ),
     "qwen-image": Preset(
         "QwenImagePipeline", {**QWEN, "text_encoder": QWEN_VL_7B, "vae": ("diffusers.AutoencoderKLQwenImage", {})}
     ),
+    "qwen-image-edit": Preset(
+        "QwenImageEditPipeline", {**QWEN, "text_encoder": QWEN_VL_7B, "vae": ("diffusers.AutoencoderKLQwenImage", {})}
+    ),
     "sana-1.6b": Preset("SanaPipeline", {**SANA, "text_encoder": GEMMA_2B, "vae": DC_32}),
+    "z-image": Preset(
+        "ZImagePipeline", {**Z_IMAGE, "text_encoder": ("transformers.Qwen3Model", QWEN3_4B_CONFIG), "vae": KL_16}
+    ),
     "wan21-1.3b": Preset("WanPipeline", {**WAN, "text_encoder": UMT5_XXL, "vae": ("diffusers.AutoencoderKLWan", {})}),
+    "wan22-5b": Preset(
+        "WanPipeline", {**WAN22, "text_encoder": UMT5_XXL, "vae": WAN22_VAE}, options={"expand_timesteps": True}
+    ),
 }
 """Models by name."""
 
@@ -161,10 +214,15 @@ NETWORK_BILLIONS = {
     "sd35-medium": 2.243,
     "sd35-large": 8.057,
     "flux1-dev": 11.901,
+    "flux1-kontext": 11.901,
     "flux2-dev": 32.223,
+    "flux2-klein-4b": 3.876,
     "qwen-image": 20.430,
+    "qwen-image-edit": 20.430,
     "sana-1.6b": 1.604,
+    "z-image": 6.155,
     "wan21-1.3b": 1.419,
+    "wan22-5b": 5.000,
 }
 """Weights of the part that is trained, as published."""
 
@@ -176,9 +234,15 @@ HUB_IDS = {
     "stabilityai/stable-diffusion-3.5-medium": "sd35-medium",
     "stabilityai/stable-diffusion-3.5-large": "sd35-large",
     "black-forest-labs/FLUX.1-dev": "flux1-dev",
+    "black-forest-labs/FLUX.1-Kontext-dev": "flux1-kontext",
     "black-forest-labs/FLUX.2-dev": "flux2-dev",
     "Qwen/Qwen-Image": "qwen-image",
+    "Qwen/Qwen-Image-Edit": "qwen-image-edit",
     "Efficient-Large-Model/Sana_1600M_1024px_BF16_diffusers": "sana-1.6b",
     "Wan-AI/Wan2.1-T2V-1.3B-Diffusers": "wan21-1.3b",
+    "Wan-AI/Wan2.2-TI2V-5B-Diffusers": "wan22-5b",
+    "black-forest-labs/FLUX.2-klein-4B": "flux2-klein-4b",
+    "Tongyi-MAI/Z-Image": "z-image",
+    "Tongyi-MAI/Z-Image-Turbo": "z-image",
 }
 """Where the hub has them."""

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vgrpo.models.precision import FrozenDtype, Precision, check_device
+from vgrpo.models.resolution import Resolution, sides_of
 from vgrpo.support.checks import require, require_within
 from vgrpo.support.secrets import require_no_secret
 
@@ -62,8 +63,8 @@ class ModelSettings:
     """Arithmetic of the network; auto is bf16 where a GPU has it, and on a CPU what is faster there."""
     max_sequence_length: int | None = None
     """Tokens of the longest text encoder; None is the pipeline's own default, and 0 for sprites."""
-    resolution: int | None = None
-    """Pixels per side; None is the model's own."""
+    resolution: Resolution | None = None
+    """Pixels per side, or WIDTHxHEIGHT as 832x1216; None is the model's own."""
     num_frames: int | None = None
     """Frames of a video, of which the final one counts; None is the model's own."""
     compile: bool = False
@@ -76,7 +77,9 @@ class ModelSettings:
         """Raise ValueError for a size that no model has, a device that no machine has, or a secret, before one is loaded."""
         require_no_secret(self)
         check_device(self.device)
-        for name, least in (("max_sequence_length", 0), ("resolution", 1), ("num_frames", 1)):
+        for name, least in (("max_sequence_length", 0), ("num_frames", 1)):
             value = getattr(self, name)
             require(value is None or value >= least, f"{name}={value}: must be at least {least}; None is the model's own")
-        require_within(self, max_sequence_length=(0, 65_536), resolution=(1, 16_384), num_frames=(1, 10_000))
+        require_within(self, max_sequence_length=(0, 65_536), num_frames=(1, 10_000))
+        if self.resolution is not None:
+            sides_of(self.resolution)

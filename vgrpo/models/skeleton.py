@@ -25,7 +25,7 @@ def published(name: str, dtype: torch.dtype = torch.bfloat16, device: str = "met
     for part, (path, config) in preset.parts.items():
         with torch.device(device if part in ("transformer", "unet") else "meta"):
             parts[part] = build(path, config)
-    return _policy(preset.pipeline, parts, dtype, settings)
+    return _policy(preset.pipeline, {**parts, **preset.options}, dtype, settings)
 
 
 def from_folder(name: str, dtype: torch.dtype = torch.bfloat16, *, adapter: OwnAdapter = None, **settings: Any) -> Policy:
@@ -37,7 +37,9 @@ def from_folder(name: str, dtype: torch.dtype = torch.bfloat16, *, adapter: OwnA
     found = {part: cls for part, cls in networks_of(folder).items() if (folder / part / "config.json").is_file()}
     with torch.device("meta"):
         parts = {part: _from_config(cls, folder / part) for part, cls in found.items()}
-    return _policy(read_index(folder)["_class_name"], parts, dtype, settings | {"adapter": adapter}, folder)
+    index = read_index(folder)
+    options = {name: value for name, value in index.items() if isinstance(value, bool | int | float) and name[0] != "_"}
+    return _policy(index["_class_name"], parts | options, dtype, settings | {"adapter": adapter}, folder)
 
 
 def _from_config(cls: Any, folder: Path) -> Any:
@@ -49,13 +51,13 @@ def _from_config(cls: Any, folder: Path) -> Any:
 def _policy(
     kind: str, parts: dict[str, Any], dtype: torch.dtype, settings: dict[str, Any], folder: Path | None = None
 ) -> Policy:
-    """The pipeline's own class around its parts, with nothing for those that have no weights."""
+    """The pipeline's own class around its parts and options, with nothing for parts that have no weights."""
     from diffusers import DDPMScheduler
 
     cls = pipeline_class(kind)
     parameters = inspect.signature(cls.__init__).parameters
     needed = [name for name, parameter in parameters.items() if name != "self" and parameter.default is parameter.empty]
-    rest: dict[str, Any] = dict.fromkeys(needed) | parts
+    rest: dict[str, Any] = dict.fromkeys(needed) | {name: value for name, value in parts.items() if name in parameters}
     if "unet" in parts:
         rest["scheduler"] = DDPMScheduler(steps_offset=1, clip_sample=False)
     if "requires_safety_checker" in parameters:

@@ -15,9 +15,13 @@ from vgrpo.support.dotted import load_dotted
 ADAPTERS = {
     "StableDiffusion3Pipeline": "vgrpo.models.adapters.sd3:SD3Policy",
     "FluxPipeline": "vgrpo.models.adapters.flux:FluxPolicy",
+    "FluxKontextPipeline": "vgrpo.models.adapters.flux_kontext:FluxKontextPolicy",
     "Flux2Pipeline": "vgrpo.models.adapters.flux2:Flux2Policy",
+    "Flux2KleinPipeline": "vgrpo.models.adapters.flux2_klein:Flux2KleinPolicy",
     "QwenImagePipeline": "vgrpo.models.adapters.qwen_image:QwenImagePolicy",
     "SanaPipeline": "vgrpo.models.adapters.sana:SanaPolicy",
+    "QwenImageEditPipeline": "vgrpo.models.adapters.qwen_image_edit:QwenImageEditPolicy",
+    "ZImagePipeline": "vgrpo.models.adapters.z_image:ZImagePolicy",
     "WanPipeline": "vgrpo.models.adapters.wan:WanPolicy",
     "StableDiffusionPipeline": "vgrpo.models.adapters.unet:StableDiffusionPolicy",
     "StableDiffusionXLPipeline": "vgrpo.models.adapters.unet:SDXLPolicy",
@@ -54,6 +58,10 @@ def model_folder(name: str, adapter: OwnAdapter = None) -> Path:
     is gated.
     """
     here = bundled_models().get(name, Path(name))
+    if here.is_file():
+        raise ValueError(
+            f"--model {name} is a file; make a folder of it once: vgrpo convert {name} --output-dir FOLDER [--base MODEL]"
+        )
     folder = fetch_index(name).parent if is_hub_id(name) else here
     index = folder / INDEX
     if not index.is_file():

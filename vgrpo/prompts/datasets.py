@@ -3,14 +3,20 @@
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub.constants import HF_HOME
+
 from vgrpo.core.types import Prompt
 from vgrpo.prompts.clean import clean_prompt
 from vgrpo.prompts.columns import prompt_column, prompt_of
+from vgrpo.prompts.source_images import COLUMN, stored, with_source
+
+PICTURES = Path(HF_HOME) / "vgrpo" / "source-images"
 
 
 def read_dataset(name: str) -> list[Prompt]:
     """Prompts of a .parquet file, a folder that `save_to_disk` wrote or that holds data files, or `hub:owner/name`, of its
-    `train` split. Other columns become metadata, pictures and sounds excepted.
+    `train` split. Other columns become metadata, pictures and sounds excepted: a picture in the column `image` is the prompt's
+    source image, as a file of the hub's cache folder where it has none of its own.
 
     Raises ValueError if the package datasets is not installed, the data cannot be read, or the split `train` or a column of
     texts is missing; FileNotFoundError if nothing is there or the hub does not answer.
@@ -37,13 +43,22 @@ def read_dataset(name: str) -> list[Prompt]:
     media = (datasets.Image, datasets.Audio, datasets.Video)
     kept = [key for key, kind in table.features.items() if not isinstance(kind, media)]
     rows: list[dict[str, Any]] = table.select_columns(kept).to_list()
+    if isinstance(table.features.get(COLUMN), datasets.Image):
+        pictures = table.select_columns([COLUMN]).cast_column(COLUMN, datasets.Image(decode=False))
+        for number, (row, found) in enumerate(zip(rows, pictures, strict=True), 1):
+            row[COLUMN] = stored(found[COLUMN], PICTURES, f"prompts {name}, row {number}") if found[COLUMN] else None
     for number, row in enumerate(rows, 1):
         if not isinstance(row[column], str | None):
             raise ValueError(f"prompts {name}, row {number}: `{column}` is {row[column]!r}; make the column text")
     numbered = [
         (prompt_of(row, column, f"prompts {name}, row {number}"), number) for number, row in enumerate(rows, 1) if row[column]
     ]
-    prompts = [clean_prompt(prompt, f"prompts {name}, row {number}") for prompt, number in numbered]
+    folder = Path(name) if Path(name).is_dir() else Path(name).parent
+    prompts = [
+        with_source(clean_prompt(prompt, where), folder, where)
+        for prompt, number in numbered
+        for where in (f"prompts {name}, row {number}",)
+    ]
     if not prompts:
         raise ValueError(f"prompts {name}: there is not one")
     return prompts

@@ -11,6 +11,7 @@ from vgrpo.core.types import Prompt
 from vgrpo.prompts.clean import clean_prompt
 from vgrpo.prompts.columns import prompt_column, prompt_of
 from vgrpo.prompts.datasets import read_dataset
+from vgrpo.prompts.source_images import with_source
 from vgrpo.support.json_files import parse_json
 from vgrpo.support.textfiles import read_text
 from vgrpo.worlds.registry import WORLDS
@@ -19,7 +20,8 @@ from vgrpo.worlds.registry import WORLDS
 def read_prompts(path: str | Path) -> list[Prompt]:
     """Prompts of a file: `.txt`, one a line; `.jsonl`, one object a line; `.json`, a list of texts or objects; `.csv`,
     `.tsv` or `.parquet`; or of a Hugging Face dataset, by its folder or as `hub:owner/name`. The text is in the column or field
-    `prompt` (or `prompts`, `caption`, `text`, in capitals or not); what else there is becomes the prompt's metadata.
+    `prompt` (or `prompts`, `caption`, `text`, in capitals or not); what else there is becomes the prompt's metadata. `image`
+    names a source image, from the file's folder on.
 
     Raises FileNotFoundError, or ValueError with the line, if there is nothing to read, the file's kind is not known, or a line
     is not what it should be.
@@ -34,7 +36,7 @@ def read_prompts(path: str | Path) -> list[Prompt]:
     read = READERS.get(path.suffix.lower())
     if read is None:
         raise ValueError(f"the prompt file {path} must end in {', '.join(READERS)} or .parquet; rename or convert it")
-    prompts = [clean_prompt(prompt, where) for prompt, where in read(path)]
+    prompts = [with_source(clean_prompt(prompt, where), path.parent, where) for prompt, where in read(path)]
     if not prompts:
         raise ValueError(f"the prompt file {path} is empty; write one prompt a line")
     return prompts

@@ -45,7 +45,7 @@ def split_off(prompts: list[Prompt], count: int) -> tuple[list[Prompt], list[Pro
     """A user's prompts to train on, and `count` texts held out, each in their own order. A text is on one side however often it
     comes. Which are held out depends on the texts alone, so another seed, or another stage, trains on none of them."""
     chosen = set(sorted({prompt.text for prompt in prompts}, key=lambda text: seed_of("held out", text))[:count])
-    held_out = {prompt.text: prompt for prompt in reversed(prompts) if prompt.text in chosen}
+    held_out = {prompt.identity: prompt for prompt in reversed(prompts) if prompt.text in chosen}
     return [prompt for prompt in prompts if prompt.text not in chosen], list(reversed(held_out.values()))
 
 

@@ -101,8 +101,8 @@ def _abstained(reward: Reward, values: Tensor, prompts: list[Prompt]) -> Tensor:
     """Where NaN [B] means that the prompt is none for this reward: by its rule, or because none of its images has a score."""
     if hasattr(reward, "judges"):
         return torch.tensor([not judges(reward, prompt) for prompt in prompts])
-    judged = {prompt.text for prompt, silent in zip(prompts, values.isnan().tolist(), strict=True) if not silent}
-    return torch.tensor([prompt.text not in judged for prompt in prompts])
+    judged = {prompt.identity for prompt, silent in zip(prompts, values.isnan().tolist(), strict=True) if not silent}
+    return torch.tensor([prompt.identity not in judged for prompt in prompts])
 
 
 def _halves(part: range) -> tuple[range, range]:

@@ -20,9 +20,9 @@ class GroupReward(ABC):
         """Scores [G] of the images [G, 3, H, W] of one prompt."""
 
     def __call__(self, images: Tensor, prompts: list[Prompt]) -> Tensor:
-        rows: dict[str, list[int]] = {}
+        rows: dict[object, list[int]] = {}
         for row, prompt in enumerate(prompts):
-            rows.setdefault(prompt.text, []).append(row)
+            rows.setdefault(prompt.identity, []).append(row)
         scores = torch.empty(len(images))
         for own in rows.values():
             scores[own] = self.score_group(images[own], prompts[own[0]]).float().cpu()

@@ -43,7 +43,7 @@ def draw_images(
 ) -> tuple[Tensor, Tensor]:
     """Latents [B, *D] and images [B, 3, H, W] in [0, 1], on the CPU, for B prompts and their noise [B, *D]. `between` is called
     before every batch."""
-    cond = policy.encode([prompt.text for prompt in prompts])
+    cond = policy.encode_prompts(prompts)
     times = flow.schedule(sampling.num_steps, sampling.shift)
     latents, images = [], []
     with merged(policy.module):
@@ -89,7 +89,7 @@ def draw_groups(
         prompts=repeated,
         group=torch.tensor([group for group, _ in rows], device=latents.device),
         latents=latents,
-        cond=policy.encode([prompt.text for prompt in repeated]),
+        cond=policy.encode_prompts(repeated),
         images=images,
         num_groups=len(prompts),
         nfe=nfe * policy.num_branches(sampling.guidance),
@@ -108,7 +108,7 @@ def _draw_trajectories(
 ) -> tuple[Tensor, Tensor, Trajectory]:
     """Latents, images and stochastic steps. The update takes the likelihood of a step under the old weights from a forward of
     its own, which rounds as training does, so here adapters may be merged."""
-    cond = policy.encode([prompt.text for prompt in prompts])
+    cond = policy.encode_prompts(prompts)
     times = flow.schedule(sampling.num_steps, sampling.shift)
     latents, parts = [], []
     with merged(policy.module):

@@ -4,7 +4,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from vgrpo.core.solvers import Solver
+from vgrpo.models.defaults import Defaults
 from vgrpo.support.checks import require, require_finite, require_within
+
+NUMBERS = ("num_steps", "shift", "guidance", "batch_size")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,11 +28,39 @@ class Sampling:
     """Images drawn at once. None is all of a rollout, and the rollout's own number in its evaluations."""
 
     def __post_init__(self) -> None:
-        require_finite(self, self.section)
-        at = self.section
-        require(self.num_steps >= 1, f"{at}num_steps={self.num_steps}: the solver needs at least 1 step")
-        require(self.shift > 0, f"{at}shift={self.shift}: the time shift must be above 0; 1 is none")
-        require(self.guidance >= 1, f"{at}guidance={self.guidance}: must be at least 1, which is no guidance")
-        size = self.batch_size
-        require(size is None or size >= 1, f"{at}batch_size={size}: must be at least 1; None draws all at once")
-        require_within(self, at, num_steps=(1, 10_000), shift=(0.001, 1000), guidance=(1, 1000), batch_size=(1, 100_000))
+        _check(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnSampling:
+    """The same where no run says how: None is what the model's own pipeline does."""
+
+    section: ClassVar[str] = ""
+
+    solver: Solver = "dpm_solver_2m"
+    num_steps: int | None = None
+    """Solver steps; None is the pipeline's own number, 16 for sprites."""
+    shift: float | None = None
+    """Time shift of the solver's schedule; None is the scheduler's own, for the size that is drawn."""
+    guidance: float | None = None
+    """Classifier-free guidance; 1 is none, None is the pipeline's own."""
+    batch_size: int | None = None
+    """Images drawn at once; None is all."""
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    def resolved(self, own: Defaults) -> Sampling:
+        """With what is None as the model has it."""
+        given = {name: value for name in Defaults._fields if (value := getattr(self, name)) is not None}
+        return Sampling(solver=self.solver, batch_size=self.batch_size, **(own._asdict() | given))
+
+
+def _check(settings: Sampling | OwnSampling) -> None:
+    at, steps, shift, guidance, size = settings.section, *(getattr(settings, name) for name in NUMBERS)
+    require_finite(settings, at)
+    require(steps is None or steps >= 1, f"{at}num_steps={steps}: the solver needs at least 1 step")
+    require(shift is None or shift > 0, f"{at}shift={shift}: the time shift must be above 0; 1 is none")
+    require(guidance is None or guidance >= 1, f"{at}guidance={guidance}: must be at least 1, which is no guidance")
+    require(size is None or size >= 1, f"{at}batch_size={size}: must be at least 1; None draws all at once")
+    require_within(settings, at, num_steps=(1, 10_000), shift=(0.001, 1000), guidance=(1, 1000), batch_size=(1, 100_000))

@@ -49,7 +49,7 @@ def _typed(kind: Any, value: Any, where: str, families: Families) -> Any:
     options = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
     if value is None and type(None) in options:
         return None
-    kind = options[0]
+    kind = str if str in options and isinstance(value, str) else options[0]
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin is Literal:
         require(value in args, f"{where}={value!r}: must be one of {', '.join(map(repr, args))}")

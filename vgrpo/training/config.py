@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 from vgrpo.evaluation.settings import EvalConfig
 from vgrpo.models.bundled import bundled_models
 from vgrpo.models.precision import Precision, check_device
+from vgrpo.models.resolution import Resolution
 from vgrpo.models.settings import LoraConfig, MemoryConfig, ModelSettings
 from vgrpo.objectives import VGRPO, ForwardObjective, Objective
 from vgrpo.objectives.advantage import Advantages
@@ -125,13 +126,12 @@ class Config:
     max_sequence_length: int | None = None
     """Tokens of the longest text encoder (zero vectors for a T5 that Stable Diffusion 3 is without); None is the pipeline's own
     default, such as 256 for Stable Diffusion 3 and 512 for FLUX, and 0 for sprites."""
-    resolution: int | None = None
-    """Pixels per side; None is the model's own."""
+    resolution: Resolution | None = None
+    """Pixels per side, or WIDTHxHEIGHT as 832x1216; None is the model's own."""
     num_frames: int | None = None
     """Frames of a video, 4k + 1 for Wan; None is 17."""
     prompts: str = "sprites"
-    """`sprites` (generated, with held-out prompts for evaluation; `sprites:text` is one kind of them), or a .txt (one a line),
-    .jsonl or .csv (`prompt`) file."""
+    """`sprites` (generated; `sprites:text` is one kind of them), or a .txt (one a line), .jsonl or .csv (`prompt`) file."""
     prompt_shares: tuple[str, ...] = ()
     """Draw prompts by their `tag`, in shares such as `position=7 counting=5`; by default all prompts of a file in turn."""
     eval_prompts: str | None = None

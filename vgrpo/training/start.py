@@ -15,6 +15,7 @@ from vgrpo.models.loading import load_policy
 from vgrpo.models.lora import Adapter, add_lora, check_init, fill_lora, read_init, take_lora
 from vgrpo.models.policy import Policy
 from vgrpo.models.precision import chosen, device_of
+from vgrpo.models.sources import check_sources
 from vgrpo.models.supported import check_model
 from vgrpo.models.weight_sets import AverageWeights, WeightCopy, trainable
 from vgrpo.objectives.base import WeightSet
@@ -78,6 +79,7 @@ def start_run(
                 config = replace(config, precision=opened.loaded.state["settings"]["precision"])
             policy = load_policy(config.model_settings, given.pipeline, full=config.finetune == "full")
             config = _with_precision(config, policy, events)
+            check_sources(policy, prompts.listed)
             warn_of_cut_off(policy, prompts.listed)
             adapter = _make_trainable(policy, config)
             if adapter is not None and config.lora.init is None and not resume:

@@ -20,6 +20,10 @@ class FluxPolicy(PackedPolicy):
 
     takes_guidance: ClassVar[bool] = True
 
+    @property
+    def distilled_steps(self) -> int | None:
+        return None if self.pipeline.transformer.config.guidance_embeds else 4  # FLUX.1-schnell
+
     @classmethod
     def default_length(cls, pipeline: Any) -> int:
         return 512 if pipeline.transformer.config.guidance_embeds else 256  # FLUX.1-schnell
@@ -36,10 +40,10 @@ class FluxPolicy(PackedPolicy):
     def predict(self, x_t: Tensor, t: Tensor, cond: Cond, guidance: float) -> Tensor:
         network, dtype = self.pipeline.transformer, cond.sequence.dtype
         height, width = x_t.shape[-2:]
-        image_ids = self.pipeline._prepare_latent_image_ids(len(x_t), height // 2, width // 2, x_t.device, dtype)
+        tokens, image_ids = self.tokens(x_t, cond)
         strength = x_t.new_full((len(x_t),), guidance, dtype=torch.float32) if network.config.guidance_embeds else None
         v = network(
-            hidden_states=pack(x_t).to(dtype),
+            hidden_states=tokens,
             timestep=t.to(dtype),
             guidance=strength,
             pooled_projections=cond.pooled,
@@ -48,4 +52,11 @@ class FluxPolicy(PackedPolicy):
             img_ids=image_ids,
             return_dict=False,
         )[0]
-        return unpack(v, height, width)
+        return unpack(v[:, : height * width // 4], height, width)
+
+    def tokens(self, x_t: Tensor, cond: Cond) -> tuple[Tensor, Tensor]:
+        """What the network sees beside the text [M, T, 4 C], and where each token is [T, 3]."""
+        height, width = x_t.shape[-2:]
+        dtype = cond.sequence.dtype
+        ids = self.pipeline._prepare_latent_image_ids(len(x_t), height // 2, width // 2, x_t.device, dtype)
+        return pack(x_t).to(dtype), ids

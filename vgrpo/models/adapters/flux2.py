@@ -27,9 +27,9 @@ class Flux2Policy(Policy):
     @property
     def latent_shape(self) -> tuple[int, int, int]:
         pipe = self.pipeline
-        pixels = self.resolution or pipe.default_sample_size * pipe.vae_scale_factor
-        side = pixels // (2 * pipe.vae_scale_factor)
-        return pipe.transformer.config.in_channels, side, side
+        sides = self.sides(pipe.default_sample_size * pipe.vae_scale_factor)
+        height, width = (side // (2 * pipe.vae_scale_factor) for side in sides)
+        return pipe.transformer.config.in_channels, height, width
 
     @classmethod
     def default_length(cls, pipeline: Any) -> int:

@@ -1,5 +1,6 @@
 """Networks that see 2 x 2 latents as one token, packed by the caller (FLUX.1, Qwen-Image): packed here and nowhere else."""
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -17,9 +18,13 @@ class PackedPolicy(Policy):
     @property
     def latent_shape(self) -> tuple[int, int, int]:
         pipe = self.pipeline
-        pixels = self.resolution or pipe.default_sample_size * pipe.vae_scale_factor
-        side = 2 * (pixels // (2 * pipe.vae_scale_factor))
-        return pipe.transformer.config.in_channels // 4, side, side
+        sides = self.sides(pipe.default_sample_size * pipe.vae_scale_factor)
+        height, width = (2 * (side // (2 * pipe.vae_scale_factor)) for side in sides)
+        return pipe.transformer.config.in_channels // 4, height, width
+
+    @property
+    def num_image_tokens(self) -> int:
+        return math.prod(self.latent_shape[1:]) // 4
 
 
 def pack(x: Tensor) -> Tensor:

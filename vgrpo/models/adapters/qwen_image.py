@@ -6,7 +6,7 @@ older ones ignore the mask.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -20,6 +20,8 @@ from vgrpo.models.policy import to_images, unscaled
 @dataclass(kw_only=True)
 class QwenImagePolicy(PackedPolicy):
     """`max_sequence_length` counts tokens after the system prompt, which the pipeline cuts off."""
+
+    guidance_name: ClassVar[str] = "true_cfg_scale"
 
     @classmethod
     def default_length(cls, pipeline: Any) -> int:
@@ -43,17 +45,22 @@ class QwenImagePolicy(PackedPolicy):
         return unpack(tokens * (norm / tokens.norm(dim=-1, keepdim=True)), height, width)
 
     def predict(self, x_t: Tensor, t: Tensor, cond: Cond, guidance: float) -> Tensor:
-        dtype = cond.sequence.dtype
         height, width = x_t.shape[-2:]
+        tokens, shapes = self.tokens(x_t, cond)
         v = self.pipeline.transformer(
-            hidden_states=pack(x_t).to(dtype),
-            timestep=t.to(dtype),
+            hidden_states=tokens,
+            timestep=t.to(tokens.dtype),
             encoder_hidden_states=cond.sequence,
             encoder_hidden_states_mask=cond.mask,
-            img_shapes=[[(1, height // 2, width // 2)]] * len(x_t),
+            img_shapes=[shapes] * len(x_t),
             return_dict=False,
         )[0]
-        return unpack(v, height, width)
+        return unpack(v[:, : height * width // 4], height, width)
+
+    def tokens(self, x_t: Tensor, cond: Cond) -> tuple[Tensor, list[tuple[int, int, int]]]:
+        """What the network sees beside the text [M, T, 4 C], and the frames, height and width of each picture in it."""
+        height, width = x_t.shape[-2:]
+        return pack(x_t).to(cond.sequence.dtype), [(1, height // 2, width // 2)]
 
     @torch.no_grad()
     def decode(self, x_0: Tensor) -> Tensor:

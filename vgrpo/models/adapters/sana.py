@@ -27,8 +27,8 @@ class SanaPolicy(Policy):
     @property
     def latent_shape(self) -> tuple[int, int, int]:
         pipe = self.pipeline
-        side = self.resolution // pipe.vae_scale_factor if self.resolution else pipe.transformer.config.sample_size
-        return pipe.transformer.config.in_channels, side, side
+        height, width = self.sides(pipe.transformer.config.sample_size * pipe.vae_scale_factor)
+        return pipe.transformer.config.in_channels, height // pipe.vae_scale_factor, width // pipe.vae_scale_factor
 
     @classmethod
     def default_length(cls, pipeline: Any) -> int:

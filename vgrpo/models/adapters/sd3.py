@@ -8,6 +8,7 @@ from torch import Tensor
 from vgrpo.core.flow import to_timestep
 from vgrpo.core.types import Cond
 from vgrpo.models.policy import JOINT_ATTENTION, Policy
+from vgrpo.models.resolution import sides_of
 
 
 @dataclass(kw_only=True)
@@ -16,12 +17,17 @@ class SD3Policy(Policy):
 
     lora_targets: ClassVar[tuple[str, ...]] = JOINT_ATTENTION
 
+    def __post_init__(self) -> None:
+        config = self.pipeline.transformer.config
+        most = config.pos_embed_max_size * config.patch_size * self.pipeline.vae_scale_factor
+        if self.resolution is not None and max(sides_of(self.resolution)) > most:
+            raise ValueError(f"resolution={self.resolution}: this network knows places up to {most} pixels per side")
+
     @property
     def latent_shape(self) -> tuple[int, int, int]:
         pipe = self.pipeline
-        pixels = self.resolution or pipe.default_sample_size * pipe.vae_scale_factor
-        side = pixels // pipe.vae_scale_factor
-        return pipe.transformer.config.in_channels, side, side
+        height, width = self.sides(pipe.default_sample_size * pipe.vae_scale_factor)
+        return pipe.transformer.config.in_channels, height // pipe.vae_scale_factor, width // pipe.vae_scale_factor
 
     @property
     def num_text_tokens(self) -> int:

@@ -32,8 +32,8 @@ class StableDiffusionPolicy(Policy):
     @property
     def latent_shape(self) -> tuple[int, int, int]:
         pipe = self.pipeline
-        side = self.resolution // pipe.vae_scale_factor if self.resolution else pipe.unet.config.sample_size
-        return pipe.unet.config.in_channels, side, side
+        height, width = self.sides(pipe.unet.config.sample_size * pipe.vae_scale_factor)
+        return pipe.unet.config.in_channels, height // pipe.vae_scale_factor, width // pipe.vae_scale_factor
 
     @property
     def num_text_tokens(self) -> int:

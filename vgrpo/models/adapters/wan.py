@@ -1,10 +1,12 @@
-"""Wan 2.1, text to video (arXiv:2503.20314), and everything else that loads as a WanPipeline with one transformer.
+"""Wan 2.1 and the 5B of Wan 2.2, text to video (arXiv:2503.20314), and everything else that loads as a WanPipeline with one
+transformer. Wan 2.2's A14B has two, one for noisy times and one for the rest.
 
 A generation is a video and its latents are [C, F, H, W], but what is decoded is its final frame, so that rewards of images
 judge where the video arrives; no reward here sees motion.
 """
 
 import inspect
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,17 +16,21 @@ from torch import Tensor
 from vgrpo.core.flow import to_timestep
 from vgrpo.core.types import Cond
 from vgrpo.models.policy import Policy, to_images, unscaled
+from vgrpo.models.resolution import sides_of
 
 NUM_FRAMES = 17  # one second; the pipeline's own 81 cost four times the tokens
 
 
 @dataclass(kw_only=True)
 class WanPolicy(Policy):
-    """`max_sequence_length` counts UMT5 tokens. Raises ValueError for Wan 2.2."""
+    """`max_sequence_length` counts UMT5 tokens. Raises ValueError for a Wan with two transformers."""
 
     def __post_init__(self) -> None:
-        if self.pipeline.transformer_2 is not None or self.pipeline.config.expand_timesteps:
-            raise ValueError("this is a Wan 2.2, with two transformers or a time per token; a Wan 2.1 can be trained")
+        if self.pipeline.transformer_2 is not None or self.pipeline.config.boundary_ratio is not None:
+            raise ValueError(
+                "this is a Wan 2.2 A14B, whose two transformers share the times between them; one network can be trained: take "
+                "Wan-AI/Wan2.2-TI2V-5B-Diffusers or a Wan 2.1"
+            )
 
     @property
     def pixel_step(self) -> int:
@@ -39,7 +45,8 @@ class WanPolicy(Policy):
     def latent_shape(self) -> tuple[int, int, int, int]:
         pipe = self.pipeline
         default = inspect.signature(pipe.__call__).parameters
-        sizes = (self.resolution or default[name].default for name in ("height", "width"))
+        own = tuple(default[name].default for name in ("height", "width"))
+        sizes = own if self.resolution is None else sides_of(self.resolution)
         frames = ((self.num_frames or NUM_FRAMES) - 1) // self.frame_step + 1
         _, *patch = pipe.transformer.config.patch_size
         height, width = (size // (pipe.vae_scale_factor_spatial * step) * step for size, step in zip(sizes, patch, strict=True))
@@ -59,9 +66,14 @@ class WanPolicy(Policy):
         return Cond(sequence=sequence)
 
     def predict(self, x_t: Tensor, t: Tensor, cond: Cond, guidance: float) -> Tensor:
+        timestep = to_timestep(t)
+        if self.pipeline.config.expand_timesteps:  # Wan 2.2 5B takes a time for each token; from text alone all have the same
+            _, *patch = self.pipeline.transformer.config.patch_size
+            tokens = x_t.shape[2] * math.prod(size // step for size, step in zip(x_t.shape[3:], patch, strict=True))
+            timestep = timestep[:, None].expand(-1, tokens)
         return self.pipeline.transformer(
             hidden_states=x_t.to(cond.sequence.dtype),
-            timestep=to_timestep(t),
+            timestep=timestep,
             encoder_hidden_states=cond.sequence,
             return_dict=False,
         )[0]

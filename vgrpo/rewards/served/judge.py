@@ -15,12 +15,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from vgrpo.core.images import to_pil
+from vgrpo.core.images import open_picture, to_pil
 from vgrpo.core.types import Prompt
 from vgrpo.rewards.base import RewardError
 from vgrpo.rewards.served.answers import NO_ANSWER, fetch, reason_of
@@ -121,7 +122,7 @@ class Judge:
 
     def _score(self, image: Tensor, prompt: Prompt) -> tuple[float, str | None]:
         """The score and None, or NaN and why there is none."""
-        body, reason = self._body(image, prompt.text), None
+        body, reason = self._body(image, prompt), None
         for attempt in range(self.settings.num_tries):
             try:
                 choice = strict_json(self._ask("/v1/chat/completions", body))["choices"][0]
@@ -140,19 +141,21 @@ class Judge:
             return score, f"an answer without a score in range: {redact(answer[:300])!r}" if math.isnan(score) else None
         return float("nan"), reason
 
-    def _body(self, image: Tensor, text: str) -> bytes:
-        side = (self.settings.pixels, self.settings.pixels)
-        buffer = BytesIO()
-        to_pil(image).resize(side, Image.Resampling.BICUBIC).save(buffer, format="PNG")
-        picture = f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
-        content = [
-            {"type": "image_url", "image_url": {"url": picture}},
-            {"type": "text", "text": self.settings.question.replace("{prompt}", text)},
-        ]
+    def _body(self, image: Tensor, prompt: Prompt) -> bytes:
+        """A source image comes first."""
+        pictures = [to_pil(image)] if prompt.image is None else [open_picture(prompt.image), to_pil(image)]
+        content: list[dict[str, Any]] = [self._picture(picture) for picture in pictures]
+        content.append({"type": "text", "text": self.settings.question.replace("{prompt}", prompt.text)})
         message = {"role": "user", "content": content}
         return json.dumps(
             {"model": self.settings.model, "messages": [message], "temperature": 0, "max_tokens": self.settings.max_tokens}
         ).encode()
+
+    def _picture(self, picture: Image.Image) -> dict[str, Any]:
+        buffer = BytesIO()
+        picture.resize((self.settings.pixels, self.settings.pixels), Image.Resampling.BICUBIC).save(buffer, format="PNG")
+        url = f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+        return {"type": "image_url", "image_url": {"url": url}}
 
     def _parse(self, answer: str) -> float:
         """The last match, in any case, in the text without its markup, or as it is: reasoning may name other scores before."""

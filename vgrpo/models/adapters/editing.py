@@ -1,0 +1,67 @@
+"""Models that edit a picture: every prompt has a source image, which they see beside its text.
+
+All pictures of a run have one size, the output's. A source of another is scaled until it covers that, and cut around its
+middle.
+"""
+
+from abc import abstractmethod
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from vgrpo.core.images import from_pil, open_picture
+from vgrpo.core.types import Cond, Prompt
+from vgrpo.models.adapters.packed import PackedPolicy, pack
+from vgrpo.models.policy import scaled
+from vgrpo.models.sources import check_sources
+
+
+@dataclass(kw_only=True)
+class EditPolicy(PackedPolicy):
+    """Their network sees the source's packed latents after the picture's own."""
+
+    takes_image: ClassVar[bool] = True
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        height, width = self.latent_shape[1:]
+        return height * self.pipeline.vae_scale_factor, width * self.pipeline.vae_scale_factor
+
+    @torch.no_grad()
+    def encode_prompts(self, prompts: list[Prompt]) -> Cond:
+        """Each distinct pair of a text and a source once. Raises ValueError for a prompt without a source."""
+        check_sources(self, prompts)
+        distinct = list(dict.fromkeys(prompt.identity for prompt in prompts))
+        names = {pair: f"{pair[1]}\0{pair[0]}" for pair in distinct}
+        for text, image in distinct:
+            name = names[text, image]
+            if name not in self._cache:
+                assert image is not None
+                network: Any = self.module
+                self._cache[name] = self.encode_edit(text, open_picture(image, self.size)).to(network.dtype)
+        cond = Cond.cat([self._cache[names[pair]] for pair in distinct])
+        self._forget(list(names.values()))
+        place = {pair: row for row, pair in enumerate(distinct)}
+        return replace(cond, index=torch.tensor([place[prompt.identity] for prompt in prompts], device=self.device))
+
+    @abstractmethod
+    def encode_edit(self, text: str, picture: Image.Image) -> Cond:
+        """One row: a text with a source of the output's size."""
+
+    def source_tokens(self, picture: Image.Image) -> Tensor:
+        """The picture's packed latents, [1, T, 4 C]: their most probable value, so that they are the same at every call."""
+        vae = self.pipeline.vae
+        pixels = (2 * from_pil(picture)[None] - 1).to(vae.device, vae.dtype)
+        return pack(self.source_latents(vae, pixels))
+
+    def source_latents(self, vae: Any, pixels: Tensor) -> Tensor:
+        """[1, C, H, W] of pixels [1, 3, H, W] in [-1, 1]."""
+        return scaled(vae, vae.encode(pixels).latent_dist.mode())
+
+    def blank_source(self, rows: int) -> Tensor:
+        channels, height, width = self.latent_shape
+        return self.blank(rows, height * width // 4, 4 * channels)
