@@ -36,9 +36,10 @@ from vgrpo.training.health import Health
 from vgrpo.training.metrics_file import MetricsFile
 from vgrpo.training.optimizer import Optimizer, check_optimizer, make_adamw
 from vgrpo.training.run import Run, Task
+from vgrpo.training.sinks import check_installed
 from vgrpo.training.task_prompts import RunPrompts, run_prompts
 from vgrpo.training.tasks import weight_table
-from vgrpo.training.trackers import TensorBoard, check_tensorboard
+from vgrpo.training.trackers import Tracker
 from vgrpo.training.trial import check_judged, try_rewards
 from vgrpo.worlds.registry import judge_of
 
@@ -112,8 +113,8 @@ def _check(config: Config, given: Given, *, resume: bool) -> None:
     device_of(config.device_of_rewards, "reward_device")
     check_init(config.lora)
     check_optimizer(config.update)
-    if config.tensorboard:
-        check_tensorboard()
+    for name in config.trackers:
+        check_installed(name)
     if not resume:
         free_folder(config.output_dir, config.model)
 
@@ -176,8 +177,8 @@ def _add_files(run: Run) -> None:
     if metrics.note:
         run.events.notice(metrics.note)
     run.events.listeners.insert(0, metrics)
-    if run.config.tensorboard:
-        run.events.listeners.insert(1, TensorBoard(run.folder))
+    for name in dict.fromkeys(run.config.trackers):
+        run.events.listeners.append(Tracker(name, run.folder, run.config, run.iteration, run.events.notice))
 
 
 @out_of_memory_while("loading the model")
