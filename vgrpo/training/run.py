@@ -200,7 +200,7 @@ class Run:
 def save_samples(run: Run) -> Path:
     """Pictures of fixed prompts and seeds under the averaged weights: samples/000020/03.png is prompt 3, four images. Where a
     world can judge them, verdicts.json holds 1 or 0 for each image of each prompt. Returns the folder."""
-    settings = run.config.eval
+    settings = run.config.eval_sampling
     prompts = run.task.eval_prompts or run.task.prompts(0, settings.num_sample_prompts)
     prompts = prompts[:: max(1, len(prompts) // settings.num_sample_prompts)][: settings.num_sample_prompts]
     folder = run.folder / "samples" / f"{run.iteration:06d}"
@@ -208,8 +208,8 @@ def save_samples(run: Run) -> Path:
     num_images = 4
     noise = torch.stack([named_noise(run.policy, "sample", p, i) for p in range(len(prompts)) for i in range(num_images)])
     repeated = [prompt for prompt in prompts for _ in range(num_images)]
-    with run.average.active():
-        _, images = draw_images(run.policy, repeated, noise, run.config.eval_sampling)
+    with run.events.phase("samples"), run.average.active():
+        _, images = draw_images(run.policy, repeated, noise, settings, run.batches("samples", len(noise)))
     if run.task.world is not None:
         verdicts = run.task.world.strict(images, repeated)
         write_json(folder / VERDICTS, verdicts.int().view(len(prompts), num_images).tolist())

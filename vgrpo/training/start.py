@@ -1,7 +1,7 @@
 """How a run starts: everything that can be wrong is checked here, before the first iteration."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -77,7 +77,8 @@ def start_run(
         try:
             if opened.loaded is not None and config.precision == "auto":
                 config = replace(config, precision=opened.loaded.state["settings"]["precision"])
-            policy = load_policy(config.model_settings, given.pipeline, full=config.finetune == "full")
+            with nullcontext() if given.pipeline else events.phase("loading the model", detail=config.model):
+                policy = load_policy(config.model_settings, given.pipeline, full=config.finetune == "full")
             config = _with_precision(config, policy, events)
             warn_of_cut_off(policy, prompts.listed)
             adapter = _make_trainable(policy, config)
