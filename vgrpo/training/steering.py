@@ -37,7 +37,7 @@ class Steering:
             if isinstance(request, ValueError):
                 self._answer(name, str(request), done=False)
                 continue
-            text = getattr(self, f"_{request.command}")(request)
+            text = self._do(request)
             self._tell(request)
             self._answer(name, text, done=True)
             if request.command == "stop":
@@ -52,26 +52,27 @@ class Steering:
         append_line(self.run.folder / LOG, to_json(line))
         self.run.events.emit(Steered(command=request.command, iteration=iteration, value=request.value, note=note))
 
-    def _pause(self, request: Request) -> str:
-        self.paused = True
-        return "paused"
+    def _do(self, request: Request) -> str:
+        """Carry a request out; says what was done."""
+        match request.command:
+            case "pause":
+                self.paused = True
+                return "paused"
+            case "resume":
+                was, self.paused = self.paused, False
+                return "goes on" if was else "was not paused, and goes on"
+            case "checkpoint":
+                path = self.run.save_checkpoint()
+                self.run.writer.finish()
+                return f"saved {path}"
+            case "sample":
+                return f"drew {save_samples(self.run)}"
+            case "stop":
+                return "stops; `vgrpo train` with --resume goes on"
+            case "lr":
+                return self._change_lr(request)
 
-    def _resume(self, request: Request) -> str:
-        was, self.paused = self.paused, False
-        return "goes on" if was else "was not paused, and goes on"
-
-    def _checkpoint(self, request: Request) -> str:
-        path = self.run.save_checkpoint()
-        self.run.writer.finish()
-        return f"saved {path}"
-
-    def _sample(self, request: Request) -> str:
-        return f"drew {save_samples(self.run)}"
-
-    def _stop(self, request: Request) -> str:
-        return "stops; `vgrpo train` with --resume goes on"
-
-    def _lr(self, request: Request) -> str:
+    def _change_lr(self, request: Request) -> str:
         """Saved at once: a run that is killed before its next checkpoint then goes on with the new rate."""
         assert request.value is not None
         before = self.run.optimizer.lr
