@@ -142,7 +142,7 @@ def test_a_tracker_that_fails_ends_no_run(tmp_path, monkeypatch):
 
     monkeypatch.setitem(SINKS, "wandb", Broken)
     notes = []
-    tracker = Tracker("wandb", tmp_path, tiny_config(tmp_path), 0, notes.append)
+    tracker = Tracker("wandb", tmp_path, {}, 0, notes.append)
     for iteration in range(3):
         tracker(IterationDone(iteration=iteration, values={"reward/mean": 0.5}))
     assert notes == ["the tracker wandb failed and gets nothing more: ConnectionError('gone')"]

@@ -52,7 +52,7 @@ def without_loading_chatter(*, bars: bool = True) -> Iterator[None]:
 
 def hide_download_bars() -> None:
     """Those of the hub, for the rest of the process."""
-    from huggingface_hub.utils import disable_progress_bars
+    from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
 
     disable_progress_bars()
 

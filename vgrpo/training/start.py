@@ -29,7 +29,7 @@ from vgrpo.training.alarm import Alarm
 from vgrpo.training.checkpoint import CheckpointWriter
 from vgrpo.training.checkpoint_folder import all_in
 from vgrpo.training.config import Config
-from vgrpo.training.config_files import save_yaml
+from vgrpo.training.config_files import save_yaml, to_dict
 from vgrpo.training.events import Events
 from vgrpo.training.folder import RunFolder, free_folder, open_folder
 from vgrpo.training.health import Health
@@ -179,7 +179,7 @@ def _add_files(run: Run) -> None:
         run.events.notice(metrics.note)
     run.events.listeners.insert(0, metrics)
     for name in dict.fromkeys(run.config.trackers):
-        run.events.listeners.append(Tracker(name, run.folder, run.config, run.iteration, run.events.notice))
+        run.events.listeners.append(Tracker(name, run.folder, to_dict(run.config), run.iteration, run.events.notice))
 
 
 @out_of_memory_while("loading the model")

@@ -7,8 +7,6 @@ from typing import Any
 from vgrpo.pages.frames import framed, sized
 from vgrpo.pages.run_files import RunFiles, draws_hard_pixels
 from vgrpo.support.secrets import redact
-from vgrpo.training.config import Config
-from vgrpo.training.config_files import to_dict
 from vgrpo.training.events import Event, IterationDone, RunFinished, RunStopped, SamplesDrawn
 from vgrpo.training.sinks import SINKS, Pictures, Sink
 
@@ -19,8 +17,7 @@ class Tracker:
     """Sends a run's numbers, sample pictures and held-out scores to a sink. One that fails is told of and then left out: it is
     no reason to lose a run."""
 
-    def __init__(self, name: str, folder: Path, config: Config, start: int, notice: Callable[[str], None]) -> None:
-        settings = to_dict(config)
+    def __init__(self, name: str, folder: Path, settings: dict[str, Any], start: int, notice: Callable[[str], None]) -> None:
         self.name, self.notice = name, notice
         self.hard_pixels = draws_hard_pixels(settings)
         self.sink: Sink | None = SINKS[name](folder, start, settings, notice)
