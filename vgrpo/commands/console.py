@@ -25,7 +25,8 @@ from vgrpo.training.events import (
     Values,
 )
 
-QUIET_PHASES = ("rollout", "reward", "update", "samples")  # these come often and have no line of their own
+QUIET_PHASES = ("loading the model", "rollout", "reward", "update", "samples")
+"""These have no line of their own: loading has the libraries' bars, and the others come often."""
 PART = re.compile(r"reward/.+/mean")
 LINES_EVERY, SECONDS = 5, 30.0  # without a terminal, a line after so many iterations, or after so long
 
