@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from itertools import pairwise
 
-from rich.console import Console, ConsoleOptions, RenderResult
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from vgrpo.commands.screen import Console, ConsoleOptions, RenderResult
 from vgrpo.commands.timing import Timing, spelled
 
 WIDTH = 80
