@@ -7,10 +7,12 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from vgrpo.core.images import to_pil
 from vgrpo.models.loading import load_pipeline, make_policy
+from vgrpo.pages.frames import framed, sized
+from vgrpo.pages.run_files import RunFiles
 from vgrpo.prompts.sources import evaluation_prompts
 from vgrpo.sampling.draw import draw_images, named_noise
 from vgrpo.sampling.settings import Sampling
@@ -61,22 +63,28 @@ def pretrain_loss() -> None:
     figure.savefig(DOCS / "pretrain-loss.png", dpi=120)
 
 
-def before_after(run: Path, num_prompts: int = 8, scale: int = 2) -> None:
-    sets = sorted(path for path in (run / "samples").iterdir() if path.is_dir())
-    prompts = (sets[0] / "prompts.txt").read_text().splitlines()
+def before_after(run: Path, num_prompts: int = 8) -> None:
+    """Samples of a run's start and end, each with what the verifier says of it."""
+    files = RunFiles(run)
+    sets = files.sample_sets()
+    prompts = files.text(f"{sets[0]}/prompts.txt", 10**6).splitlines()
     chosen = list(range(0, len(prompts), max(1, len(prompts) // num_prompts)))[:num_prompts]
-    width, height, text = 256 * scale, 64 * scale, 18
-    sheet = Image.new("RGB", (2 * width + 16, text + len(chosen) * (height + text + 4)), "white")
+    font, rows = ImageFont.load_default(16), []
+    for index in chosen:
+        pairs = ((files.strip(f"{part}/{index:02d}.png"), files.verdicts(part)[index]) for part in (sets[0], sets[-1]))
+        rows.append([framed([sized(picture, 128, True) for picture in strip], row) for strip, row in pairs])
+    width, height = rows[0][0].size
+    space, text = 40, 26
+    sheet = Image.new("RGB", (2 * width + space, text + len(rows) * (height + text + 10)), "white")
     pen = ImageDraw.Draw(sheet)
-    pen.text((0, 2), "before", "black")
-    pen.text((width + 16, 2), "after", "black")
-    for row, index in enumerate(chosen):
-        top = text + row * (height + text + 4)
-        pen.text((0, top + 3), prompts[index], "black")
-        for column, part in enumerate((sets[0], sets[-1])):
-            strip = Image.open(part / f"{index:02d}.png").resize((width, height), Image.Resampling.NEAREST)
-            sheet.paste(strip, (column * (width + 16), top + text))
-    sheet.save(DOCS / "before-after.png")
+    for column, name in enumerate(("before", "after")):
+        pen.text((column * (width + space), 2), name, "#555b70", ImageFont.load_default(18))
+    for place, (index, pair) in enumerate(zip(chosen, rows, strict=True)):
+        top = text + place * (height + text + 10)
+        pen.text((0, top + 4), prompts[index], "black", font)
+        for column, strip in enumerate(pair):
+            sheet.paste(strip, (column * (width + space), top + text))
+    sheet.save(DOCS / "before-after.png", optimize=True)
 
 
 def curriculum(run: Path, scale: int = 2) -> None:

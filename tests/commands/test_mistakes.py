@@ -71,6 +71,7 @@ NUMBERS = {
 CHOICES = {
     "--update.optimizer": ["adam", "", "AdamW", "adamw sgd"],
     "--update.lr-schedule": ["cosine", "Linear"],
+    "--trackers": ["wandbb", "tensorboard mlflow"],
     "--finetune": ["loar", "full lora", "none"],
     "--precision": ["fp8", "AUTO"],
     "--memory.weights": ["fp64", "None"],
@@ -78,7 +79,7 @@ CHOICES = {
     "--objective.prediction": ["y"],
     "--objective.share-pairs": ["groups"],
 }
-FLAGS = ["--compile", "--tensorboard", "--stop-on-alarm", "--memory.vae-tiling", "--objective.stratified", "--no-compile"]
+FLAGS = ["--compile", "--stop-on-alarm", "--memory.vae-tiling", "--objective.stratified", "--no-compile"]
 LINES = [
     # options
     ("train --zzz 1", "unknown option --zzz; `--help` lists the options"),

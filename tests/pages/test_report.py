@@ -4,11 +4,14 @@ import base64
 import io
 import json
 import os
+import re
 from html.parser import HTMLParser
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageColor
 
+from vgrpo.pages.charts import ticks
+from vgrpo.pages.frames import FRAME, RIGHT, WRONG
 from vgrpo.pages.report import write_report
 
 LINE = {"iteration": 0, "reward/mean": 0.5, "grad_norm": 0.1, "seconds/total": 2.0, "images_per_second": 8.0}
@@ -77,11 +80,85 @@ def test_a_whole_run(run):
     assert "<p class=lead>flowgrpo, 2 iterations</p>" in page
     assert page.count("<svg") == 3
     assert "mine, watched and not trained on" in page
-    assert page.count("<img class=hard") == page.count("data:image/png") == 4
+    assert page.count("data:image/png") == 4
+    assert len(pictures_of(page)) == 4
+    assert pictures_of(page)[0].size == (4 * (16 * 4 + 2 + 6) - 6, 64 * 4 + 2)  # pixel art is enlarged four times
     assert "0.250 → 0.500" in page
     assert "held-out strict score" in page
     assert "<tr><td>colors<td>0.250<td>0.500<td class=up>+0.250<td>0.500<td>0.750<td class=up>+0.250" in page
     assert "Not all is shown" not in page
+
+
+def pictures_of(page):
+    data = re.findall(r"src='data:image/\w+;base64,([^']+)'", page)
+    return [Image.open(io.BytesIO(base64.b64decode(text))).convert("RGB") for text in data]
+
+
+def test_pictures_are_framed_and_marked_by_what_the_verifier_says(run):
+    """White between frames; below green for right, red for wrong, nothing where nobody knows."""
+    for name, rows in (("000000", [[0, 1, None, 1], "x"]), ("000002", [[1, 1]])):
+        (run / "samples" / name / "verdicts.json").write_text(json.dumps(rows))
+        for index in range(2):
+            (run / "samples" / name / f"{index:02d}.png").write_bytes(png("blue", size=(256, 64)))
+    page = page_of(run)
+    before, after, *others = pictures_of(page)
+    side = 256
+    lefts = [place * (side + 2 + 6) for place in range(4)]
+    band = side // 7 + 6
+    assert before.size == after.size == (lefts[3] + side + 2, side + 2 + band)
+    assert others[0].size == (lefts[3] + side + 2, side + 2)  # nothing is known of them
+    assert all(before.getpixel((left - 3, side // 2)) == (255, 255, 255) for left in lefts[1:])
+    assert all(before.getpixel((left, side // 2)) == ImageColor.getrgb(FRAME) for left in lefts)
+    assert all(before.getpixel((left + side // 2, side // 2)) == (0, 0, 255) for left in lefts)
+
+    def marks(picture):
+        found = []
+        for left in lefts:
+            colors = {color for _, color in picture.crop((left, side + 2, left + side, picture.height)).getcolors(10**6)}
+            found.append([color in colors for color in map(ImageColor.getrgb, (RIGHT, WRONG))])
+        return found
+
+    right, wrong, neither = [True, False], [False, True], [False, False]
+    assert marks(before) == [wrong, right, neither, right]
+    assert marks(after) == [right, right, neither, neither]
+    assert "alt='a red heart (wrong, right, not judged, right)'" in page
+    assert "A tick is a picture that the verifier calls right" in page
+
+
+def test_what_was_asked_of_a_run_is_on_its_page(run):
+    lines = [{"iteration": 3, "command": "lr", "value": 2e-4, "note": f"slower {EVIL}"}, {"iteration": [], "command": 1}, []]
+    (run / "steering.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + "{torn")
+    page = page_of(run)
+    assert "<tr><td>3<td>lr 0.0002<td>slower &lt;script&gt;" in page
+    assert page.count("<tr><td>list<td>1<td>None") == 1
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0.0442, 0.0968, [0.04, 0.05, 0.06, 0.07, 0.08, 0.09, 0.1]),
+        (0.31, 0.93, [0.2, 0.4, 0.6, 0.8, 1.0]),
+        (-3.2, 7.1, [-4, -2, 0, 2, 4, 6, 8]),
+        (0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1.0]),
+        (1, 75, [0, 20, 40, 60, 80]),
+        (2e-5, 9e-5, [2e-5, 4e-5, 6e-5, 8e-5, 1e-4]),
+        (5, 5, [2, 3, 4, 5, 6, 7, 8]),
+        (0, 0, [-0.6, -0.4, -0.2, 0, 0.2, 0.4, 0.6]),
+    ],
+)
+def test_axes_carry_round_numbers(low, high, expected):
+    found = ticks(low, high, 3)
+    assert found == pytest.approx(expected)
+    assert found[0] <= low
+    assert found[-1] >= high
+
+
+def test_every_label_of_an_axis_is_short(run):
+    values = [0.04421 + 0.0137 * index for index in range(75)]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(LINE | {"reward/mean": value}) + "\n" for value in values))
+    chart = page_of(run).split("<svg")[1]
+    labels = re.findall(r"<text[^>]*>([^<]*)</text>", chart)
+    assert labels == ["0.0", "0.2", "0.4", "0.6", "0.8", "1.0", "1.2", "10", "20", "30", "40", "50", "60", "70"]
 
 
 def edit_eval(run, change):
@@ -119,7 +196,7 @@ def test_pictures_of_other_models_are_smooth(run):
     (run / "config.yaml").write_text("model: some/other\nprompts: p.txt\n")
     (run / "samples/000002/00.png").write_bytes(png(size=(4096, 1024)))
     page = page_of(run)
-    assert "class=hard" not in page
+    assert [picture.height for picture in pictures_of(page)] == [64 + 2, 256 + 2, 64 + 2, 64 + 2]
     assert page.count("data:image/jpeg") == 1  # shrunk
     assert len(page) < 60_000
 
@@ -170,6 +247,9 @@ HARM = {
     "huge metrics": (lambda run: large(run, "metrics.jsonl"), "metrics.jsonl: it is larger than 64 MB; its beginning"),
     "huge scores": (lambda run: large(run, "eval.json"), "eval.json: it is larger than 16 MB"),
     "huge settings": (lambda run: large(run, "config.yaml"), "config.yaml: it is larger than 0.256 MB"),
+    "verdicts elsewhere": (lambda run: link(run, "samples/000000/verdicts.json", "secret.txt"), "verdicts.json: it leads out"),
+    "deep verdicts": (lambda run: write(run, "samples/000000/verdicts.json", "[" * 99_000), "verdicts.json: it is no list"),
+    "a log elsewhere": (lambda run: link(run, "steering.jsonl", "secret.txt"), "steering.jsonl: it leads out of the folder"),
     "garbage for metrics": (lambda run: write(run, "metrics.jsonl", bytes(range(256)) * 9), "parts of it are not UTF-8"),
     "garbage for settings": (lambda run: write(run, "config.yaml", bytes(range(256)) * 9), "config.yaml: it holds no settings"),
     "garbage for scores": (lambda run: write(run, "eval.json", bytes(range(256)) * 9), "eval.json: it is no JSON object"),

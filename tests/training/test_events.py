@@ -20,6 +20,7 @@ from vgrpo.training.events import (
     Events,
     IterationDone,
     Noticed,
+    PhaseAdvanced,
     PhaseBegan,
     PhaseEnded,
     RunFinished,
@@ -45,7 +46,9 @@ def test_a_run_tells_all_that_happens_in_order(tmp_path):
     assert isinstance(events[0], RunStarted)
     assert isinstance(events[-1], RunFinished)
     phases = [event.name for event in events if isinstance(event, PhaseBegan)]
-    assert phases == ["rollout", "reward", "update"] * 2
+    assert phases == ["samples", *["rollout", "reward", "update"] * 2, "samples"]
+    advanced = [(event.name, event.done, event.total) for event in events if isinstance(event, PhaseAdvanced)]
+    assert advanced == [("samples", 0, 8), *[("rollout", 0, 8), ("update", 0, 1)] * 2, ("samples", 0, 8)]
     assert [event.name for event in events if isinstance(event, PhaseEnded)] == phases
     lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     assert [event.values for event in events if isinstance(event, IterationDone)] == lines

@@ -26,7 +26,7 @@ FREE_CHANGES = [
     ("num_iterations", 100),
     ("checkpoint_every", 5),
     ("keep_checkpoints", 9),
-    ("tensorboard", True),
+    ("trackers", ("tensorboard",)),
     ("monitor", ("sharpness",)),
     ("stop_on_alarm", True),
     ("device", "cpu"),

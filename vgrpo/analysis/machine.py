@@ -22,7 +22,9 @@ PACKAGES = {
     "datasets": "prompts from Parquet files and the hub",
     "rapidocr": "the ocr reward",
     "tesserocr": "the ocr_tesseract monitor",
-    "tensorboard": "--tensorboard",
+    "tensorboard": "--trackers tensorboard",
+    "wandb": "--trackers wandb",
+    "trackio": "--trackers trackio",
     "matplotlib": "vgrpo bench, vgrpo diagnose",
 }
 """Optional ones, and what needs them."""

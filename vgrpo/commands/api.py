@@ -1,5 +1,6 @@
 """`vgrpo.train` and `vgrpo.train_curriculum` for Python: training with the console's display."""
 
+from contextlib import closing
 from typing import Any
 
 from vgrpo.commands.console import RunConsole
@@ -29,12 +30,15 @@ def train(
     `vgrpo.training.loop.train` raises.
     """
     given = Given(pipeline=pipeline, reward=reward, prompts=prompts)
-    return loop.train(config, given, resume=resume, allow_changes=allow_changes, listeners=() if quiet else (RunConsole(),))
+    if quiet:
+        return loop.train(config, given, resume=resume, allow_changes=allow_changes)
+    with closing(RunConsole()) as console:
+        return loop.train(config, given, resume=resume, allow_changes=allow_changes, listeners=(console,))
 
 
 def train_curriculum(curriculum: Curriculum, *, pipeline: Any = None, resume: bool = False, quiet: bool = False) -> Result:
     """Run all stages, or go on with them; a pipeline in memory takes the place of the named model."""
     if quiet:
         return stages.train_curriculum(curriculum, pipeline=pipeline, resume=resume)
-    console = RunConsole()
-    return stages.train_curriculum(curriculum, pipeline=pipeline, resume=resume, listeners=(console,), say=console.say)
+    with closing(RunConsole()) as console:
+        return stages.train_curriculum(curriculum, pipeline=pipeline, resume=resume, listeners=(console,), say=console.say)

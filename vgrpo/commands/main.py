@@ -21,6 +21,7 @@ from vgrpo.support.version import VERSION
 USAGE = """vgrpo: online reinforcement learning for text-to-image diffusion and flow models.
 
   vgrpo train [RECIPE | run.yaml] [--option value ...]   fine-tune a model on a reward
+  vgrpo ctl RUN_DIR pause|resume|stop|lr VALUE [...]      steer a run that goes on
   vgrpo sample --prompts FILE [...]                      draw images, with or without a LoRA
   vgrpo eval [--suite geneval] [...]                     score a model on held-out prompts, with intervals
   vgrpo report RUN_DIR                                   rebuild a run's report.html
@@ -38,6 +39,7 @@ USAGE = """vgrpo: online reinforcement learning for text-to-image diffusion and 
 """
 COMMANDS = (
     "train",
+    "ctl",
     "sample",
     "eval",
     "report",

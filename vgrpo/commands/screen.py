@@ -2,7 +2,9 @@
 
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console as Console
+from rich.console import ConsoleOptions as ConsoleOptions
+from rich.console import RenderResult as RenderResult
 
 
 class Screen(Console):

@@ -1,11 +1,18 @@
 """`vgrpo train`: fine-tune a model on a reward."""
 
+from contextlib import closing, nullcontext
 from pathlib import Path
 
-from vgrpo.commands.api import train, train_curriculum
+from vgrpo.commands.console import RunConsole
 from vgrpo.commands.job import parse_job
+from vgrpo.commands.json_lines import JsonLines
 from vgrpo.commands.options import take_flag
 from vgrpo.commands.words import UsageError
+from vgrpo.models.quiet import hide_download_bars
+from vgrpo.training import curriculum as stages
+from vgrpo.training import loop
+from vgrpo.training.config import Config
+from vgrpo.training.events import Listener
 from vgrpo.training.resume import newest_run
 from vgrpo.training.stages import Curriculum
 
@@ -14,13 +21,18 @@ DESCRIPTION = (
     "options. --task-NAME.prompts FILE --task-NAME.reward REWARD adds a task with prompts and rewards of its own "
     "(docs/prompts.md). --objective NAME chooses the algorithm (vgrpo; docs/objectives.md lists the others), whose settings "
     "are then --objective.X. --resume goes on with the run in --output-dir, or begins it; --resume auto takes the newest "
-    "unfinished run under runs/. --allow-changes lets a resumed run have other settings."
+    "unfinished run under runs/. --allow-changes lets a resumed run have other settings. --quiet prints errors alone; --json "
+    "prints one JSON object a line for every event (docs/watching.md)."
 )
 
 
 def run(words: list[str]) -> None:
     words, allow = take_flag(words, "--allow-changes")
     words, resume = take_flag(words, "--resume")
+    words, quiet = take_flag(words, "--quiet")
+    words, json = take_flag(words, "--json")
+    if quiet and json:
+        raise UsageError("--quiet and --json: one prints nothing and the other everything; leave one out")
     if resume and "auto" in words:
         words = _newest(words)
     job = parse_job(words, prog="vgrpo train [RECIPE | run.yaml]", description=DESCRIPTION, resume=resume)
@@ -28,10 +40,19 @@ def run(words: list[str]) -> None:
         raise UsageError("--resume: name the run, by --output-dir or by its config.yaml")
     if allow and not resume:
         raise UsageError("--allow-changes: only a resumed run has settings to change; add --resume")
+    if quiet:
+        hide_download_bars()
+    display = None if quiet else JsonLines() if json else RunConsole()
+    with closing(display) if display else nullcontext():
+        _train(job, display, resume=resume, allow_changes=allow)
+
+
+def _train(job: Config | Curriculum, display: RunConsole | JsonLines | None, *, resume: bool, allow_changes: bool) -> None:
+    listeners: list[Listener] = [display] if display else []
     if isinstance(job, Curriculum):
-        train_curriculum(job, resume=resume)
+        stages.train_curriculum(job, resume=resume, listeners=listeners, say=display.say if display else stages.silent)
     else:
-        train(job, resume=resume, allow_changes=allow)
+        loop.train(job, resume=resume, allow_changes=allow_changes, listeners=listeners)
 
 
 def _newest(words: list[str]) -> list[str]:

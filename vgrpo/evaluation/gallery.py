@@ -74,11 +74,17 @@ def _pictures(
     for rows in _shown_rows(pictures).values():
         text = pictures[rows[0]].prompt.text
         yield f"<p>{shown(text)} <span class=lead>{_means(parts, names, rows)}</span></p>"
-        for part in parts:
+        for part, judged in parts.items():
             paths = [image_path(folder, part, pictures[row]) for row in rows[:NUM_IMAGES]]
             drawn = [decode(path.read_bytes()) for path in paths]
-            yield thumbnail(drawn, f"{part}: {text}", SIDE, hard_pixels=hard_pixels)
+            yield thumbnail(drawn, f"{part}: {text}", SIDE, verdicts=_verdicts(judged, rows), hard_pixels=hard_pixels)
     yield "</div>"
+
+
+def _verdicts(judged: Judged, rows: list[int]) -> list[float | None]:
+    """The strict scores of one prompt's pictures, where there are any."""
+    values = [] if judged.strict is None else judged.strict[rows[:NUM_IMAGES]].tolist()
+    return [None if value != value else value for value in values]
 
 
 def _shown_rows(pictures: list[Picture]) -> dict[int, list[int]]:

@@ -50,6 +50,13 @@ def without_loading_chatter(*, bars: bool = True) -> Iterator[None]:
                 library.enable_progress_bar()
 
 
+def hide_download_bars() -> None:
+    """Those of the hub, for the rest of the process."""
+    from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
+
+    disable_progress_bars()
+
+
 @contextmanager
 def _filtered(places: Sequence[logging.Filterer]) -> Iterator[None]:
     added = [place for place in places if _matters not in place.filters]  # those of an outer block stay until its own end

@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from vgrpo.pages.run_files import RunFiles, number, table
+from vgrpo.pages.frames import framed, sized
+from vgrpo.pages.run_files import RunFiles, draws_hard_pixels, number, table
 from vgrpo.support.files import write_whole
 from vgrpo.support.version import VERSION
 
 MOST_ROWS, MOST_TEXT = 4, 300
+SIDE = 512  # pixels of a picture
 METRICS = ("strict", "reward")
 
 
@@ -27,7 +29,7 @@ def write_card(run: Path, target: Path, usage: str) -> Path:
         "",
         *_facts(settings),
         *_scores(files.evaluation()),
-        *_pictures(files, target),
+        *_pictures(files, target, draws_hard_pixels(settings)),
         "## Use",
         "",
         usage,
@@ -108,22 +110,26 @@ def _score(value: float | None) -> str:
     return "failed" if value is None else f"{value:.3f}"
 
 
-def _pictures(files: RunFiles, target: Path) -> Iterator[str]:
-    """The first and the last sample pictures of a few prompts, copied as they are."""
+def _pictures(files: RunFiles, target: Path, hard_pixels: bool) -> Iterator[str]:
+    """The first and the last sample pictures of a few prompts, copied in frames."""
     sets = files.sample_sets()
     if len(sets) < 2:
         return
     prompts = files.text(f"{sets[0]}/prompts.txt", 256 * 1000).split("\n")
     yield from ("## Pictures", "", "Above before, below after training, from the same noise.", "")
+    verdicts = {part: files.verdicts(part) for part in (sets[0], sets[-1])}
     folder = target / "pictures"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     for index in files.samples(sets[0])[:MOST_ROWS]:
         yield from (_plain(prompts[index] if index < len(prompts) else ""), "")
         for part, name in ((sets[0], "before"), (sets[-1], "after")):
-            picture = files.picture(f"{part}/{index:02d}.png")
-            if picture is not None:
-                picture.save(folder / f"{name}-{index:02d}.png")
+            pictures = files.strip(f"{part}/{index:02d}.png")
+            if pictures:
+                row = dict(enumerate(verdicts[part])).get(index, [])
+                framed([sized(picture, SIDE, hard_pixels) for picture in pictures], row).save(
+                    folder / f"{name}-{index:02d}.png"
+                )
                 yield from (f"![{name}](pictures/{name}-{index:02d}.png)", "")
 
 

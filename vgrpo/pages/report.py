@@ -7,11 +7,10 @@ from typing import Any
 
 from vgrpo.pages.charts import curve
 from vgrpo.pages.page import shown, write_page
-from vgrpo.pages.run_files import KB, RunFiles, number, table
+from vgrpo.pages.run_files import KB, RunFiles, draws_hard_pixels, number, table
 from vgrpo.pages.thumbnails import thumbnail
 from vgrpo.support.files import refused
 from vgrpo.support.secrets import redact
-from vgrpo.worlds.registry import bundled_world
 
 CURVES = {
     "reward/mean": "reward as it is trained on, with its weights, mean over the images of an iteration",
@@ -26,7 +25,7 @@ PARTS = {
 }
 MOST_PARTS, MOST_CATEGORIES, MOST_ROWS, MOST_NOTES = 40, 200, 100, 20  # beyond which a page would be of no use
 MOST_TEXT = 500  # characters of a prompt or a name
-SIDE = 1024  # pixels of a strip of sample pictures
+SIDE = 256  # pixels of a sample picture
 
 
 def write_report(folder: Path) -> Path:
@@ -40,15 +39,16 @@ def write_report(folder: Path) -> Path:
     files = RunFiles(folder)
     text, settings = files.settings()
     metrics, evaluation = files.metrics(), files.evaluation()
-    hard_pixels = _hard_pixels(settings)
+    hard_pixels = draws_hard_pixels(settings)
     objective = _short(table(settings.get("objective")).get("name", "an unknown algorithm"))
     body = [
         _tiles(metrics, evaluation),
         _scores(evaluation),
-        "<h2>Curves</h2><div class=curves>",
+        "<h2>Curves</h2><p class=lead>By iteration: in grey each one, in blue their moving average.</p><div class=curves>",
         *_curves(metrics),
         "</div>",
         *_pictures(files, hard_pixels),
+        *_steered(files),
         f"<h2>Settings</h2><pre>{shown(text)}</pre>",
     ]
     head = f"<h1>{_short(files.root.name)}</h1><p class=lead>{objective}, {len(metrics)} iterations</p>"
@@ -65,13 +65,6 @@ def _short(value: object) -> str:
     """A text of the folder's as HTML."""
     text = redact(str(value) if isinstance(value, str | int | float | None) else type(value).__name__)  # before it is cut
     return shown(text if len(text) <= MOST_TEXT else f"{text[:MOST_TEXT]}…")
-
-
-def _hard_pixels(settings: dict[str, Any]) -> bool:
-    """Whether the pictures are pixel art, by the world of the model or of the prompts."""
-    names = [settings.get(key) for key in ("model", "prompts")]
-    worlds = [bundled_world(name) for name in names if isinstance(name, str)]
-    return any(world is not None and world.hard_pixels for world in worlds)
 
 
 def _notes(notes: list[str]) -> str:
@@ -148,18 +141,37 @@ def _cells(before: object, after: object) -> str:
     return f"<td>{_score(before)}<td>{_score(after)}{change}"
 
 
+def _steered(files: RunFiles) -> Iterator[str]:
+    """What was asked of the run while it went on."""
+    lines = files.steered()
+    if not lines:
+        return
+    yield "<h2>Steered</h2><table><tr><th>after iteration<th>request<th>note"
+    for line in lines[:MOST_ROWS]:
+        value = number(line.get("value"))
+        request = _short(line.get("command")) + ("" if value is None else f" {value:g}")
+        yield f"<tr><td>{_short(line.get('iteration'))}<td>{request}<td>{_short(line.get('note'))}"
+    yield "</table>"
+
+
 def _pictures(files: RunFiles, hard_pixels: bool) -> Iterator[str]:
     """Strips of the first and the last samples, prompt by prompt."""
     sets = files.sample_sets()
     if not sets:
         return
     prompts = files.text(f"{sets[0]}/prompts.txt", 256 * KB).split("\n")
-    yield "<h2>Before and after</h2><p class=lead>Left the base model, right the tuned one, from the same noise.</p>"
+    ends = (sets[0], sets[-1])
+    verdicts = {part: files.verdicts(part) for part in ends}
+    marks = (
+        " A tick is a picture that the verifier calls right, a cross one that it calls wrong." if any(verdicts.values()) else ""
+    )
+    yield f"<h2>Before and after</h2><p class=lead>Left the base model, right the tuned one, from the same noise.{marks}</p>"
     yield "<div class=pairs>"
     for index in files.samples(sets[0])[:MOST_ROWS]:
         prompt = redact(prompts[index])[:MOST_TEXT] if index < len(prompts) else ""
         yield f"<p>{shown(prompt)}</p>"
-        for part in (sets[0], sets[-1]):
-            picture = files.picture(f"{part}/{index:02d}.png")
-            yield "<span></span>" if picture is None else thumbnail([picture], prompt, SIDE, hard_pixels=hard_pixels)
+        for part in ends:
+            pictures = files.strip(f"{part}/{index:02d}.png")
+            row = dict(enumerate(verdicts[part])).get(index, [])[: len(pictures)]
+            yield thumbnail(pictures, prompt, SIDE, verdicts=row, hard_pixels=hard_pixels) if pictures else "<span></span>"
     yield "</div>"

@@ -11,10 +11,14 @@ from typing import Any
 import yaml
 from PIL import Image
 
+from vgrpo.pages.frames import cut
 from vgrpo.pages.thumbnails import decode
+from vgrpo.worlds.registry import bundled_world
 
 KB, MB = 10**3, 10**6
 MOST_NUMBER = 1e100  # a metric beyond it would overflow a chart's arithmetic
+NUM_IMAGES = 4  # of a prompt in a sample picture
+MOST_IMAGES = 100  # with a verdict
 SAMPLE_SET, SAMPLE = re.compile(r"\d{6,}"), re.compile(r"(\d{2,4})\.png")
 
 
@@ -28,6 +32,13 @@ def number(value: object) -> float | None:
 def table(value: object) -> dict[str, Any]:
     """A mapping, empty for anything else."""
     return value if isinstance(value, dict) else {}
+
+
+def draws_hard_pixels(settings: dict[str, Any]) -> bool:
+    """Whether the pictures are pixel art, by the world of the model or of the prompts."""
+    names = [settings.get(key) for key in ("model", "prompts")]
+    worlds = [bundled_world(name) for name in names if isinstance(name, str)]
+    return any(world is not None and world.hard_pixels for world in worlds)
 
 
 class RunFiles:
@@ -122,6 +133,24 @@ class RunFiles:
         """The numbers of a set's pictures."""
         found = (SAMPLE.fullmatch(path.name) for path in (self.root / name).glob("*.png"))
         return sorted(int(match.group(1)) for match in found if match)
+
+    def verdicts(self, name: str) -> list[list[float | None]]:
+        """What a world's verifier said of each image of each prompt of a set; empty where there was none."""
+        rows = _parsed(self.text(f"{name}/verdicts.json", 256 * KB) or "[]")
+        if not isinstance(rows, list):
+            self.leave_out(f"{name}/verdicts.json", "it is no list")
+            return []
+        return [[number(value) for value in row[:MOST_IMAGES]] if isinstance(row, list) else [] for row in rows]
+
+    def strip(self, name: str) -> list[Image.Image]:
+        """The images of one prompt that a sample picture holds side by side; none if it cannot be read."""
+        picture = self.picture(name)
+        return [] if picture is None else cut(picture, NUM_IMAGES)
+
+    def steered(self) -> list[dict[str, Any]]:
+        """The lines of steering.jsonl."""
+        lines = self.text("steering.jsonl", MB, cut=True).split("\n")
+        return [values for line in lines if line.strip() and isinstance(values := _parsed(line), dict)]
 
     def picture(self, name: str) -> Image.Image | None:
         data = self.read(name, 64 * MB)

@@ -5,6 +5,7 @@ import io
 
 from PIL import Image
 
+from vgrpo.pages.frames import Verdicts, framed, sized
 from vgrpo.pages.page import shown
 
 FORMATS = ("PNG", "JPEG")
@@ -22,19 +23,18 @@ def decode(data: bytes) -> Image.Image:
         raise ValueError("not a PNG or JPEG picture that can be read") from error
 
 
-def thumbnail(pictures: list[Image.Image], text: str, side: int, *, hard_pixels: bool = False) -> str:
-    """Pictures side by side as an element. Those of more than `side` pixels are shrunk and compressed, so that the page stays
-    small; smaller ones stay as they are, and with `hard_pixels` are enlarged without smoothing."""
+def thumbnail(pictures: list[Image.Image], text: str, side: int, *, verdicts: Verdicts = (), hard_pixels: bool = False) -> str:
+    """Pictures of one size in a row, framed, as an element. Those of more than `side` pixels are shrunk and compressed, so that
+    the page stays small; smaller ones stay as they are, and with `hard_pixels` are enlarged without smoothing."""
     large = max(pictures[0].size) > side
-    small = [picture.copy() for picture in pictures]
-    for picture in small:
-        picture.thumbnail((side, side))
-    width, height = small[0].size
-    strip = Image.new("RGB", (width * len(small), height))
-    for place, picture in enumerate(small):
-        strip.paste(picture, (place * width, 0))
+    row = framed([sized(picture, side, hard_pixels) for picture in pictures], verdicts)
     data = io.BytesIO()
-    strip.save(data, "JPEG" if large else "PNG", quality=88)
+    row.save(data, "JPEG" if large else "PNG", quality=88, optimize=True)
     encoded, kind = base64.b64encode(data.getvalue()).decode(), "jpeg" if large else "png"
-    style = " class=hard" if hard_pixels and not large else ""
-    return f"<img{style} alt='{shown(text)}' src='data:image/{kind};base64,{encoded}'>"
+    return f"<img alt='{shown(text + _spoken(verdicts))}' src='data:image/{kind};base64,{encoded}'>"
+
+
+def _spoken(verdicts: Verdicts) -> str:
+    """For those who hear the page."""
+    words = ["not judged" if verdict is None else "right" if verdict >= 0.5 else "wrong" for verdict in verdicts]
+    return f" ({', '.join(words)})" if words else ""

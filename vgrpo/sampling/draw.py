@@ -18,11 +18,11 @@ from vgrpo.models.policy import Policy
 from vgrpo.models.weight_sets import merged
 from vgrpo.sampling.settings import Sampling
 
-Between = Callable[[], None]
-"""What a caller does between batches: stop, or tell how far it is."""
+Between = Callable[[int], None]
+"""What a caller does before a batch of so many images: stop, or tell how far it is."""
 
 
-def nothing() -> None:
+def nothing(num_images: int) -> None:
     return
 
 
@@ -48,7 +48,7 @@ def draw_images(
     latents, images = [], []
     with merged(policy.module):
         for rows in _slices(len(prompts), sampling.batch_size):
-            between()
+            between(len(noise[rows]))
             x_0 = draw_latents(policy, cond[rows], noise[rows], solver=sampling.solver, times=times, guidance=sampling.guidance)
             latents.append(x_0)
             images.append(policy.decode(x_0).cpu())  # an iteration's would fill gigabytes of a GPU
@@ -113,7 +113,7 @@ def _draw_trajectories(
     latents, parts = [], []
     with merged(policy.module):
         for rows in _slices(len(prompts), sampling.batch_size):
-            between()
+            between(len(noise[rows]))
             x_0, part = walk.sampler(_velocity(policy, cond[rows], sampling.guidance), noise[rows], times, walk.noise[rows])
             latents.append(x_0)
             parts.append(part)

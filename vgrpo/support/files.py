@@ -31,6 +31,15 @@ def write_whole(path: Path, text: str) -> None:
         draft.write_text(text)
 
 
+def append_line(path: Path, line: str) -> None:
+    """Add a line to a log in one write, so that lines of two writers never mix."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        os.write(descriptor, f"{line}\n".encode())
+    finally:
+        os.close(descriptor)
+
+
 def sync(path: Path) -> None:
     """Wait until a file, or a folder's list of names, is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)

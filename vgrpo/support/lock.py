@@ -87,6 +87,18 @@ class RunLock:
             )
 
 
+def holder_of(folder: Path) -> dict[str, Any] | None:
+    """Who works in a folder (`pid`, `host`, `since`), or None. A process on another machine counts as alive: from here nobody
+    can tell."""
+    try:
+        found = json.loads((folder / NAME).read_bytes()[:1000])
+    except (OSError, ValueError, RecursionError):
+        return None
+    if not isinstance(found, dict) or "pid" not in found:
+        return None
+    return found if found.get("host") != socket.gethostname() or _lives_here(found) else None
+
+
 def _myself() -> str:
     now = time.strftime("%Y-%m-%d %H:%M:%S")
     return json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": now}) + "\n"

@@ -169,8 +169,8 @@ class Config:
     """Iterations between checkpoints."""
     keep_checkpoints: int = 2
     """The newest so many stay on the disk; one more than 1 lets a damaged one be done without."""
-    tensorboard: bool = False
-    """Also write TensorBoard events (pip install "vgrpo[tensorboard]")."""
+    trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
+    """Where numbers, pictures and scores are sent as well; each is an extra (pip install "vgrpo[wandb]")."""
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
     objective: Objective[Any] = field(default_factory=VGRPO)
     advantage: Advantages = field(default_factory=Advantages)

@@ -32,6 +32,16 @@ class PhaseBegan:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PhaseAdvanced:
+    """How far a phase with parts is, told before each part."""
+
+    name: str
+    done: int
+    """Images, or optimiser steps."""
+    total: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class PhaseEnded:
     name: str
     seconds: float
@@ -64,6 +74,18 @@ class Noticed:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Steered:
+    """Somebody changed the run while it went on."""
+
+    command: str
+    iteration: int
+    """Counted from 0; the first one that it holds for."""
+    value: float | None = None
+    """The new learning rate."""
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class CheckpointSaved:
     path: Path
     iteration: int
@@ -89,11 +111,13 @@ class RunFinished:
 Event = (
     RunStarted
     | PhaseBegan
+    | PhaseAdvanced
     | PhaseEnded
     | IterationDone
     | SamplesDrawn
     | AlarmRaised
     | Noticed
+    | Steered
     | CheckpointSaved
     | RunStopped
     | RunFinished

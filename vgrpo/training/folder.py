@@ -15,7 +15,7 @@ from vgrpo.training.config import Config
 from vgrpo.training.config_files import to_dict
 from vgrpo.training.resume import check_changes, state_of
 
-OF_A_START = ("config.yaml", "metrics.jsonl", "tensorboard")
+OF_A_START = ("config.yaml", "metrics.jsonl", "tensorboard", "trackers", "wandb")
 """What a start writes beside the leftovers, last of all; nothing is in them yet that could not be written again."""
 
 

@@ -24,11 +24,12 @@ from vgrpo.support.interrupts import Interrupts
 from vgrpo.support.memory_errors import out_of_memory_while
 from vgrpo.training.batch import make_batch
 from vgrpo.training.config import Config
-from vgrpo.training.events import Events, Listener, RunFinished, RunStarted, Values
+from vgrpo.training.events import Events, Listener, PhaseAdvanced, RunFinished, RunStarted, Values
 from vgrpo.training.metrics import iteration_values, nfe_values
 from vgrpo.training.resume import FINISHED
 from vgrpo.training.run import Run, save_samples
 from vgrpo.training.start import Given, start_run
+from vgrpo.training.steering import Steering
 from vgrpo.training.stopping import saved_on_stop
 from vgrpo.training.update import StepMetrics, backward, frozen_velocities, kept_velocities, minibatches
 
@@ -65,8 +66,10 @@ def train(
             events.notice("this run is finished; a larger --num-iterations goes on with it")
             evaluation = read_eval(run.folder)
         else:
+            steering = Steering(run)
             _begin(run)
             while run.iteration < config.num_iterations and not (run.alarm.sounding and config.stop_on_alarm):
+                steering.obey()
                 run.check()
                 run.finish_iteration(iterate(run))
             evaluation = _end(run)
@@ -119,23 +122,25 @@ def iterate(run: Run) -> Values:
 
     line = iteration_values(rollout, scores, weights, batch, steps, seconds, run.task.panel.names)
     line |= _monitored(run, rollout) | nfe_values(run, rollout, batch)
-    return line | {"iteration": run.iteration, "seconds/checkpoint": run.newly_waited()}
+    line |= {"iteration": run.iteration, "lr": run.optimizer.last_lr, "seconds/checkpoint": run.newly_waited()}
+    return line
 
 
 @out_of_memory_while("drawing images to train on")
 def draw_rollout(run: Run, *seed: int | str) -> Rollout:
     """This process's groups of the iteration, under the weights that are now in the model."""
     config, drawing = run.config, run.config.objective.drawing
+    groups = run.processes.share(config.rollout.num_prompts)
     return draw_groups(
         run.policy,
         run.task.prompts(run.iteration, config.rollout.num_prompts),
         *seed,
         group_size=config.rollout.group_size,
         sampling=config.rollout,
-        groups=run.processes.share(config.rollout.num_prompts),
+        groups=groups,
         step_sampler=drawing.step_sampler(run.iteration, *seed),
         initial_noise=drawing.initial_noise,
-        between=run.check,
+        between=run.batches("rollout", len(groups) * config.rollout.group_size),
     )
 
 
@@ -180,9 +185,10 @@ def update(run: Run, batch: Batch[Any], num_groups: int) -> list[StepMetrics]:
             with run.weight_set(name):
                 for index in asking:
                     bases[index][name] = frozen_velocities(run.policy, parts[index], guidance, size)
-    steps = []
+    steps: list[StepMetrics] = []
     for _ in range(settings.num_epochs):
         for part, base in zip(parts, bases, strict=True):
+            run.events.emit(PhaseAdvanced(name="update", done=len(steps), total=settings.num_epochs * len(parts)))
             with run.policy.attention():  # gradient checkpointing computes the forward again in the backward
                 metrics = backward(run.policy, objective, part, base, guidance, size)
             run.whole = False  # from the first step to the iteration's end
@@ -207,7 +213,9 @@ def _evaluate(run: Run, name: str) -> dict[str, Any]:
     task = run.task
     if not task.eval_prompts:
         return {}
-    detail = f"{len(task.eval_prompts)} held-out prompts"
-    with run.events.phase(f"evaluation of the {name} model", detail=detail), run.average.active():
-        sampling, check = run.config.eval_sampling, run.check
-        return evaluate(run.policy, task.eval_prompts, task.panel, sampling, task.world, check)
+    sampling, phase = run.config.eval_sampling, f"evaluation of the {name} model"
+    num_images = len(task.eval_prompts) * sampling.num_images
+    detail = f"{num_images} images of {len(task.eval_prompts)} held-out prompts"
+    with run.events.phase(phase, detail=detail), run.average.active():
+        between = run.batches(phase, num_images)
+        return evaluate(run.policy, task.eval_prompts, task.panel, sampling, task.world, between)

@@ -65,6 +65,11 @@ class Optimizer:
     """Steps left out in a row, the last ones."""
     after_step: Callable[[], None] = lambda: None
 
+    @property
+    def last_lr(self) -> float:
+        """The learning rate of the last step, after warm-up and decay."""
+        return float(self.inner.param_groups[0]["lr"])
+
     def step(self, loss: Tensor) -> float:
         """Apply the gradient; returns its norm before clipping.
 

@@ -12,7 +12,7 @@ FREE = (
     "num_iterations",
     "checkpoint_every",
     "keep_checkpoints",
-    "tensorboard",
+    "trackers",
     "monitor",
     "stop_on_alarm",
     "device",

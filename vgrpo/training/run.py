@@ -19,17 +19,20 @@ from vgrpo.objectives.base import WeightSet
 from vgrpo.prompts.sources import PromptSource
 from vgrpo.rewards.base import Reward
 from vgrpo.rewards.panel import Panel
-from vgrpo.sampling.draw import draw_images, named_noise
+from vgrpo.sampling.draw import Between, draw_images, named_noise
+from vgrpo.support.json_files import write_json
 from vgrpo.support.lock import RunLock
 from vgrpo.support.memory_errors import out_of_memory_while
 from vgrpo.training.alarm import Alarm
 from vgrpo.training.checkpoint import CheckpointWriter
 from vgrpo.training.config import Config
-from vgrpo.training.events import AlarmRaised, CheckpointSaved, Events, IterationDone, SamplesDrawn, Values
+from vgrpo.training.events import AlarmRaised, CheckpointSaved, Events, IterationDone, PhaseAdvanced, SamplesDrawn, Values
 from vgrpo.training.folder import settings_of
 from vgrpo.training.health import Health
 from vgrpo.training.optimizer import Optimizer
 from vgrpo.worlds.base import World
+
+VERDICTS = "verdicts.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,12 +76,30 @@ class Run:
     """Whether it had come to its end before it was resumed."""
     whole: bool = True
     """Whether the weights are those after a whole iteration, not after some of the optimiser steps of one."""
+    steered_lr: float | None = None
+    """The learning rate that somebody chose while the run went on; None is that of the settings."""
     waited: float = 0.0
     """`writer.seconds_waited` when it was last told."""
+
+    def batches(self, phase: str, total: int) -> Between:
+        """For drawing `total` images: before every batch of them the run may be stopped, and tells how far the phase is."""
+        done = 0
+
+        def between(num_images: int) -> None:
+            nonlocal done
+            self.check()
+            self.events.emit(PhaseAdvanced(name=phase, done=done, total=total))
+            done += num_images
+
+        return between
 
     def weight_set(self, name: WeightSet) -> AbstractContextManager[None]:
         """Other weights in the model for a while. "old" without a copy are the current ones."""
         return self.copies[name].active() if name in self.copies else nullcontext()
+
+    def set_lr(self, lr: float) -> None:
+        """Another learning rate from the next step on, before warm-up and decay."""
+        self.steered_lr = self.optimizer.lr = lr
 
     def move_old_weights(self) -> None:
         decay = self.config.objective.old_decay(self.iteration)
@@ -132,6 +153,7 @@ class Run:
             "optimizer": self.optimizer.inner.state_dict(),
             "optimizer_steps": self.optimizer.num_steps,
             "bad_steps": self.optimizer.num_bad_steps,
+            "steered_lr": self.steered_lr,
             "old": self.copies["old"].values if "old" in self.copies else None,
             "alarm": self.alarm.state_dict(),
             "health": self.health.state_dict(),
@@ -149,6 +171,8 @@ class Run:
         self.average.num_steps = state["average_steps"]
         self.optimizer.inner.load_state_dict(state["optimizer"])
         self.optimizer.num_steps, self.optimizer.num_bad_steps = state["optimizer_steps"], state["bad_steps"]
+        if state.get("steered_lr") is not None and state["settings"]["update"]["lr"] == self.config.update.lr:
+            self.set_lr(state["steered_lr"])  # settings that were changed for the resume come after it
         self.alarm.load_state_dict(state["alarm"])
         self.health.load_state_dict(state["health"])
         first, *others = state["generators"]
@@ -173,9 +197,10 @@ class Run:
 
 
 @out_of_memory_while("drawing sample pictures")
-def save_samples(run: Run) -> None:
-    """Pictures of fixed prompts and seeds under the averaged weights: samples/000020/03.png is prompt 3, four images."""
-    settings = run.config.eval
+def save_samples(run: Run) -> Path:
+    """Pictures of fixed prompts and seeds under the averaged weights: samples/000020/03.png is prompt 3, four images. Where a
+    world can judge them, verdicts.json holds 1 or 0 for each image of each prompt. Returns the folder."""
+    settings = run.config.eval_sampling
     prompts = run.task.eval_prompts or run.task.prompts(0, settings.num_sample_prompts)
     prompts = prompts[:: max(1, len(prompts) // settings.num_sample_prompts)][: settings.num_sample_prompts]
     folder = run.folder / "samples" / f"{run.iteration:06d}"
@@ -183,10 +208,14 @@ def save_samples(run: Run) -> None:
     num_images = 4
     noise = torch.stack([named_noise(run.policy, "sample", p, i) for p in range(len(prompts)) for i in range(num_images)])
     repeated = [prompt for prompt in prompts for _ in range(num_images)]
-    with run.average.active():
-        _, images = draw_images(run.policy, repeated, noise, run.config.eval_sampling)
+    with run.events.phase("samples"), run.average.active():
+        _, images = draw_images(run.policy, repeated, noise, settings, run.batches("samples", len(noise)))
+    if run.task.world is not None:
+        verdicts = run.task.world.strict(images, repeated)
+        write_json(folder / VERDICTS, verdicts.int().view(len(prompts), num_images).tolist())
     for index, row in enumerate(images.unflatten(0, (len(prompts), num_images))):
         strip: Image.Image = to_pil(torch.cat(list(row), 2))
         strip.save(folder / f"{index:02d}.png")
-    run.events.emit(SamplesDrawn(folder=folder, iteration=run.iteration))
     (folder / "prompts.txt").write_text("".join(prompt.text.replace("\n", " ") + "\n" for prompt in prompts))
+    run.events.emit(SamplesDrawn(folder=folder, iteration=run.iteration))
+    return folder

@@ -1,7 +1,7 @@
 """How a run starts: everything that can be wrong is checked here, before the first iteration."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,16 +30,17 @@ from vgrpo.training.alarm import Alarm
 from vgrpo.training.checkpoint import CheckpointWriter
 from vgrpo.training.checkpoint_folder import all_in
 from vgrpo.training.config import Config
-from vgrpo.training.config_files import save_yaml
+from vgrpo.training.config_files import save_yaml, to_dict
 from vgrpo.training.events import Events
 from vgrpo.training.folder import RunFolder, free_folder, open_folder
 from vgrpo.training.health import Health
 from vgrpo.training.metrics_file import MetricsFile
 from vgrpo.training.optimizer import Optimizer, check_optimizer, make_adamw
 from vgrpo.training.run import Run, Task
+from vgrpo.training.sinks import check_installed
 from vgrpo.training.task_prompts import RunPrompts, run_prompts
 from vgrpo.training.tasks import weight_table
-from vgrpo.training.trackers import TensorBoard, check_tensorboard
+from vgrpo.training.trackers import Tracker
 from vgrpo.training.trial import check_judged, try_rewards
 from vgrpo.worlds.registry import judge_of
 
@@ -77,7 +78,8 @@ def start_run(
         try:
             if opened.loaded is not None and config.precision == "auto":
                 config = replace(config, precision=opened.loaded.state["settings"]["precision"])
-            policy = load_policy(config.model_settings, given.pipeline, full=config.finetune == "full")
+            with nullcontext() if given.pipeline else events.phase("loading the model", detail=config.model):
+                policy = load_policy(config.model_settings, given.pipeline, full=config.finetune == "full")
             config = _with_precision(config, policy, events)
             check_sources(policy, prompts.listed)
             warn_of_cut_off(policy, prompts.listed)
@@ -114,8 +116,8 @@ def _check(config: Config, given: Given, *, resume: bool) -> None:
     device_of(config.device_of_rewards, "reward_device")
     check_init(config.lora)
     check_optimizer(config.update)
-    if config.tensorboard:
-        check_tensorboard()
+    for name in config.trackers:
+        check_installed(name)
     if not resume:
         free_folder(config.output_dir, config.model)
 
@@ -178,8 +180,8 @@ def _add_files(run: Run) -> None:
     if metrics.note:
         run.events.notice(metrics.note)
     run.events.listeners.insert(0, metrics)
-    if run.config.tensorboard:
-        run.events.listeners.insert(1, TensorBoard(run.folder))
+    for name in dict.fromkeys(run.config.trackers):
+        run.events.listeners.append(Tracker(name, run.folder, to_dict(run.config), run.iteration, run.events.notice))
 
 
 @out_of_memory_while("loading the model")

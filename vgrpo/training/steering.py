@@ -1,0 +1,81 @@
+"""A run does what it is asked from outside (`vgrpo ctl`), between two iterations."""
+
+import time
+from collections.abc import Callable
+
+from vgrpo.support.files import append_line
+from vgrpo.support.interrupts import StopRequested
+from vgrpo.support.json_files import to_json
+from vgrpo.support.secrets import redact
+from vgrpo.training.control import Answer, Request, answer, clear, pending
+from vgrpo.training.events import Steered
+from vgrpo.training.run import Run, save_samples
+
+LOG = "steering.jsonl"
+"""What was asked of a run, when and why: a line for each request that was done."""
+PAUSE = 0.5  # seconds between two looks while a run is paused
+
+
+class Steering:
+    """Reads a run's requests. What was asked of an earlier process in the folder is dropped."""
+
+    def __init__(self, run: Run, sleep: Callable[[float], None] = time.sleep) -> None:
+        self.run, self.sleep = run, sleep
+        self.paused = False
+        clear(run.folder)
+
+    def obey(self) -> None:
+        """Do all that is asked; while the run is paused, wait here. Raises StopRequested if asked to stop."""
+        self._look()
+        while self.paused:
+            self.run.check()
+            self.sleep(PAUSE)
+            self._look()
+
+    def _look(self) -> None:
+        for name, request in pending(self.run.folder):
+            if isinstance(request, ValueError):
+                self._answer(name, str(request), done=False)
+                continue
+            text = self._do(request)
+            self._tell(request)
+            self._answer(name, text, done=True)
+            if request.command == "stop":
+                raise StopRequested("vgrpo ctl")
+
+    def _answer(self, name: str, text: str, *, done: bool) -> None:
+        answer(self.run.folder, name, Answer(text=text, iteration=self.run.iteration, done=done))
+
+    def _tell(self, request: Request) -> None:
+        note, iteration = redact(request.note), self.run.iteration
+        line = {"time": time.time(), "iteration": iteration, "command": request.command, "value": request.value, "note": note}
+        append_line(self.run.folder / LOG, to_json(line))
+        self.run.events.emit(Steered(command=request.command, iteration=iteration, value=request.value, note=note))
+
+    def _do(self, request: Request) -> str:
+        """Carry a request out; says what was done."""
+        match request.command:
+            case "pause":
+                self.paused = True
+                return "paused"
+            case "resume":
+                was, self.paused = self.paused, False
+                return "goes on" if was else "was not paused, and goes on"
+            case "checkpoint":
+                path = self.run.save_checkpoint()
+                self.run.writer.finish()
+                return f"saved {path}"
+            case "sample":
+                return f"drew {save_samples(self.run)}"
+            case "stop":
+                return "stops; `vgrpo train` with --resume goes on"
+            case "lr":
+                return self._change_lr(request)
+
+    def _change_lr(self, request: Request) -> str:
+        """Saved at once: a run that is killed before its next checkpoint then goes on with the new rate."""
+        assert request.value is not None
+        before = self.run.optimizer.lr
+        self.run.set_lr(request.value)
+        self.run.save_checkpoint()
+        return f"learning rate {before:g} -> {request.value:g}"
