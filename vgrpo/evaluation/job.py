@@ -28,6 +28,7 @@ from vgrpo.models.supported import check_model
 from vgrpo.rewards.base import Reward
 from vgrpo.rewards.panel import Panel
 from vgrpo.rewards.registry import load_reward
+from vgrpo.rewards.visiting import visiting
 from vgrpo.support.checks import require
 from vgrpo.support.files import refused
 from vgrpo.support.folders import require_folder
@@ -136,7 +137,8 @@ def _rewards(job: EvalJob) -> list[Reward]:
     """Loaded once it is known that the model could be."""
     device_of(job.device)
     check_model(job.model, job.adapter)
-    return [load_reward(name, job.reward_device or job.device) for name in job.reward]
+    loaded = (load_reward(name, job.reward_device or job.device) for name in job.reward)
+    return [visiting(reward) if job.memory.offload_rewards else reward for reward in loaded]
 
 
 @contextmanager

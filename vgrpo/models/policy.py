@@ -6,8 +6,8 @@ in this library's convention (`vgrpo.core.flow`): x_t = (1 - t) x_0 + t eps, v =
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from vgrpo.core.types import Cond
 from vgrpo.models.attention import suitable_attention
+from vgrpo.models.encoders import in_turn
 from vgrpo.models.text_store import TextStore, text_encoders
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
@@ -52,6 +53,12 @@ class Policy(ABC):
     @property
     def device(self) -> torch.device:
         return next(self.module.parameters()).device  # diffusers' own `device` walks the whole module tree
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the network's frozen weights, and of the texts for it; of quantised layers the type that they compute in."""
+        network: Any = self.module
+        return getattr(network.config, "_pre_quantization_dtype", None) or network.dtype
 
     @classmethod
     def default_length(cls, pipeline: Any) -> int:
@@ -92,25 +99,23 @@ class Policy(ABC):
 
     def blank(self, *shape: int) -> Tensor:
         """Uninitialised numbers of the network's type, for `blank_text`."""
-        network: Any = self.module
-        return torch.empty(shape, device=self.device, dtype=network.dtype)
+        return torch.empty(shape, device=self.device, dtype=self.dtype)
 
     @torch.no_grad()
     def encode(self, texts: list[str]) -> Cond:
         """Encode texts, each distinct one once, while there is room in the cache or once for all in a store. The result has the
         network's type, which is not the encoders' where they are frozen in bf16 and all of the network is trained."""
-        network: Any = self.module
         distinct = list(dict.fromkeys(texts))
         new = [text for text in distinct if text not in self._cache]
         if self.store is not None:
             stored = {text: self.store.read(text, self.device) for text in new}
-            self._cache |= {text: cond.to(network.dtype) for text, cond in stored.items() if cond is not None}
+            self._cache |= {text: cond.to(self.dtype) for text, cond in stored.items() if cond is not None}
             new = [text for text in new if text not in self._cache]
         if new:
-            with self._encoders_at_hand():
-                encoded = self.encode_texts(new)
+            with in_turn(text_encoders(self.pipeline) if self.offload_encoders else [], self.device):
+                encoded = self.encode_texts(new).to(self.device)
             rows = {text: encoded[torch.tensor([index])] for index, text in enumerate(new)}  # a copy, for a view keeps all
-            self._cache |= {text: row.to(network.dtype) for text, row in rows.items()}
+            self._cache |= {text: row.to(self.dtype) for text, row in rows.items()}
             if self.store is not None:
                 for text, row in rows.items():
                     self.store.write(text, row)
@@ -128,18 +133,6 @@ class Policy(ABC):
             if size <= CACHE_BYTES:
                 return
             size -= self._cache.pop(text).nbytes
-
-    @contextmanager
-    def _encoders_at_hand(self) -> Iterator[None]:
-        """The text encoders on the network's device, and back on the CPU afterwards if they are off-loaded."""
-        encoders = text_encoders(self.pipeline) if self.offload_encoders else []
-        try:
-            for encoder in encoders:
-                encoder.to(self.device)
-            yield
-        finally:
-            for encoder in encoders:
-                encoder.to("cpu")
 
     def attention(self) -> AbstractContextManager[None]:
         """The attention that suits the network here. A backward that computes the forward again needs it, too."""
