@@ -35,7 +35,7 @@ def any_machine(monkeypatch):
 
 
 def answers(folder, pixels, weights):
-    """A network's velocities under a fresh adapter, merged and not, what has a gradient, and the bytes of some linear layers."""
+    """A network's velocities under a fresh adapter, merged and not, what has a gradient, and the bytes of some layers."""
     memory = MemoryConfig(weights=weights)
     settings = ModelSettings(model=str(folder), device="cpu", precision="fp32", resolution=pixels, memory=memory)
     policy = load_policy(replace(settings, max_sequence_length=16))
@@ -82,7 +82,7 @@ def test_a_run_with_a_quantised_base_trains_and_resumes(tmp_path, any_machine):
 def test_what_cannot_be_quantised_is_refused(tmp_path, capsys):
     config = tiny_config(tmp_path / "run", memory=MemoryConfig(weights="nf4"))
     if not torch.cuda.is_available():
-        with pytest.raises(ValueError, match="memory.weights=nf4: No GPU found"):
+        with pytest.raises(ValueError, match=r"memory\.weights=nf4: No GPU found"):
             train(config, reward=red, prompts=PROMPTS, quiet=True)
     with pytest.raises(ValueError, match="with --finetune full nothing is frozen"):
         train(replace(config, finetune="full"), reward=red, prompts=PROMPTS, quiet=True)

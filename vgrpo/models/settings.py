@@ -34,8 +34,8 @@ class MemoryConfig:
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass instead of keeping them: about a third slower, far less memory."""
     weights: FrozenDtype = "auto"
-    """How frozen weights are kept; auto is bf16 for a LoRA on a GPU that has it. int8 and nf4 round the network's linear layers to
-    8 or 4 bits, which changes its images a little (pip install "vgrpo[bitsandbytes]"). What is trained stays fp32."""
+    """How frozen weights are kept; auto is bf16 for a LoRA on a GPU that has it. int8 and nf4 round the network's linear layers
+    to 8 or 4 bits, which changes its images a little (pip install "vgrpo[bitsandbytes]"). What is trained stays fp32."""
     vae_slicing: bool = False
     """Decode images one at a time."""
     vae_tiling: bool = False
