@@ -115,12 +115,13 @@ def total(job, config=None):
 
 
 def test_advice_makes_a_job_fit_with_no_option_too_many(large):
-    assert advise(large, 1000 * GB)[0] == []
+    assert advise(large, 1000 * GB).options == []
     limit = 0.7 * total(large)
-    options, after = advise(large, limit)
+    options, after, config = advise(large, limit)
+    assert total(large, config) == after
     assert after <= limit
     assert options
-    least, smallest = advise(large, 0.1 * GB)
+    least, smallest, _ = advise(large, 0.1 * GB)
     assert "--update.micro-batch-size 1" in least
     assert smallest > 0.1 * GB
     assert smallest < limit
@@ -143,7 +144,7 @@ def test_what_is_switched_on_takes_less_and_checkpointing_computes_more(large):
 
     saving = replace(large, config=at(gradient_checkpointing=True))
     assert saving.flops() > large.flops()
-    assert saving.checkpointed.update_bytes < 0.5 * large.plain.update_bytes
+    assert saving.checkpointed_bytes < 0.5 * large.plain.update_bytes
     assert large.memory(at(offload_encoders=True))["text encoders"] == 0
     assert total(large, at(weights="fp32")) > total(large)
     whole, sliced = (large.phases(at(vae_slicing=on), 2.0) for on in (False, True))

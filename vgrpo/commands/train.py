@@ -3,8 +3,10 @@
 from pathlib import Path
 
 from vgrpo.commands.api import train, train_curriculum
+from vgrpo.commands.fit import fitted
 from vgrpo.commands.job import parse_job
-from vgrpo.commands.options import take_flag
+from vgrpo.commands.options import take_flag, take_option
+from vgrpo.commands.screen import Screen
 from vgrpo.commands.words import UsageError
 from vgrpo.training.resume import newest_run
 from vgrpo.training.stages import Curriculum
@@ -14,7 +16,8 @@ DESCRIPTION = (
     "options. --task-NAME.prompts FILE --task-NAME.reward REWARD adds a task with prompts and rewards of its own "
     "(docs/prompts.md). --objective NAME chooses the algorithm (vgrpo; docs/objectives.md lists the others), whose settings "
     "are then --objective.X. --resume goes on with the run in --output-dir, or begins it; --resume auto takes the newest "
-    "unfinished run under runs/. --allow-changes lets a resumed run have other settings."
+    "unfinished run under runs/. --allow-changes lets a resumed run have other settings. --fit 24GB, or --fit auto for what "
+    "the GPU has free, chooses settings with which the job fits there (docs/models.md)."
 )
 
 
@@ -23,11 +26,14 @@ def run(words: list[str]) -> None:
     words, resume = take_flag(words, "--resume")
     if resume and "auto" in words:
         words = _newest(words)
+    words, fit = take_option(words, "--fit")
     job = parse_job(words, prog="vgrpo train [RECIPE | run.yaml]", description=DESCRIPTION, resume=resume)
     if resume and job.output_dir is None:
         raise UsageError("--resume: name the run, by --output-dir or by its config.yaml")
     if allow and not resume:
         raise UsageError("--allow-changes: only a resumed run has settings to change; add --resume")
+    if fit is not None:
+        job = fitted(job, fit, resume=resume, say=Screen().print)
     if isinstance(job, Curriculum):
         train_curriculum(job, resume=resume)
     else:

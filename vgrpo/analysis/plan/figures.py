@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from vgrpo.analysis.plan.measure import cost, decoding
+from vgrpo.analysis.plan.measure import cost, decoding, update_bytes
 from vgrpo.evaluation.settings import EvalConfig
 from vgrpo.models.lora import add_lora
 from vgrpo.models.policy import Policy
@@ -48,7 +48,7 @@ def _measured(config: Config) -> dict[str, Any]:
     plain = cost(policy, guidance)
     module.enable_gradient_checkpointing()
     module.train()
-    checkpointed = cost(policy, guidance)
+    checkpointed = update_bytes(policy, guidance)
     decode_bytes, image = decoding(policy)
     layers = [layer for name, layer in module.named_modules() if isinstance(layer, nn.Linear) and ".lora_" not in name]
     sizes = {name: _count(part) for name, part in policy.pipeline.components.items() if isinstance(part, nn.Module)}
@@ -63,7 +63,7 @@ def _measured(config: Config) -> dict[str, Any]:
         "num_evaluated_branches": policy.num_branches(config.eval.guidance),
         "decode_bytes": decode_bytes,
         "plain": plain,
-        "checkpointed": checkpointed,
+        "checkpointed_bytes": checkpointed,
         "image": image,
         "text_bytes": policy.blank_text(1).nbytes,
         "latents": math.prod(policy.latent_shape),

@@ -45,7 +45,8 @@ class Job:
     """Of one encoded text."""
     decode_bytes: float
     plain: Cost
-    checkpointed: Cost
+    checkpointed_bytes: float
+    """`plain.update_bytes` with gradient checkpointing."""
 
     @property
     def num_images(self) -> int:
@@ -131,7 +132,7 @@ class Job:
         drawn = self.rollout_batch_size(config)
         decoded = 1 if config.memory.vae_slicing else drawn
         rows = round(self.micro_batch_size(config) * self.rows.points * self.num_branches)
-        row = (self.checkpointed if config.memory.gradient_checkpointing else self.plain).update_bytes
+        row = self.checkpointed_bytes if config.memory.gradient_checkpointing else self.plain.update_bytes
         merges = config.finetune == "lora" and size == 4
         own = self.num_adapted * size if merges else 0.0  # of layers into which an adapter is merged, to restore them
         casts = self.num_trained * 2.0 if config.finetune == "full" else 0.0  # autocast's copies
