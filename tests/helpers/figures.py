@@ -21,6 +21,11 @@ def known(config):
     return values | {"plain": Cost(**values["plain"]), "image": tuple(values["image"])}
 
 
+def known_or_measured(config):
+    """For models that are no recipe's, too."""
+    return known(config) if config.model in HUB_IDS else measure_model(config)
+
+
 def measured():
     figures = {}
     for name in NAMED:
