@@ -147,8 +147,10 @@ def test_what_is_switched_on_takes_less_and_checkpointing_computes_more(large):
     assert saving.checkpointed_bytes < 0.5 * large.plain.update_bytes
     assert large.memory(at(offload_encoders=True))["text encoders"] == 0
     assert total(large, at(weights="fp32")) > total(large)
-    whole, sliced = (large.phases(at(vae_slicing=on), 2.0) for on in (False, True))
+    can = replace(large, slices=True)  # the bundled model's cannot
+    whole, sliced, not_sliced = (job.phases(at(vae_slicing=on), 2.0) for job, on in ((can, False), (can, True), (large, True)))
     assert sliced["decoding, 1 at once"] < 0.1 * whole["decoding, 1152 at once"]
+    assert not_sliced["decoding, 1152 at once"] == whole["decoding, 1152 at once"]
 
 
 def test_full_fine_tuning_takes_what_a_real_optimiser_keeps():

@@ -46,7 +46,7 @@ def _clip(kind):
     return kind(config)
 
 
-def _vae(channels, **config):
+def autoencoder(channels, **config):
     return AutoencoderKL(
         block_out_channels=(8, 16),
         down_block_types=("DownEncoderBlock2D", "DownEncoderBlock2D"),
@@ -92,7 +92,7 @@ def _shaken(pipeline, network):
 def stable_diffusion(prediction_type="epsilon"):
     torch.manual_seed(0)
     pipeline = StableDiffusionPipeline(
-        vae=_vae(4),
+        vae=autoencoder(4),
         text_encoder=_clip(CLIPTextModel),
         tokenizer=build_tokenizer(),
         unet=_unet(TEXT_WIDTH),
@@ -119,7 +119,7 @@ def sdxl(**config):
         **config,
     )
     pipeline = StableDiffusionXLPipeline(
-        vae=_vae(4, force_upcast=True),
+        vae=autoencoder(4, force_upcast=True),
         text_encoder=_clip(CLIPTextModel),
         text_encoder_2=_clip(CLIPTextModelWithProjection),
         tokenizer=build_tokenizer(),
@@ -151,7 +151,7 @@ def flux():
     t5, t5_tokenizer = text_encoders.t5()
     pipeline = FluxPipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(shift=1.0),
-        vae=_vae(4, scaling_factor=0.36, shift_factor=0.12, use_quant_conv=False, use_post_quant_conv=False),
+        vae=autoencoder(4, scaling_factor=0.36, shift_factor=0.12, use_quant_conv=False, use_post_quant_conv=False),
         text_encoder=_clip(CLIPTextModel),
         tokenizer=build_tokenizer(),
         text_encoder_2=t5,

@@ -16,6 +16,8 @@ from vgrpo.models.memory import fit
 from vgrpo.models.settings import MemoryConfig
 from vgrpo.models.text_store import text_encoders
 from vgrpo.training.config import RolloutConfig
+from vgrpo.training.loop import iterate
+from vgrpo.training.start import Given, start_run
 
 KINDS = {"sd3": tiny_pipeline, "sdxl": pipelines.sdxl, "flux": pipelines.flux}
 
@@ -41,6 +43,17 @@ def test_prompts_are_encoded_once_for_all_runs(name, tmp_path):
     assert len(list(tmp_path.iterdir())) == len(PROMPTS)
     with pytest.raises(TypeError):
         second.encode(["a prompt that no run has seen"])
+
+
+def test_a_run_encodes_its_prompts_before_its_first_iteration(tmp_path):
+    rollout = RolloutConfig(num_prompts=2, group_size=2, num_steps=2, guidance=2.0)
+    config = tiny_config(tmp_path / "run", memory=MemoryConfig(prompt_cache=tmp_path / "texts"), rollout=rollout)
+    run = start_run(config, Given(pipeline=tiny_pipeline(), reward=red, prompts=PROMPTS))
+    assert len(list((tmp_path / "texts").iterdir())) == len({"", *PROMPTS})
+    run.policy._cache.clear()
+    forbid_encoding(run.policy)
+    iterate(run)
+    run.close()
 
 
 def test_other_encoders_or_lengths_do_not_share_prompts(tmp_path):

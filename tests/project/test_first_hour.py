@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from helpers import figures
+from helpers.pipelines import autoencoder
 from helpers.reward_models import save_clip
 from helpers.tiny import tiny_pipeline
 
@@ -16,7 +17,7 @@ PAGE = Path(__file__).parents[2] / "docs/first-hour.md"
 INSTALLS = ("python -m venv .venv && . .venv/bin/activate", 'pip install ".[bitsandbytes]"', "hf auth login")
 SMALL = {
     "--model": "model",
-    "--resolution": "64",
+    "--resolution": "8",
     "--num-steps": "2",
     "--device": "cpu",
     "--precision": "fp32",
@@ -57,7 +58,9 @@ def small(words):
 def test_every_line_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(plan_job, "measure_model", figures.known_or_measured)
-    tiny_pipeline().save_pretrained("model")
+    pipeline = tiny_pipeline()
+    channels = pipeline.transformer.config.in_channels
+    type(pipeline)(**pipeline.components | {"vae": autoencoder(channels)}).save_pretrained("model")
     save_clip("clip")
     commands = [shlex.split(line)[1:] for line in lines() if line not in INSTALLS]
     assert [line for line in lines() if line not in INSTALLS and not line.startswith("vgrpo ")] == []

@@ -144,11 +144,11 @@ class PathSampler:
 
     def __call__(self, velocity: Velocity, x: Tensor, times: Tensor, noise: Tensor) -> tuple[Tensor, Trajectory]:
         """Final latents [B, *D] and the window's steps."""
-        window = self.window(len(times) - 1)
+        window, moments = self.window(len(times) - 1), times.float().to(x.device)
         x = euler(velocity, x, times[: window.start + 1])
         states, ends = [], []
         for step in window:
-            t, t_next = (times[i].float().to(x.device).expand(len(x)) for i in (step, step + 1))
+            t, t_next = (moments[i].expand(len(x)) for i in (step, step + 1))
             mean, std = self.kernel(x, velocity(x, float(times[step])).float(), t, t_next)
             states.append(x)
             x = mean + std * noise[:, step]
@@ -159,7 +159,7 @@ class PathSampler:
             final = dpm_solver_2m(velocity, x, rest)
         else:
             final = euler(velocity, x, rest)
-        inside = times[window.start : window.stop + 1].float().to(x.device).expand(len(x), -1)
+        inside = moments[window.start : window.stop + 1].expand(len(x), -1)
         path = Trajectory(x=torch.stack(states, 1), x_next=torch.stack(ends, 1), t=inside[:, :-1], t_next=inside[:, 1:])
         return final, path
 

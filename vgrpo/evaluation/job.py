@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -172,10 +173,11 @@ def _score_part(work: _Work, lora: Path | None, batches: Iterable[list[Picture]]
         for picture in batch:
             policy.encode([picture.prompt.text])  # alone, as the last bits depend on what it is encoded with
         images = draw(policy, batch, settings)
+        paths = [image_path(job.output_dir, files.name, picture) for picture in batch]
         judged = judge(images, batch, work.panel, work.world)
         with _disk_explained(job, {files.name: files}):
-            for picture, image in zip(batch, images, strict=True):
-                to_pil(image).save(image_path(job.output_dir, files.name, picture))
+            with ThreadPoolExecutor() as writers:  # PNGs are compressed beside each other
+                list(writers.map(lambda image, path: to_pil(image).save(path), images, paths))
             files.write(Shard.parse(job.shard), batch, judged)
 
 

@@ -146,9 +146,15 @@ class Policy(ABC):
         """v at [M, *D] and t [M]. Guidance above 1 evaluates the empty text too; both branches carry gradient."""
         if self.takes_guidance or guidance == 1.0:
             return self._predict(x_t, t, cond, guidance)
-        both = Cond.cat([self.encode([""] * len(x_t)), cond])
+        both = Cond.cat([self._empty_texts(len(x_t)), cond])
         v_empty, v_text = self._predict(torch.cat([x_t, x_t]), torch.cat([t, t]), both).chunk(2)
         return self.guided(v_empty, v_text, guidance)
+
+    def _empty_texts(self, rows: int) -> Cond:
+        """The empty text for so many rows, without a copy from the host at every guided forward."""
+        found = self._cache.pop("", None) or self.encode([""]).dense()
+        self._cache[""] = found  # as the newest
+        return replace(found, index=torch.zeros(rows, dtype=torch.long, device=self.device))
 
     def guided(self, v_empty: Tensor, v_text: Tensor, guidance: float) -> Tensor:
         """Classifier-free guidance (arXiv:2207.12598) from the two branches, each [M, *D]."""

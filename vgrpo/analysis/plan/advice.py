@@ -1,5 +1,6 @@
 """What to switch on when a job does not fit: the same for `vgrpo plan` and `vgrpo train --fit`."""
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import NamedTuple
@@ -76,27 +77,26 @@ class Advice(NamedTuple):
 
 
 def advise(job: Job, limit: float) -> Advice:
-    """The options with which a job fits into `limit` bytes, none of which could be left out; where it does not fit even so,
-    those that help at all."""
+    """The options with which a job fits into `limit` bytes, none of which could be left out or milder; where it does not fit
+    even so, those that help at all."""
     chosen: dict[str, Choice] = {}
 
     def total(options: dict[str, Choice]) -> float:
-        return sum(job.memory(_changed(job.config, options.values())).values())
+        try:
+            return sum(job.memory(_changed(job.config, options.values())).values())
+        except ValueError:  # a batch that the algorithm cannot draw
+            return math.inf
 
     for choice in LADDER:
         if total(chosen) <= limit:
             break
-        try:
-            smaller = total(chosen | {choice[0]: choice}) <= total(chosen)
-        except ValueError:  # a batch that the algorithm cannot draw
-            continue
-        if smaller:
+        if total(chosen | {choice[0]: choice}) <= total(chosen):
             chosen[choice[0]] = choice
     enough = max(limit, total(chosen))
-    for option in list(chosen):
+    for option in reversed(list(chosen)):  # what costs most first
         rest = {name: choice for name, choice in chosen.items() if name != option}
-        if total(rest) <= enough:
-            chosen = rest
+        milder = [rest, *(rest | {option: choice} for choice in LADDER if choice[0] == option)]
+        chosen = next(options for options in milder if total(options) <= enough)
     typed = [f"{option} {value}".strip() for option, value, _ in chosen.values()]
     return Advice(typed, total(chosen), _changed(job.config, chosen.values()))
 

@@ -62,6 +62,7 @@ def _measured(config: Config) -> dict[str, Any]:
         "num_branches": policy.num_branches(guidance),
         "num_evaluated_branches": policy.num_branches(config.eval.guidance),
         "decode_bytes": decode_bytes,
+        "slices": hasattr(policy.pipeline.vae, "enable_slicing"),
         "plain": plain,
         "checkpointed_bytes": checkpointed,
         "image": image,

@@ -44,6 +44,8 @@ class Job:
     text_bytes: float
     """Of one encoded text."""
     decode_bytes: float
+    slices: bool
+    """Whether the autoencoder can decode images one at a time."""
     plain: Cost
     checkpointed_bytes: float
     """`plain.update_bytes` with gradient checkpointing."""
@@ -130,7 +132,7 @@ class Job:
     def phases(self, config: Config, size: float) -> dict[str, float]:
         """What comes and goes. Phases take turns, so the largest counts."""
         drawn = self.rollout_batch_size(config)
-        decoded = 1 if config.memory.vae_slicing else drawn
+        decoded = 1 if config.memory.vae_slicing and self.slices else drawn
         rows = round(self.micro_batch_size(config) * self.rows.points * self.num_branches)
         row = self.checkpointed_bytes if config.memory.gradient_checkpointing else self.plain.update_bytes
         merges = config.finetune == "lora" and size == 4
