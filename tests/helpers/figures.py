@@ -18,7 +18,8 @@ NAMED = ("sd15", "sdxl", "sd35m-pickscore", "flux1-preference")
 def known(config):
     """In the place of `measure_model`: the figures of a recipe's model."""
     values = json.loads(PATH.read_text())[f"{HUB_IDS[config.model]} {config.resolution}"]
-    return values | {"plain": Cost(**values["plain"]), "image": tuple(values["image"])}
+    shapes = {name: tuple(values[name]) for name in ("image", "encoders")}
+    return values | shapes | {"plain": Cost(**values["plain"])}
 
 
 def known_or_measured(config):

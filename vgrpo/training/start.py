@@ -81,7 +81,7 @@ def start_run(
             policy = load_policy(config.model_settings, given.pipeline, full=config.finetune == "full")
             config = _with_precision(config, policy, events)
             warn_of_cut_off(policy, prompts.listed)
-            encode_ahead(policy, config, prompts, events)
+            encode_ahead(policy, prompts, config.num_iterations, config.rollout.num_prompts, events)
             adapter = _make_trainable(policy, config)
             if adapter is not None and config.lora.init is None and not resume:
                 events.notice("the pipeline's active LoRA is trained on")
