@@ -15,7 +15,7 @@ def texts_of(prompts: RunPrompts, num_iterations: int, num_prompts: int) -> list
 
 
 def encode_ahead(policy: Policy, prompts: RunPrompts, num_iterations: int, num_prompts: int, events: Events) -> None:
-    """Encode what is not in the folder yet of so many prompts per iteration; without a folder texts are encoded as they come."""
+    """Encode what is not in the folder yet; without a folder texts are encoded as they come."""
     if policy.store is None:
         return
     texts = [text for text in texts_of(prompts, num_iterations, num_prompts) if not policy.store.path(text).is_file()]
