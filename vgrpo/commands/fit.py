@@ -4,7 +4,6 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from vgrpo.analysis.machine import GB, gpus
 from vgrpo.analysis.plan.advice import advise_stages
@@ -56,13 +55,13 @@ def _free(job: Config | Curriculum) -> float:
 
 def as_before(job: Config | Curriculum, saved: Path) -> Config | Curriculum:
     """The job with what `--fit` chooses as the run has it. Raises ValueError if the file holds another kind of job."""
-    past: Any = load_yaml(saved)
-    if type(past) is not type(job) or (isinstance(job, Curriculum) and len(past.stages) != len(job.stages)):
-        raise ValueError(f"--resume: {saved} holds another job; name it as it was begun")
-    if isinstance(job, Curriculum):
+    past = load_yaml(saved)
+    if isinstance(job, Curriculum) and isinstance(past, Curriculum) and len(job.stages) == len(past.stages):
         pairs = zip(job.stages, past.stages, strict=True)
         return replace(job, stages=tuple(replace(now, config=_as_before(now.config, old.config)) for now, old in pairs))
-    return _as_before(job, past)
+    if isinstance(job, Config) and isinstance(past, Config):
+        return _as_before(job, past)
+    raise ValueError(f"--resume: {saved} holds another job; name it as it was begun")
 
 
 def _as_before(now: Config, old: Config) -> Config:
