@@ -115,12 +115,13 @@ def total(job, config=None):
 
 
 def test_advice_makes_a_job_fit_with_no_option_too_many(large):
-    assert advise(large, 1000 * GB)[0] == []
+    assert advise(large, 1000 * GB).options == []
     limit = 0.7 * total(large)
-    options, after = advise(large, limit)
+    options, after, config = advise(large, limit)
+    assert total(large, config) == after
     assert after <= limit
     assert options
-    least, smallest = advise(large, 0.1 * GB)
+    least, smallest, _ = advise(large, 0.1 * GB)
     assert "--update.micro-batch-size 1" in least
     assert smallest > 0.1 * GB
     assert smallest < limit
@@ -143,11 +144,13 @@ def test_what_is_switched_on_takes_less_and_checkpointing_computes_more(large):
 
     saving = replace(large, config=at(gradient_checkpointing=True))
     assert saving.flops() > large.flops()
-    assert saving.checkpointed.update_bytes < 0.5 * large.plain.update_bytes
+    assert saving.checkpointed_bytes < 0.5 * large.plain.update_bytes
     assert large.memory(at(offload_encoders=True))["text encoders"] == 0
     assert total(large, at(weights="fp32")) > total(large)
-    whole, sliced = (large.phases(at(vae_slicing=on), 2.0) for on in (False, True))
+    can = replace(large, slices=True)  # the bundled model's cannot
+    whole, sliced, not_sliced = (job.phases(at(vae_slicing=on), 2.0) for job, on in ((can, False), (can, True), (large, True)))
     assert sliced["decoding, 1 at once"] < 0.1 * whole["decoding, 1152 at once"]
+    assert not_sliced["decoding, 1152 at once"] == whole["decoding, 1152 at once"]
 
 
 def test_full_fine_tuning_takes_what_a_real_optimiser_keeps():
@@ -173,15 +176,6 @@ def test_rewards_on_another_gpu_take_none_of_this(large):
     rewards = {"reward": ("pickscore",), "device": "cuda:0"}
     there, here = (replace(large.config, reward_device=device, **rewards) for device in ("cuda:1", "cuda:0"))
     assert (large.memory(there)["rewards"], large.memory(here)["rewards"]) == (0.0, pytest.approx(3.9e9))
-
-
-@pytest.mark.parametrize(
-    ("recipe", "model", "room"),
-    [("sd35m-geneval", "sd35-medium", 80), ("sd35m-hpsv2", "sd35-medium", 80), ("flux1-preference", "flux1-dev", 48)],
-)
-def test_published_experiments_fit_their_gpu(recipe, model, room):
-    config = replace(RECIPES[recipe], model=model)
-    assert sum(measure_job(config).memory(config).values()) < room * GB
 
 
 def test_every_learned_reward_states_its_size():

@@ -51,7 +51,7 @@ def _clip(kind):
     return kind(config)
 
 
-def _vae(channels, **config):
+def autoencoder(channels, **config):
     return AutoencoderKL(
         block_out_channels=(8, 16),
         down_block_types=("DownEncoderBlock2D", "DownEncoderBlock2D"),
@@ -97,7 +97,7 @@ def _shaken(pipeline, network):
 def stable_diffusion(prediction_type="epsilon"):
     torch.manual_seed(0)
     pipeline = StableDiffusionPipeline(
-        vae=_vae(4),
+        vae=autoencoder(4),
         text_encoder=_clip(CLIPTextModel),
         tokenizer=build_tokenizer(),
         unet=_unet(TEXT_WIDTH),
@@ -124,7 +124,7 @@ def sdxl(**config):
         **config,
     )
     pipeline = StableDiffusionXLPipeline(
-        vae=_vae(4, force_upcast=True),
+        vae=autoencoder(4, force_upcast=True),
         text_encoder=_clip(CLIPTextModel),
         text_encoder_2=_clip(CLIPTextModelWithProjection),
         tokenizer=build_tokenizer(),
@@ -156,7 +156,7 @@ def flux(pipeline=FluxPipeline, guidance_embeds=True):
     t5, t5_tokenizer = text_encoders.t5()
     made = pipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(shift=1.0),
-        vae=_vae(4, scaling_factor=0.36, shift_factor=0.12, use_quant_conv=False, use_post_quant_conv=False),
+        vae=autoencoder(4, scaling_factor=0.36, shift_factor=0.12, use_quant_conv=False, use_post_quant_conv=False),
         text_encoder=_clip(CLIPTextModel),
         tokenizer=build_tokenizer(),
         text_encoder_2=t5,
@@ -214,7 +214,7 @@ def z_image():
     text_encoder, tokenizer = text_encoders.qwen3()
     pipeline = ZImagePipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
-        vae=_vae(4, scaling_factor=0.36, shift_factor=0.12, use_quant_conv=False, use_post_quant_conv=False),
+        vae=autoencoder(4, scaling_factor=0.36, shift_factor=0.12, use_quant_conv=False, use_post_quant_conv=False),
         text_encoder=text_encoder,
         tokenizer=tokenizer,
         transformer=ZImageTransformer2DModel(

@@ -8,7 +8,7 @@ import torch
 from diffusers import StableDiffusion3Pipeline
 from helpers.tiny import tiny_pipeline
 
-from vgrpo.analysis.plan.job import skeleton
+from vgrpo.analysis.plan.figures import skeleton
 from vgrpo.core.types import Prompt
 from vgrpo.evaluation.core import evaluate
 from vgrpo.models.loading import load_pipeline, load_policy, make_policy

@@ -10,7 +10,7 @@ import torch
 from helpers import pipelines
 from helpers.hub import COMMIT, serving, use_hub
 
-from vgrpo.analysis.plan.job import skeleton
+from vgrpo.analysis.plan.figures import skeleton
 from vgrpo.commands.main import main
 from vgrpo.models.loading import load_pipeline
 from vgrpo.models.published import HUB_IDS, PUBLISHED

@@ -10,11 +10,14 @@ from helpers.tiny import PROMPTS, red, tiny_config, tiny_pipeline
 from safetensors.torch import load_file
 
 from vgrpo import train
+from vgrpo.models.encoders import in_turn
 from vgrpo.models.loading import make_policy
 from vgrpo.models.memory import fit
 from vgrpo.models.settings import MemoryConfig
 from vgrpo.models.text_store import text_encoders
 from vgrpo.training.config import RolloutConfig
+from vgrpo.training.loop import iterate
+from vgrpo.training.start import Given, start_run
 
 KINDS = {"sd3": tiny_pipeline, "sdxl": pipelines.sdxl, "flux": pipelines.flux}
 
@@ -42,6 +45,17 @@ def test_prompts_are_encoded_once_for_all_runs(name, tmp_path):
         second.encode(["a prompt that no run has seen"])
 
 
+def test_a_run_encodes_its_prompts_before_its_first_iteration(tmp_path):
+    rollout = RolloutConfig(num_prompts=2, group_size=2, num_steps=2, guidance=2.0)
+    config = tiny_config(tmp_path / "run", memory=MemoryConfig(prompt_cache=tmp_path / "texts"), rollout=rollout)
+    run = start_run(config, Given(pipeline=tiny_pipeline(), reward=red, prompts=PROMPTS))
+    assert len(list((tmp_path / "texts").iterdir())) == len({"", *PROMPTS})
+    run.policy._cache.clear()
+    forbid_encoding(run.policy)
+    iterate(run)
+    run.close()
+
+
 def test_other_encoders_or_lengths_do_not_share_prompts(tmp_path):
     keys = set()
     for length, change in ((16, 0.0), (8, 0.0), (16, 0.1)):
@@ -56,13 +70,30 @@ def test_encoders_come_for_the_text_and_go_again():
     policy = policy_of("sdxl")
     fit(policy, MemoryConfig(offload_encoders=True))
     moves = []
-    for encoder in text_encoders(policy.pipeline):
-        encoder.to = lambda device: moves.append(str(device))
+    for number, encoder in enumerate(text_encoders(policy.pipeline)):
+        encoder.register_forward_pre_hook(lambda *_, number=number: moves.append((number, "encodes")))
+        encoder.to = lambda device, number=number: moves.append((number, str(device)))
     policy.encode(PROMPTS)
-    assert len(moves) == 4
-    assert moves[2:] == ["cpu", "cpu"]
+    assert moves == [(number, what) for number in (0, 1) for what in ("encodes", "cpu", "cpu")]
     policy.encode(PROMPTS)
-    assert len(moves) == 4
+    assert len(moves) == 6
+
+
+def test_an_encoder_that_fails_goes_back_too():
+    """With torch's meta device in the place of a GPU."""
+
+    class Failing(torch.nn.Linear):
+        def forward(self, tokens):
+            moved.append((tokens.device.type, self.weight.device.type))
+            raise ValueError("no text")
+
+    moved, encoder = [], Failing(2, 2)
+    encoder.to = lambda device: moved.append(str(device))
+    with pytest.raises(ValueError, match="no text"), in_turn([encoder], torch.device("meta")):
+        encoder(torch.zeros(1, 2))
+    assert moved == ["meta", ("meta", "cpu"), "cpu"]
+    assert not encoder._forward_pre_hooks
+    assert not encoder._forward_hooks
 
 
 def test_recomputed_activations_train_alike(tmp_path):

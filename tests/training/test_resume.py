@@ -31,6 +31,7 @@ FREE_CHANGES = [
     ("stop_on_alarm", True),
     ("device", "cpu"),
     ("reward_device", "cpu"),
+    ("memory.offload_rewards", True),
     ("compile", True),
     ("attention", "native"),
     ("memory.gradient_checkpointing", True),

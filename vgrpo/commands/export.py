@@ -1,6 +1,6 @@
 """`vgrpo export RUN`: what a run trained, in the form that another tool reads, with a model card."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -77,7 +77,8 @@ def export(run: Path, config: ExportConfig) -> Path:
 
 
 def _merge(settings: Any, lora: Path, target: Path, dtype: torch.dtype) -> None:
-    """In fp32, so that a small change of a weight is not lost before it is rounded once."""
+    """In fp32, so that a small change of a weight is not lost before it is rounded once, also where the run quantised them."""
+    settings = replace(settings, memory=replace(settings.memory, weights="fp32"))
     pipeline = load_policy(settings, lora=lora, full=True).pipeline
     pipeline.fuse_lora()
     pipeline.unload_lora_weights()

@@ -1,6 +1,5 @@
 """`vgrpo plan RECIPE`: what a job costs before anything is downloaded: network evaluations, memory by part, time."""
 
-import re
 from dataclasses import dataclass, replace
 
 from rich.table import Table
@@ -8,6 +7,7 @@ from rich.table import Table
 from vgrpo.analysis.plan.advice import advise
 from vgrpo.analysis.plan.cards import CARDS, SHARE, Card, card_of
 from vgrpo.analysis.plan.job import GB, Job, measure_job
+from vgrpo.commands.fit import read_size
 from vgrpo.commands.job import parse_job
 from vgrpo.commands.options import parse, take_option
 from vgrpo.commands.screen import Screen
@@ -52,11 +52,8 @@ class Machine:
             f"--gpu {self.gpu}: not in the table of {', '.join(CARDS)}; give its --gpu-memory and --tflops instead",
         )
         for option, value in (("--gpu-memory", self.gpu_memory), ("--fit", self.fit)):
-            require(
-                value is None or re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?(GB)?", value) is not None,
-                f"{option} {value}: give a number of gigabytes, e.g. 24GB",
-            )
-        require(self.bytes() > 0, f"--gpu-memory {self.memory}: must be above 0")
+            if value is not None:
+                read_size(option, value)
         require(self.tflops is None or self.tflops > 0, f"--tflops {self.tflops}: must be above 0")
         require_within(self, "--", price=(0, 1e6))
 
@@ -71,7 +68,7 @@ class Machine:
         return known or (f"{self.card.gigabytes}GB" if self.card else "80GB")
 
     def bytes(self) -> float:
-        return GB * float(self.memory.removesuffix("GB"))
+        return read_size("--gpu-memory", self.memory)
 
     @property
     def throughput(self) -> float:
@@ -99,7 +96,7 @@ def run(words: list[str]) -> None:
         if stage.name:
             print(f"stage {number}: {stage.name}")
         planned = plan(stage.config, machine)
-        if machine.fit is not None and advise(planned, machine.bytes())[1] > machine.bytes():
+        if machine.fit is not None and advise(planned, machine.bytes()).total > machine.bytes():
             failed.append(verdict(planned, machine))
     if failed:
         raise ValueError(failed[0])
@@ -121,12 +118,13 @@ def costs(job: Job, machine: Machine) -> list[str]:
     each = " on each GPU" if job.num_gpus > 1 else ""
     on = f"{job.num_gpus} GPUs" if job.num_gpus > 1 else "one GPU"
     seconds = job.flops() / machine.throughput / 1e12
-    hours = seconds * config.num_iterations / 3600
+    hours = job.total_flops() / machine.throughput / 1e12 / 3600
     lines = [
         f"{job.num_images} images per iteration{each}, {sum(counts.values()):,.0f} network evaluations: "
         + ", ".join(f"{name} {value:,.0f}" for name, value in counts.items() if value),
         f"{job.flops() / 1e15:,.1f} PFLOP per iteration{each}: {seconds:,.0f} s at {machine.speed()}, "
-        f"{hours:,.1f} h for {config.num_iterations} iterations on {on}; the network alone, without rewards and the evaluation",
+        f"{hours:,.1f} h for {config.num_iterations} iterations and two evaluations on {on}, without what rewards take",
+        evaluation(job, machine),
     ]
     if machine.price is not None:
         cost = hours * machine.price * job.num_gpus
@@ -140,6 +138,16 @@ def costs(job: Job, machine: Machine) -> list[str]:
             "vgrpo train runs on one GPU; these figures are an estimate of data-parallel training."
         )
     return lines
+
+
+def evaluation(job: Job, machine: Machine) -> str:
+    """What comes before the first iteration."""
+    settings = job.config.eval
+    minutes = job.evaluation_flops() / machine.throughput / 1e12 / 60
+    return (
+        f"before the first iteration, and again after the last: {settings.num_prompts * settings.num_images:,} held-out images "
+        f"in at most {minutes:,.1f} min"
+    )
 
 
 def _memory_table(job: Job) -> Table:
@@ -158,14 +166,15 @@ def _memory_table(job: Job) -> Table:
 
 def verdict(job: Job, machine: Machine) -> str:
     """Whether the job fits, what makes it fit, or the smallest GPU that it fits into."""
-    options, total = advise(job, machine.bytes())
+    advice = advise(job, machine.bytes())
+    options, total = advice.options, advice.total
     if not options and total <= machine.bytes():
         return f"fits into {machine.memory}"
     begin = f"does not fit into {machine.memory}"
     joined = " ".join(options)
     if total <= machine.bytes():
-        return f"{begin}; with {joined} it takes {total / GB:.1f} GB"
-    _, spread = advise(replace(job, num_gpus=job.config.rollout.num_prompts), machine.bytes())
+        return f"{begin}; with {joined} it takes {total / GB:.1f} GB ({advice.note()})"
+    spread = advise(replace(job, num_gpus=job.config.rollout.num_prompts), machine.bytes()).total
     text = f"{begin}: with {joined} it still takes" if options else f"{begin}, and no option helps: it takes"
     text += f" {total / GB:.1f} GB, which is the smallest GPU for it. "
     text += (
@@ -173,5 +182,5 @@ def verdict(job: Job, machine: Machine) -> str:
     )
     if job.config.finetune == "full":
         lora = measure_job(replace(job.config, finetune="lora"), job.num_gpus)
-        text += f" An adapter, --finetune lora, could be trained in {advise(lora, 0.0)[1] / GB:.1f} GB."
+        text += f" An adapter, --finetune lora, could be trained in {advise(lora, 0.0).total / GB:.1f} GB."
     return text

@@ -4,9 +4,11 @@ from contextlib import closing, nullcontext
 from pathlib import Path
 
 from vgrpo.commands.console import RunConsole
+from vgrpo.commands.fit import fitted
 from vgrpo.commands.job import parse_job
 from vgrpo.commands.json_lines import JsonLines
-from vgrpo.commands.options import take_flag
+from vgrpo.commands.options import take_flag, take_option
+from vgrpo.commands.screen import Screen
 from vgrpo.commands.words import UsageError
 from vgrpo.models.quiet import hide_download_bars
 from vgrpo.training import curriculum as stages
@@ -21,7 +23,8 @@ DESCRIPTION = (
     "options. --task-NAME.prompts FILE --task-NAME.reward REWARD adds a task with prompts and rewards of its own "
     "(docs/prompts.md). --objective NAME chooses the algorithm (vgrpo; docs/objectives.md lists the others), whose settings "
     "are then --objective.X. --resume goes on with the run in --output-dir, or begins it; --resume auto takes the newest "
-    "unfinished run under runs/. --allow-changes lets a resumed run have other settings. --quiet prints errors alone; --json "
+    "unfinished run under runs/. --allow-changes lets a resumed run have other settings. --fit 24GB, or --fit auto for what "
+    "the GPU has free, chooses settings with which the job fits there (docs/models.md). --quiet prints errors alone; --json "
     "prints one JSON object a line for every event (docs/watching.md)."
 )
 
@@ -35,11 +38,14 @@ def run(words: list[str]) -> None:
         raise UsageError("--quiet and --json: one prints nothing and the other everything; leave one out")
     if resume and "auto" in words:
         words = _newest(words)
+    words, fit = take_option(words, "--fit")
     job = parse_job(words, prog="vgrpo train [RECIPE | run.yaml]", description=DESCRIPTION, resume=resume)
     if resume and job.output_dir is None:
         raise UsageError("--resume: name the run, by --output-dir or by its config.yaml")
     if allow and not resume:
         raise UsageError("--allow-changes: only a resumed run has settings to change; add --resume")
+    if fit is not None:
+        job = fitted(job, fit, resume=resume, say=Screen(stderr=json).print if not quiet else stages.silent)
     if quiet:
         hide_download_bars()
     display = None if quiet else JsonLines() if json else RunConsole()

@@ -144,11 +144,11 @@ class PathSampler:
 
     def __call__(self, velocity: Velocity, x: Tensor, times: Tensor, noise: Tensor) -> tuple[Tensor, Trajectory]:
         """Final latents [B, *D] and the window's steps."""
-        window = self.window(len(times) - 1)
+        window, moments = self.window(len(times) - 1), times.float().to(x.device)
         x = euler(velocity, x, times[: window.start + 1])
         states, ends, answers = [], [], []
         for step in window:
-            t, t_next = (times[i].float().to(x.device).expand(len(x)) for i in (step, step + 1))
+            t, t_next = (moments[i].expand(len(x)) for i in (step, step + 1))
             v = velocity(x, float(times[step]))
             mean, std = self.kernel(x, v.float(), t, t_next)
             states.append(x)
@@ -161,7 +161,7 @@ class PathSampler:
             final = dpm_solver_2m(velocity, x, rest)
         else:
             final = euler(velocity, x, rest)
-        inside = times[window.start : window.stop + 1].float().to(x.device).expand(len(x), -1)
+        inside = moments[window.start : window.stop + 1].expand(len(x), -1)
         x, x_next, v = (torch.stack(steps, 1) for steps in (states, ends, answers))
         return final, Trajectory(x=x, x_next=x_next, t=inside[:, :-1], t_next=inside[:, 1:], v=v)
 

@@ -44,8 +44,9 @@ def dpm_solver_2m(velocity: Velocity, x: Tensor, times: Tensor) -> Tensor:
     lambda. The ends have infinite lambda, so the first step and the last are of first order, which there is exact in lambda.
     """
     x_0_last, h_last = None, math.inf
-    for t, t_next in _steps(times):
-        x_0 = predict_x_0(x, velocity(x, t).float(), x.new_tensor(t))
+    moments = times.to(x)  # on the device once: a new tensor at every step would make the host wait for it
+    for (t, t_next), moment in zip(_steps(times), moments, strict=False):
+        x_0 = predict_x_0(x, velocity(x, t).float(), moment)
         h = _log_snr(t_next) - _log_snr(t)
         estimate = x_0
         if x_0_last is not None and math.isfinite(h) and math.isfinite(h_last):

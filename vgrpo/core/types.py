@@ -64,10 +64,11 @@ class Cond:
         index = self.index
         return self if index is None else dataclasses.replace(self._map(lambda part: part[index]), index=None)
 
-    def to(self, dtype: torch.dtype) -> "Cond":
-        """The same in another floating type; a mask keeps its own."""
-        empty = None if self.empty is None else self.empty.to(dtype)
-        return dataclasses.replace(self._map(lambda part: part.to(dtype)), mask=self.mask, empty=empty)
+    def to(self, place: torch.dtype | torch.device) -> "Cond":
+        """The same on another device or in another floating type; a mask keeps its own type."""
+        empty = None if self.empty is None else self.empty.to(place)
+        moved = dataclasses.replace(self._map(lambda part: part.to(place)), empty=empty)
+        return dataclasses.replace(moved, mask=self.mask) if isinstance(place, torch.dtype) else moved
 
     @property
     def nbytes(self) -> int:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -30,6 +31,7 @@ from vgrpo.models.supported import check_model
 from vgrpo.rewards.base import Reward
 from vgrpo.rewards.panel import Panel
 from vgrpo.rewards.registry import load_reward
+from vgrpo.rewards.visiting import visiting
 from vgrpo.support.checks import require
 from vgrpo.support.files import refused
 from vgrpo.support.folders import require_folder
@@ -138,7 +140,8 @@ def _rewards(job: EvalJob) -> list[Reward]:
     """Loaded once it is known that the model could be."""
     device_of(job.device)
     check_model(job.model, job.adapter)
-    return [load_reward(name, job.reward_device or job.device) for name in job.reward]
+    loaded = (load_reward(name, job.reward_device or job.device) for name in job.reward)
+    return [visiting(reward) if job.memory.offload_rewards else reward for reward in loaded]
 
 
 @contextmanager
@@ -174,10 +177,11 @@ def _score_part(work: _Work, lora: Path | None, batches: Iterable[list[Picture]]
         for picture in batch:
             policy.encode_prompts([picture.prompt])  # alone, as the last bits depend on what it is encoded with
         images = draw(policy, batch, settings)
+        paths = [image_path(job.output_dir, files.name, picture) for picture in batch]
         judged = judge(images, batch, work.panel, work.world)
         with _disk_explained(job, {files.name: files}):
-            for picture, image in zip(batch, images, strict=True):
-                to_pil(image).save(image_path(job.output_dir, files.name, picture))
+            with ThreadPoolExecutor() as writers:  # PNGs are compressed beside each other
+                list(writers.map(lambda image, path: to_pil(image).save(path), images, paths))
             files.write(Shard.parse(job.shard), batch, judged)
 
 

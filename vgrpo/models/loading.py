@@ -17,13 +17,19 @@ from vgrpo.models.lora_files import check_lora_file, lora_file
 from vgrpo.models.memory import fit
 from vgrpo.models.policy import Policy
 from vgrpo.models.precision import autocast_dtype, device_of, frozen_dtype, on_bf16_gpu
+from vgrpo.models.quantised import check_quantised, is_quantised, quantisation
 from vgrpo.models.quiet import without_loading_chatter
 from vgrpo.models.resolution import Resolution, sides_of
 from vgrpo.models.schedulers import check_scheduler
-from vgrpo.models.settings import ModelSettings
+from vgrpo.models.settings import MemoryConfig, ModelSettings
 from vgrpo.models.supported import OwnAdapter, adapter_of, check_model
+from vgrpo.models.text_store import text_encoders
 from vgrpo.support.folders import require_folder
 from vgrpo.support.memory_errors import out_of_memory_while
+
+NETWORKS = ("unet", "transformer")
+"""How pipelines call the part that is trained."""
+WHOLE = MemoryConfig()
 
 
 @out_of_memory_while("loading the model")
@@ -39,10 +45,12 @@ def load_policy(settings: ModelSettings, pipeline: Any = None, lora: Path | None
         check_lora_file(lora_file(lora, "--lora"), "--lora")
     if settings.memory.prompt_cache is not None:
         require_folder(settings.memory.prompt_cache, "--memory.prompt-cache")
+    check_quantised(settings.memory.weights, full=full)
     if pipeline is None:
         device = device_of(settings.device)
         frozen = frozen_dtype(settings.memory.weights, on_bf16_gpu(device), full=full)
-        pipeline = load_pipeline(settings.model, device, frozen, torch.float32 if full else None, adapter=settings.adapter)
+        network = torch.float32 if full else None
+        pipeline = load_pipeline(settings.model, device, frozen, network, adapter=settings.adapter, memory=settings.memory)
     policy = make_policy(
         pipeline,
         max_sequence_length=settings.max_sequence_length,
@@ -50,6 +58,9 @@ def load_policy(settings: ModelSettings, pipeline: Any = None, lora: Path | None
         num_frames=settings.num_frames,
         adapter=settings.adapter,
     )
+    if is_quantised(settings.memory.weights) and not getattr(policy.module, "is_quantized", False):
+        weights = settings.memory.weights
+        raise ValueError(f"memory.weights={weights}: a pipeline in memory stays as it is; quantise it when you load it")
     policy.autocast = autocast_dtype(settings.precision, policy.device)
     check_finite(pipeline)
     if lora is not None:
@@ -69,25 +80,40 @@ def load_pipeline(
     network_dtype: torch.dtype | None = None,
     *,
     adapter: OwnAdapter = None,
+    memory: MemoryConfig = WHOLE,
 ) -> Any:
     """Load a pipeline by name, folder or hub id onto a device, its network in a type of its own if one is given. The
-    autoencoder stays fp32: it is small, and images show rounding.
+    autoencoder stays fp32: it is small, and images show rounding. `memory` says whether the network is quantised, and whether
+    the text encoders stay behind.
 
     Raises what `check_model` does, and ValueError for damaged weights.
     """
     folder = check_model(name, adapter)
     if is_hub_id(name):
         folder = fetch_pipeline(name)
-    dtypes = {"vae": torch.float32} | dict.fromkeys(("unet", "transformer"), network_dtype or dtype)
+    dtypes = {"vae": torch.float32} | dict.fromkeys(NETWORKS, network_dtype or dtype)
     networks: dict[str, Any] = dict.fromkeys(absent_parts(folder))
     with without_loading_chatter(bars=not is_bundled(folder)):
         for part, cls in networks_of(folder).items():
-            networks[part] = load_network(cls, folder / part, dtypes.get(part, dtype))
-        return load_rest(folder, networks, {"default": dtype} | dtypes).to(device)
+            own = dtypes.get(part, dtype)
+            rounded = is_quantised(memory.weights) and part in NETWORKS
+            extra = {"quantization_config": quantisation(memory.weights, own), "device_map": {"": device}} if rounded else {}
+            networks[part] = load_network(cls, folder / part, own, **extra)
+        return _place(load_rest(folder, networks, {"default": dtype} | dtypes), device, memory)
 
 
-def load_network(cls: Any, folder: Path, dtype: torch.dtype) -> torch.nn.Module:
-    """A part that has weights, of which none may be missing: the libraries would draw them at random."""
+def _place(pipeline: Any, device: str | torch.device, memory: MemoryConfig) -> Any:
+    """Move what computes on a device there, and nothing that would not fit beside it: a quantised part was loaded there."""
+    behind = text_encoders(pipeline) if memory.offload_encoders else []
+    for part in pipeline.components.values():
+        if isinstance(part, torch.nn.Module) and not getattr(part, "is_quantized", False) and part not in behind:
+            part.to(device)
+    return pipeline
+
+
+def load_network(cls: Any, folder: Path, dtype: torch.dtype, **extra: Any) -> torch.nn.Module:
+    """A part that has weights, of which none may be missing: the libraries would draw them at random. `extra` is what quantises
+    it."""
     network: torch.nn.Module
     try:
         network, found = cls.from_pretrained(
@@ -97,6 +123,7 @@ def load_network(cls: Any, folder: Path, dtype: torch.dtype) -> torch.nn.Module:
             use_safetensors=True,
             local_files_only=True,
             output_loading_info=True,
+            **extra,
         )
     except (torch.OutOfMemoryError, MemoryError):
         raise
@@ -116,11 +143,14 @@ def load_rest(folder: Path, networks: dict[str, Any], dtypes: dict[str, torch.dt
     from diffusers import DiffusionPipeline
 
     try:
-        return DiffusionPipeline.from_pretrained(
+        pipeline = DiffusionPipeline.from_pretrained(
             folder, torch_dtype=dtypes, local_files_only=True, use_safetensors=True, **networks
         )
     except Exception as error:  # as above
         raise _damaged(folder, error) from error
+    # Of a part that a pipeline can be without (Wan's transformer) diffusers loads its own, which is not quantised.
+    pipeline.register_modules(**{name: part for name, part in networks.items() if part is not None})
+    return pipeline
 
 
 def _damaged(folder: Path, error: Exception) -> ValueError:

@@ -6,8 +6,8 @@ in this library's convention (`vgrpo.core.flow`): x_t = (1 - t) x_0 + t eps, v =
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from vgrpo.core.types import Cond, Prompt
 from vgrpo.models.attention import suitable_attention
+from vgrpo.models.encoders import in_turn
 from vgrpo.models.resolution import Resolution, sides_of
 from vgrpo.models.text_store import TextStore, text_encoders
 
@@ -59,6 +60,12 @@ class Policy(ABC):
     @property
     def device(self) -> torch.device:
         return next(self.module.parameters()).device  # diffusers' own `device` walks the whole module tree
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the network's frozen weights, and of the texts for it; of quantised layers the type that they compute in."""
+        network: Any = self.module
+        return getattr(network.config, "_pre_quantization_dtype", None) or network.dtype
 
     @classmethod
     def default_length(cls, pipeline: Any) -> int:
@@ -112,25 +119,23 @@ class Policy(ABC):
 
     def blank(self, *shape: int) -> Tensor:
         """Uninitialised numbers of the network's type, for `blank_text`."""
-        network: Any = self.module
-        return torch.empty(shape, device=self.device, dtype=network.dtype)
+        return torch.empty(shape, device=self.device, dtype=self.dtype)
 
     @torch.no_grad()
     def encode(self, texts: list[str]) -> Cond:
         """Encode texts, each distinct one once, while there is room in the cache or once for all in a store. The result has the
         network's type, which is not the encoders' where they are frozen in bf16 and all of the network is trained."""
-        network: Any = self.module
         distinct = list(dict.fromkeys(texts))
         new = [text for text in distinct if text not in self._cache]
         if self.store is not None:
             stored = {text: self.store.read(text, self.device) for text in new}
-            self._cache |= {text: cond.to(network.dtype) for text, cond in stored.items() if cond is not None}
+            self._cache |= {text: cond.to(self.dtype) for text, cond in stored.items() if cond is not None}
             new = [text for text in new if text not in self._cache]
         if new:
-            with self._encoders_at_hand():
-                encoded = self.encode_texts(new)
+            with self.encoders_at_hand():
+                encoded = self.encode_texts(new).to(self.device)
             rows = {text: encoded[torch.tensor([index])] for index, text in enumerate(new)}  # a copy, for a view keeps all
-            self._cache |= {text: row.to(network.dtype) for text, row in rows.items()}
+            self._cache |= {text: row.to(self.dtype) for text, row in rows.items()}
             if self.store is not None:
                 for text, row in rows.items():
                     self.store.write(text, row)
@@ -143,6 +148,10 @@ class Policy(ABC):
         """What the network is told of prompts: here their texts alone."""
         return self.encode([prompt.text for prompt in prompts])
 
+    def encoders_at_hand(self) -> AbstractContextManager[None]:
+        """The text encoders work on the network's device; off-loaded ones come there one at a time."""
+        return in_turn(text_encoders(self.pipeline) if self.offload_encoders else [], self.device)
+
     def _forget(self, used: list[str]) -> None:
         """Leave out of the cache what was not used for longest, until it holds at most CACHE_BYTES."""
         for text in used:
@@ -152,18 +161,6 @@ class Policy(ABC):
             if size <= CACHE_BYTES:
                 return
             size -= self._cache.pop(text).nbytes
-
-    @contextmanager
-    def _encoders_at_hand(self) -> Iterator[None]:
-        """The text encoders on the network's device, and back on the CPU afterwards if they are off-loaded."""
-        encoders = text_encoders(self.pipeline) if self.offload_encoders else []
-        try:
-            for encoder in encoders:
-                encoder.to(self.device)
-            yield
-        finally:
-            for encoder in encoders:
-                encoder.to("cpu")
 
     def attention(self) -> AbstractContextManager[None]:
         """The attention that suits the network here. A backward that computes the forward again needs it, too."""
@@ -179,10 +176,16 @@ class Policy(ABC):
         if self.num_branches(guidance) == 1:
             return self._predict(x_t, t, text, guidance)
         own = cond.empty
-        empty = self.encode([""] * len(x_t)) if own is None else replace(own, index=cond.index, image=cond.image)
+        empty = self._empty_texts(len(x_t)) if own is None else replace(own, index=cond.index, image=cond.image)
         both = Cond.cat([empty, text])
         v_empty, v_text = self._predict(torch.cat([x_t, x_t]), torch.cat([t, t]), both).chunk(2)
         return self.guided(v_empty, v_text, guidance)
+
+    def _empty_texts(self, rows: int) -> Cond:
+        """The empty text for so many rows, without a copy from the host at every guided forward."""
+        found = self._cache.pop("", None) or self.encode([""]).dense()
+        self._cache[""] = found  # as the newest
+        return replace(found, index=torch.zeros(rows, dtype=torch.long, device=self.device))
 
     def guided(self, v_empty: Tensor, v_text: Tensor, guidance: float) -> Tensor:
         """Classifier-free guidance (arXiv:2207.12598) from the two branches, each [M, *D]."""

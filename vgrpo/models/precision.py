@@ -11,7 +11,7 @@ import torch
 from vgrpo.models.attention import suitable_attention
 
 Precision = Literal["auto", "bf16", "fp32"]
-FrozenDtype = Literal["auto", "bf16", "fp32"]
+FrozenDtype = Literal["auto", "bf16", "fp32", "int8", "nf4"]
 """How weights are kept that are not trained."""
 
 
@@ -48,8 +48,9 @@ def on_bf16_gpu(device: torch.device) -> bool:
 
 def frozen_dtype(weights: FrozenDtype, on_gpu: bool, *, full: bool = False) -> torch.dtype:
     """Of all that is loaded but the autoencoder and what is trained; `on_gpu` is whether a GPU that has bf16 runs it. A CPU
-    would have to widen bf16 weights at every use, and full fine-tuning leaves little that is frozen."""
-    return torch.bfloat16 if weights == "bf16" or (weights == "auto" and on_gpu and not full) else torch.float32
+    would have to widen bf16 weights at every use, and full fine-tuning leaves little that is frozen. Beside quantised layers
+    it is the type of all the others, and of the arithmetic."""
+    return torch.bfloat16 if weights == "bf16" or (weights != "fp32" and on_gpu and not full) else torch.float32
 
 
 @cache

@@ -30,20 +30,23 @@ class LoraConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryConfig:
-    """What lets a large model fit. None of it changes what is learned."""
+    """What lets a large model fit. None of it but `weights` changes what is learned."""
 
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass instead of keeping them: about a third slower, far less memory."""
     weights: FrozenDtype = "auto"
-    """How frozen weights are kept; auto is bf16 for a LoRA on a GPU that has it. What is trained stays fp32."""
+    """How frozen weights are kept; auto is bf16 for a LoRA on a GPU that has it. int8 and nf4 round the network's linear layers
+    to 8 or 4 bits, which changes its images a little (pip install "vgrpo[bitsandbytes]"). What is trained stays fp32."""
     vae_slicing: bool = False
     """Decode images one at a time."""
     vae_tiling: bool = False
     """Decode large images in overlapping tiles."""
     offload_encoders: bool = False
-    """Keep the text encoders in the CPU's memory while nothing is encoded."""
+    """Keep the text encoders in the CPU's memory; each comes to the GPU alone, for the texts that it encodes."""
+    offload_rewards: bool = False
+    """Keep reward models in the CPU's memory; each comes to its device alone, while it judges."""
     prompt_cache: Path | None = None
-    """Folder of encoded prompts, which later runs read instead of running the text encoders."""
+    """Folder of encoded prompts. A run encodes all of its prompts into it before the first iteration; later runs read them."""
 
     def __post_init__(self) -> None:
         require_no_secret(self, "memory.")

@@ -4,6 +4,7 @@ from vgrpo.recipes.flux1 import FLUX1
 from vgrpo.recipes.flux1_preference import FLUX1_PREFERENCE
 from vgrpo.recipes.sd3 import SD3
 from vgrpo.recipes.sd15 import SD15
+from vgrpo.recipes.sd35m_evening import SD35M_EVENING
 from vgrpo.recipes.sd35m_geneval import SD35M_GENEVAL
 from vgrpo.recipes.sd35m_multi import SD35M_MULTI
 from vgrpo.recipes.sd35m_ocr import SD35M_OCR
@@ -23,6 +24,7 @@ RECIPES: dict[str, Config | Curriculum] = {
     "sdxl": SDXL,
     "sd3": SD3,
     **SD35M_SINGLE,
+    "sd35m-evening": SD35M_EVENING,
     "sd35m-geneval": SD35M_GENEVAL,
     "sd35m-ocr": SD35M_OCR,
     "sd35m-multi": SD35M_MULTI,

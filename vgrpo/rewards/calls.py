@@ -61,11 +61,17 @@ def limited(reward: Reward, seconds: float | None) -> Reward:
     def within(images: Tensor, prompts: list[Prompt]) -> Any:
         return _within(seconds, lambda: reward(images, prompts))
 
-    within.__name__ = name_of(reward)
+    return keep_name(within, reward)
+
+
+def keep_name(wrapper: Any, reward: Reward) -> Reward:
+    """A function that calls a reward, with its name and what it says of which prompts it judges."""
+    wrapper.__name__ = name_of(reward)
     for name in ("judges", "judges_groups"):
         if hasattr(reward, name):
-            setattr(within, name, getattr(reward, name))
-    return within
+            setattr(wrapper, name, getattr(reward, name))
+    wrapped: Reward = wrapper
+    return wrapped
 
 
 def reason_of(error: BaseException) -> str:

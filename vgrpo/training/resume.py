@@ -24,6 +24,7 @@ FREE = (
     "memory.vae_slicing",
     "memory.vae_tiling",
     "memory.offload_encoders",
+    "memory.offload_rewards",
     "memory.prompt_cache",
     "lora.init",  # read at the start only, and a moved curriculum finds it elsewhere
     "eval.sample_every",

@@ -23,6 +23,7 @@ from vgrpo.rewards.base import Reward
 from vgrpo.rewards.calls import limited
 from vgrpo.rewards.panel import Panel
 from vgrpo.rewards.registry import load_reward
+from vgrpo.rewards.visiting import visiting
 from vgrpo.support.checks import require
 from vgrpo.support.files import OF_THE_DISK, explain
 from vgrpo.support.memory_errors import out_of_memory_while
@@ -40,6 +41,7 @@ from vgrpo.training.run import Run, Task
 from vgrpo.training.sinks import check_installed
 from vgrpo.training.task_prompts import RunPrompts, run_prompts
 from vgrpo.training.tasks import weight_table
+from vgrpo.training.texts import encode_ahead
 from vgrpo.training.trackers import Tracker
 from vgrpo.training.trial import check_judged, try_rewards
 from vgrpo.worlds.registry import judge_of
@@ -83,6 +85,7 @@ def start_run(
             config = _with_precision(config, policy, events)
             check_sources(policy, prompts.listed)
             warn_of_cut_off(policy, prompts.listed)
+            encode_ahead(policy, prompts, config.num_iterations, config.rollout.num_prompts, events)
             adapter = _make_trainable(policy, config)
             if adapter is not None and config.lora.init is None and not resume:
                 events.notice("the pipeline's active LoRA is trained on")
@@ -137,10 +140,14 @@ def _task(config: Config, given: Given, prompts: RunPrompts) -> Task:
     weights_of_own = config.reward_weights if given.reward is None else None
     tasks = {MAIN: (own, weights_of_own)} | {task.name: (task.reward, task.reward_weights) for task in config.tasks}
     names, weights = weight_table(tasks)
-    loaded = [given.reward if name == GIVEN and given.reward is not None else load_reward(name, where) for name in names]
+
+    def load(name: str) -> Reward:
+        reward = given.reward if name == GIVEN and given.reward is not None else load_reward(name, where)
+        return limited(visiting(reward) if config.memory.offload_rewards else reward, config.reward_timeout)
+
     return Task(
-        panel=Panel(rewards=[limited(reward, config.reward_timeout) for reward in loaded], weights=weights),
-        monitors={name: limited(load_reward(name, where), config.reward_timeout) for name in config.monitor},
+        panel=Panel(rewards=[load(name) for name in names], weights=weights),
+        monitors={name: load(name) for name in config.monitor},
         prompts=prompts.source,
         eval_prompts=held_out,
         world=judge_of(held_out, (*config.monitor, *names), [config.prompts, config.eval_prompts]) if held_out else None,

@@ -73,23 +73,27 @@ def peak(policy: Policy, job: Callable[[], Any]) -> int:
 def cost(policy: Policy, guidance: float) -> Cost:
     """Of a policy on the meta device. The network must have what is trained set up: only layers that lead to a gradient keep
     activations."""
-    adapter: Any = policy
+    with gpu_kernels(policy.autocast) as attention, torch.no_grad(), FlopCounterMode(display=False) as counter:
+        drawing = peak(policy, lambda: _forward(policy, guidance))
+    flops = counter.get_total_flops() + sum(attention)
+    return Cost(forward_flops=flops / ROWS, forward_bytes=drawing / ROWS, update_bytes=update_bytes(policy, guidance))
 
-    def forward() -> Tensor:
-        x = torch.empty(ROWS, *policy.latent_shape, device=policy.device)
-        t = torch.full((ROWS,), 0.5, device=policy.device)
-        return adapter.predict(x, t, policy.blank_text(ROWS), guidance)
+
+def update_bytes(policy: Policy, guidance: float) -> float:
+    """Of one row, at most alive at once in a forward and backward."""
 
     def update() -> None:
-        v = forward()
+        v = _forward(policy, guidance)
         v.backward(torch.empty_like(v))
 
-    with gpu_kernels(adapter.autocast) as attention, gradients_dropped(policy):
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            drawing = peak(policy, forward)
-        flops = counter.get_total_flops() + sum(attention)
-        training = peak(policy, update)
-    return Cost(forward_flops=flops / ROWS, forward_bytes=drawing / ROWS, update_bytes=training / ROWS)
+    with gpu_kernels(policy.autocast), gradients_dropped(policy):
+        return peak(policy, update) / ROWS
+
+
+def _forward(policy: Policy, guidance: float) -> Tensor:
+    x = torch.empty(ROWS, *policy.latent_shape, device=policy.device)
+    t = torch.full((ROWS,), 0.5, device=policy.device)
+    return policy.predict(x, t, policy.blank_text(ROWS), guidance)
 
 
 @contextmanager

@@ -41,8 +41,7 @@ class EditPolicy(PackedPolicy):
             name = names[text, image]
             if name not in self._cache:
                 assert image is not None
-                network: Any = self.module
-                self._cache[name] = self.encode_edit(text, open_picture(image, self.size)).to(network.dtype)
+                self._cache[name] = self.encode_edit(text, open_picture(image, self.size)).to(self.dtype)
         cond = Cond.cat([self._cache[names[pair]] for pair in distinct])
         self._forget(list(names.values()))
         place = {pair: row for row, pair in enumerate(distinct)}

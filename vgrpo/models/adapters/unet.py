@@ -8,6 +8,7 @@ start from pure noise there.
 """
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, ClassVar
 
 import torch
@@ -51,7 +52,9 @@ class StableDiffusionPolicy(Policy):
         return None
 
     def predict(self, x_t: Tensor, t: Tensor, cond: Cond, guidance: float) -> Tensor:
-        step, a, b = noise_level(t, self.pipeline.scheduler.alphas_cumprod.to(t.device))
+        scheduler = self.pipeline.scheduler
+        scheduler.alphas_cumprod = scheduler.alphas_cumprod.to(t.device)  # moved once; the host would wait at every step
+        step, a, b = noise_level(t, scheduler.alphas_cumprod)
         z = x_t / expand(((1 - t) ** 2 + t**2).sqrt(), x_t)
         out = self.pipeline.unet(
             z.to(cond.sequence.dtype),
@@ -60,7 +63,7 @@ class StableDiffusionPolicy(Policy):
             added_cond_kwargs=self.conditions(cond, x_t.shape),
             return_dict=False,
         )[0].float()
-        x_0 = predicted_x_0(self.pipeline.scheduler.config.prediction_type, z, out, expand(a, z), expand(b, z))
+        x_0 = predicted_x_0(scheduler.config.prediction_type, z, out, expand(a, z), expand(b, z))
         return (x_t - x_0) / expand(t, x_t)
 
     @torch.no_grad()
@@ -90,8 +93,14 @@ class SDXLPolicy(StableDiffusionPolicy):
     def conditions(self, cond: Cond, shape: torch.Size) -> dict[str, Any]:
         height, width = (side * self.pipeline.vae_scale_factor for side in shape[-2:])
         assert cond.pooled is not None
-        sizes = cond.pooled.new_tensor([height, width, 0, 0, height, width])
+        sizes = _sizes(height, width, cond.pooled.dtype, cond.pooled.device)
         return {"text_embeds": cond.pooled, "time_ids": sizes.expand(len(cond), -1)}
+
+
+@cache
+def _sizes(height: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Made once: to send them at every step would make the host wait."""
+    return torch.tensor([height, width, 0, 0, height, width], dtype=dtype, device=device)
 
 
 def noise_level(t: Tensor, alphas_cumprod: Tensor) -> tuple[Tensor, Tensor, Tensor]:

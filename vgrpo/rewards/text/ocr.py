@@ -6,8 +6,11 @@ weights come with the package rapidocr (33 MB). Small pictures are enlarged firs
 """
 
 import logging
+import os
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -24,6 +27,7 @@ DOUBLE = re.compile(
 )
 SINGLE = re.compile(r"(?<!\w)'([^']+(?:'(?=\w)[^']+)*)'(?!\w)|(?<!\w)\u2018([^\u2018]+?)\u2019(?!\w)")
 SMALLEST = 384  # pixels per side that the engine reads well
+MOST_READERS = 16  # engines of some hundred MB each
 MARGIN = 32  # pixels around the picture; letters at the very edge are missed
 
 
@@ -38,16 +42,18 @@ class Reader(ABC):
         """Whether the prompt says what to write."""
         return bool(quoted(prompt.text))
 
+    def read_all(self, images: list[Tensor]) -> list[str]:
+        """`read` of each; an engine that may work on several at once does."""
+        return [self.read(image) for image in images]
+
     def __call__(self, images: Tensor, prompts: list[Prompt]) -> Tensor:
-        scores = []
-        for image, prompt in zip(images, prompts, strict=True):
-            asked = targets(prompt.text)
-            scores.append(spelling(self.read(image), *asked) if asked else float("nan"))
-        return torch.tensor(scores)
+        asked = [targets(prompt.text) for prompt in prompts]
+        readings = iter(self.read_all([image for image, some in zip(images, asked, strict=True) if some]))
+        return torch.tensor([spelling(next(readings), *some) if some else float("nan") for some in asked])
 
 
 class Ocr(Reader):
-    """PP-OCR's reading."""
+    """PP-OCR's reading. A picture takes one core about a second, so every core has an engine of its own."""
 
     __name__ = "ocr"
 
@@ -57,12 +63,25 @@ class Ocr(Reader):
         except ImportError as error:
             raise ValueError('reward ocr: the engine is not installed; pip install "vgrpo[ocr]"') from error
         logging.getLogger("RapidOCR").setLevel(logging.ERROR)
-        self.engine: Any = RapidOCR(params={"Global.log_level": "error"})
+        one_core = {"Global.log_level": "error", "EngineConfig.onnxruntime.intra_op_num_threads": 1}
+        self.make: Callable[[], Any] = lambda: RapidOCR(params=one_core)
+        self.idle = [self.make()]
+        """Engines that are not reading now."""
+        self.readers = ThreadPoolExecutor(min(MOST_READERS, os.cpu_count() or 1))
 
     def read(self, image: Tensor) -> str:
-        picture = enlarged(to_pil(image))
-        result = self.engine(np.asarray(picture)[:, :, ::-1])  # the engine takes BGR
+        try:
+            engine = self.idle.pop()
+        except IndexError:
+            engine = self.make()
+        try:
+            result = engine(np.asarray(enlarged(to_pil(image)))[:, :, ::-1])  # the engine takes BGR
+        finally:
+            self.idle.append(engine)
         return "".join(result.txts or ())
+
+    def read_all(self, images: list[Tensor]) -> list[str]:
+        return list(self.readers.map(self.read, images))
 
 
 def ocr(source: str | None, device: str) -> Ocr:

@@ -1,0 +1,130 @@
+"""Jobs that fit: the plans of recipes, and `vgrpo train --fit`, which chooses by the same count."""
+
+import re
+from dataclasses import asdict, replace
+
+import pytest
+import yaml
+from helpers import figures
+
+from vgrpo.analysis.machine import Gpu
+from vgrpo.analysis.plan import job as plan_job
+from vgrpo.analysis.plan.advice import LADDER, LEARNED, advise, advise_stages
+from vgrpo.analysis.plan.figures import measure_model
+from vgrpo.analysis.plan.job import GB, measure_job
+from vgrpo.commands import fit
+from vgrpo.commands.main import main
+from vgrpo.models.settings import MemoryConfig
+from vgrpo.recipes import RECIPES
+from vgrpo.training.config import UpdateConfig
+from vgrpo.training.resume import FREE
+
+ROOM = dict.fromkeys(("sd35m-pickscore", "sd35m-ocr", "sd35m-geneval", "sd35m-evening", "flux1-preference"), 24)
+ROOM |= {"sd15": 16, "sdxl": 16}
+QUICK = (
+    "--rollout.num-prompts 2 --rollout.group-size 4 --rollout.num-steps 2 --eval.num-prompts 0 "
+    "--eval.num-sample-prompts 1 --eval.num-steps 2"
+).split()
+
+
+@pytest.fixture
+def known(monkeypatch):
+    """Figures of large models as they were measured; the next test measures one of them again."""
+    monkeypatch.setattr(plan_job, "measure_model", figures.known)
+
+
+def test_the_figures_are_what_is_measured():
+    measured, known = (figure(RECIPES["sd15"]) for figure in (measure_model, figures.known))
+    costs = [asdict(each.pop("plain")) for each in (measured, known)]
+    assert costs[0] == pytest.approx(costs[1], rel=1e-3)
+    assert measured == known
+
+
+@pytest.mark.parametrize("name", ROOM)
+def test_recipes_fit_their_gpu_with_a_short_first_evaluation(name, known, capsys):
+    assert main(["plan", name, "--fit", f"{ROOM[name] - 1}GB", "--gpu", "4090", "--price", "0.5"]) == 0
+    said = capsys.readouterr().out
+    print(said)
+    assert f"\nfits into {ROOM[name] - 1}GB" in said  # as it is; the last GB is the desktop's
+    assert re.search(
+        r"before the first iteration, and again after the last: [\d,]+ held-out images in at most [\d.]+ min", said
+    )
+    job = measure_job(RECIPES[name])
+    assert job.evaluation_flops() <= job.total_flops() / 10
+
+
+def test_the_evening_takes_about_an_hour_on_a_4090(known, capsys):
+    assert main(["plan", "sd35m-evening", "--gpu", "4090"]) == 0
+    hours = float(re.search(r"([\d.]+) h for 40 iterations", capsys.readouterr().out).group(1))
+    assert 0.75 <= hours <= 1.25
+
+
+def test_a_base_is_quantised_last_and_what_changes_the_result_is_said(known):
+    recipe = RECIPES["flux1-preference"]
+    job = measure_job(replace(recipe, memory=MemoryConfig(), update=replace(recipe.update, micro_batch_size=None)))
+    advice = advise(job, 24 * GB)
+    assert advice.total <= 24 * GB
+    assert {"--memory.weights nf4", "--memory.offload-rewards", "--memory.offload-encoders"} <= set(advice.options)
+    assert "rounds the frozen network's linear layers to 4 bits" in advice.note()
+    whole = advise(job, 80 * GB)
+    assert "--memory.weights nf4" not in whole.options
+    assert whole.note() == "none of it changes what is learned"
+
+
+def test_all_that_is_chosen_may_differ_in_a_resumed_run_or_is_said_to_change_it():
+    for option, value, _ in LADDER:
+        setting = option.removeprefix("--").replace("-", "_")
+        assert (setting in FREE) != (f"{option} {value}" in LEARNED)
+
+
+def test_stages_share_what_one_of_them_needs(known):
+    plain = replace(RECIPES["sd35m-multi"].stages[0].config, memory=MemoryConfig(), update=UpdateConfig())
+    recipe = RECIPES["sd35m-multi"]
+    stages = tuple(replace(stage, config=replace(stage.config, memory=MemoryConfig())) for stage in recipe.stages)
+    chosen, found = advise_stages(replace(recipe, stages=stages), 24 * GB)
+    assert all(advice.total <= 24 * GB for advice in found)
+    assert len({stage.config.memory for stage in chosen.stages}) == 1
+    assert chosen.stages[0].config.memory != plain.memory
+
+
+def test_train_chooses_prints_and_keeps_what_fits(tmp_path, capsys):
+    train = ["train", "sprites", *QUICK, "--update.lr-schedule", "constant", "--device", "cpu"]
+    train += ["--output-dir", str(tmp_path / "run")]
+    assert main([*train, "--num-iterations", "1", "--fit", "1.525GB"]) == 0
+    said = capsys.readouterr().out
+    chosen = re.search(r"--fit 1\.525GB: (1\.\d) GB by the plan, with (.*); none of it changes what is learned", said)
+    assert chosen
+    saved = yaml.safe_load((tmp_path / "run/config.yaml").read_text())
+    for option in chosen.group(2).split(" --"):
+        name, _, value = option.removeprefix("--").replace("-", "_").partition(" ")
+        section, setting = name.split(".")
+        assert saved[section][setting] == (int(value) if value else True)
+    assert main([*train, "--num-iterations", "2", "--fit", "100GB", "--resume"]) == 0
+    assert "the run goes on with the settings in" in capsys.readouterr().out
+    again = yaml.safe_load((tmp_path / "run/config.yaml").read_text())
+    assert (again["memory"], again["update"], again["num_iterations"]) == (saved["memory"], saved["update"], 2)
+
+
+def test_what_does_not_fit_is_refused_with_the_least_that_would_do(tmp_path, capsys):
+    train = ["train", "sprites", "--device", "cpu", "--output-dir", str(tmp_path / "run")]
+    for words, message in (
+        (["--fit", "0.5GB"], r"--fit 0\.5GB: the job does not fit into 0\.5 GB; 1\.\d GB would do, with --"),
+        (["--fit", "much"], "--fit much: give a number of gigabytes"),
+        (["--fit", "0GB"], "--fit 0GB: give a number of gigabytes"),
+        (["--fit", "auto"], "--fit auto: there is no such GPU here"),
+    ):
+        assert main([*train, *words]) in (1, 2)
+        assert re.search(message, capsys.readouterr().err)
+    assert not (tmp_path / "run").exists()
+
+
+def test_auto_is_what_the_gpu_has_free(monkeypatch):
+    cards = [Gpu(name="a", total=24 * GB, free=free * GB, bf16=True) for free in (3, 100)]
+    monkeypatch.setattr(fit, "gpus", lambda: cards)
+    said = []
+    for device in ("auto", "cuda:1"):
+        config = replace(RECIPES["sprites"], device=device)
+        assert fit.fitted(config, "auto", resume=False, say=said.append) == config
+    assert all("GB by the plan, as it is" in line for line in said)
+    with pytest.raises(ValueError, match="no such GPU here"):
+        fit.fitted(replace(RECIPES["sprites"], device="cuda:2"), "auto", resume=False, say=said.append)

@@ -1,0 +1,74 @@
+"""`--fit 24GB` of `vgrpo train`: the settings with which a job fits, by the same count as `vgrpo plan`."""
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from vgrpo.analysis.machine import GB, gpus
+from vgrpo.analysis.plan.advice import advise_stages
+from vgrpo.training.config import Config
+from vgrpo.training.config_files import load_yaml
+from vgrpo.training.stages import Curriculum
+
+SIZE = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?(GB)?")
+
+
+def read_size(option: str, text: str) -> float:
+    """Bytes. Raises ValueError for what is no number of gigabytes."""
+    if SIZE.fullmatch(text) is None or not float(text.removesuffix("GB")):
+        raise ValueError(f"{option} {text}: give a number of gigabytes, e.g. 24GB")
+    return GB * float(text.removesuffix("GB"))
+
+
+def fitted(job: Config | Curriculum, fit: str, *, resume: bool, say: Callable[[str], None]) -> Config | Curriculum:
+    """The job as it fits into so much memory; of a run that goes on, as it began. Tells what was chosen, as one can type it.
+
+    Raises ValueError if it does not fit, with the least memory that would do.
+    """
+    saved = None if job.output_dir is None else job.output_dir / "config.yaml"
+    if resume and saved is not None and saved.is_file():
+        say(f"--fit {fit}: the run goes on with the settings in {saved}")
+        return as_before(job, saved)
+    limit = _free(job) if fit == "auto" else read_size("--fit", fit)
+    chosen, found = advise_stages(job, limit)
+    for number, advice in enumerate(found, 1):
+        stage = f"stage {number}: " if isinstance(job, Curriculum) else ""
+        if advice.total > limit:
+            raise ValueError(
+                f"{stage}--fit {fit}: the job does not fit into {limit / GB:.1f} GB; {advice.total / GB:.1f} GB would do, with "
+                f"{' '.join(advice.options)}. A smaller --resolution, --lora.rank or number of images takes less"
+            )
+        choice = f"with {' '.join(advice.options)}; {advice.note()}" if advice.options else "as it is"
+        say(f"{stage}--fit {fit}: {advice.total / GB:.1f} GB by the plan, {choice}")
+    return chosen
+
+
+def _free(job: Config | Curriculum) -> float:
+    """Bytes that are free on the GPU that the job names, or the first."""
+    config = job.stages[0].config if isinstance(job, Curriculum) else job
+    cards, index = gpus(), int(config.device.partition(":")[2] or 0)
+    if config.device == "cpu" or index >= len(cards):
+        raise ValueError("--fit auto: there is no such GPU here to ask what is free; give its memory, as --fit 24GB")
+    return cards[index].free
+
+
+def as_before(job: Config | Curriculum, saved: Path) -> Config | Curriculum:
+    """The job with what `--fit` chooses as the run has it. Raises ValueError if the file holds another kind of job."""
+    past = load_yaml(saved)
+    if isinstance(job, Curriculum) and isinstance(past, Curriculum) and len(job.stages) == len(past.stages):
+        pairs = zip(job.stages, past.stages, strict=True)
+        return replace(job, stages=tuple(replace(now, config=_as_before(now.config, old.config)) for now, old in pairs))
+    if isinstance(job, Config) and isinstance(past, Config):
+        return _as_before(job, past)
+    raise ValueError(f"--resume: {saved} holds another job; name it as it was begun")
+
+
+def _as_before(now: Config, old: Config) -> Config:
+    return replace(
+        now,
+        memory=old.memory,
+        reward_device=old.reward_device,
+        rollout=replace(now.rollout, batch_size=old.rollout.batch_size),
+        update=replace(now.update, micro_batch_size=old.update.micro_batch_size, optimizer=old.update.optimizer),
+    )

@@ -1,0 +1,34 @@
+"""Reward models that are on the GPU only while they judge."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vgrpo.core.types import Prompt
+from vgrpo.rewards.base import Reward
+from vgrpo.rewards.calls import keep_name
+
+
+def visiting(reward: Reward) -> Reward:
+    """The same reward, whose networks wait in the CPU's memory and come to the reward's device for each call. One without
+    networks among its fields, or on the CPU, stays as it is."""
+    networks = [part for part in getattr(reward, "__dict__", {}).values() if isinstance(part, nn.Module)]
+    device: torch.device | None = getattr(reward, "device", None)
+    if not networks or device is None or device.type == "cpu":
+        return reward
+    _move(networks, torch.device("cpu"))
+
+    def judge(images: Tensor, prompts: list[Prompt]) -> Any:
+        _move(networks, device)
+        try:
+            return reward(images, prompts)
+        finally:
+            _move(networks, torch.device("cpu"))
+
+    return keep_name(judge, reward)
+
+
+def _move(networks: list[nn.Module], device: torch.device) -> None:
+    for network in networks:
+        network.to(device)

@@ -1,0 +1,25 @@
+"""All texts of a run, encoded before its first iteration into the folder of encoded prompts."""
+
+from vgrpo.models.policy import Policy
+from vgrpo.training.events import Events
+from vgrpo.training.task_prompts import RunPrompts
+
+AT_ONCE = 32  # texts, so that the encoders come to the GPU rarely and their activations stay small
+
+
+def texts_of(prompts: RunPrompts, num_iterations: int, num_prompts: int) -> list[str]:
+    """Each once: of all iterations, of the evaluation and the trial, and the empty one of guidance."""
+    trained = [prompt for index in range(num_iterations) for prompt in prompts.source(index, num_prompts)]
+    texts = [prompt.text for prompt in (*prompts.trial, *prompts.held_out, *trained)]
+    return list(dict.fromkeys(["", *texts]))
+
+
+def encode_ahead(policy: Policy, prompts: RunPrompts, num_iterations: int, num_prompts: int, events: Events) -> None:
+    """Encode what is not in the folder yet; without a folder texts are encoded as they come, and so are those with a picture."""
+    if policy.store is None or policy.takes_image:
+        return
+    texts = [text for text in texts_of(prompts, num_iterations, num_prompts) if not policy.store.path(text).is_file()]
+    if texts:
+        with events.phase("encoding", detail=f"{len(texts)} prompts, once for all runs with these encoders"):
+            for start in range(0, len(texts), AT_ONCE):
+                policy.encode(texts[start : start + AT_ONCE])
