@@ -36,13 +36,14 @@ A curriculum has the memory of its largest stage and the hours of all. How the p
 def hours(job: Job, card: str) -> float:
     known = card_of(card)
     assert known is not None
-    return job.flops() / (SHARE * known.tflops * 1e12) * job.config.num_iterations / 3600
+    return job.total_flops() / (SHARE * known.tflops * 1e12) / 3600
 
 
 def row(name: str, jobs: list[Job]) -> str:
     """The line of a recipe; a curriculum takes the memory of its largest stage and the time of all."""
     largest = max(jobs, key=lambda job: sum(job.memory(job.config).values()))
-    options, total = advise(largest, 24 * GB)
+    advice = advise(largest, 24 * GB)
+    options, total = advice.options, advice.total
     cells = [
         f"`{name}`",
         " + ".join(str(job.config.num_iterations) for job in jobs),

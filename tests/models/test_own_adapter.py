@@ -8,7 +8,7 @@ import torch
 import yaml
 from diffusers import AuraFlowPipeline, AuraFlowTransformer2DModel, FlowMatchEulerDiscreteScheduler
 from helpers import text_encoders
-from helpers.pipelines import _shaken, _vae
+from helpers.pipelines import _shaken, autoencoder
 from helpers.text_encoders import TEXT_WIDTH
 from helpers.tiny import PROMPTS, red, tiny_config, tiny_pipeline
 
@@ -78,7 +78,7 @@ def aura_flow():
     pipeline = AuraFlowPipeline(
         tokenizer=tokenizer,
         text_encoder=text_encoder,
-        vae=_vae(4),
+        vae=autoencoder(4),
         transformer=transformer,
         scheduler=FlowMatchEulerDiscreteScheduler(shift=1.0),
     )

@@ -15,7 +15,7 @@ def texts_of(prompts: RunPrompts, num_iterations: int, num_prompts: int) -> list
 
 
 def encode_ahead(policy: Policy, prompts: RunPrompts, num_iterations: int, num_prompts: int, events: Events) -> None:
-    """Encode what is not in the folder yet; without a folder texts are encoded as they come, and so are those with a picture."""
+    """Encode what is not in the folder yet. Without a folder texts are encoded as they come; those with a picture always."""
     if policy.store is None or policy.takes_image:
         return
     texts = [text for text in texts_of(prompts, num_iterations, num_prompts) if not policy.store.path(text).is_file()]
