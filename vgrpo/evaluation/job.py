@@ -167,8 +167,6 @@ def _score_part(work: _Work, lora: Path | None, batches: Iterable[list[Picture]]
         files.begin()
         (job.output_dir / "images" / files.name).mkdir(parents=True, exist_ok=True)
     for batch in batches:
-        for picture in batch:
-            policy.encode([picture.prompt.text])  # alone, as the last bits depend on what it is encoded with
         images = draw(policy, batch, settings)
         judged = judge(images, batch, work.panel, work.world)
         with _disk_explained(job, {files.name: files}):

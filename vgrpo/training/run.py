@@ -19,7 +19,7 @@ from vgrpo.objectives.base import WeightSet
 from vgrpo.prompts.sources import PromptSource
 from vgrpo.rewards.base import Reward
 from vgrpo.rewards.panel import Panel
-from vgrpo.sampling.draw import draw_images, named_noise
+from vgrpo.sampling.draw import draw_images, named_noise, nothing
 from vgrpo.support.lock import RunLock
 from vgrpo.support.memory_errors import out_of_memory_while
 from vgrpo.training.alarm import Alarm
@@ -29,6 +29,7 @@ from vgrpo.training.events import AlarmRaised, CheckpointSaved, Events, Iteratio
 from vgrpo.training.folder import settings_of
 from vgrpo.training.health import Health
 from vgrpo.training.optimizer import Optimizer
+from vgrpo.training.together import check_same_weights
 from vgrpo.worlds.base import World
 
 
@@ -97,16 +98,24 @@ class Run:
         if self.iteration % self.config.eval.sample_every == 0:
             save_samples(self)
         if self.iteration % self.config.checkpoint_every == 0:
+            check_same_weights(self.optimizer.parameters, self.processes)
             self.save_checkpoint()
 
-    def save_checkpoint(self) -> Path:
+    @property
+    def between(self) -> Callable[[], None]:
+        """`check` between batches of images, of which processes may have different numbers: several check between phases alone,
+        where all do."""
+        return self.check if self.processes.size == 1 else nothing
+
+    def save_checkpoint(self) -> None:
         """Begin to write one, beside training; `writer.finish` waits for it. What is trained so far goes to lora/, if it is an
         adapter: a whole network is written at the end alone."""
+        if self.processes.rank > 0:
+            return
         path = self.writer.save(self.state_dict(), self.iteration)
         if self.config.finetune == "lora" and self.iteration > 0:
             self.save_weights()
         self.events.emit(CheckpointSaved(path=path, iteration=self.iteration))
-        return path
 
     def newly_waited(self) -> float:
         """Seconds that checkpoints kept training waiting since this was last asked."""
@@ -158,12 +167,16 @@ class Run:
 
     def save_weights(self) -> Path:
         """The averaged weights as `lora/` for `load_lora_weights`, or as `pipeline/` after full fine-tuning."""
+        full = self.config.finetune == "full"
+        folder = self.folder / ("pipeline" if full else "lora")
+        if self.processes.rank > 0:
+            return folder
         with self.average.active():
-            if self.config.finetune == "full":
-                self.policy.pipeline.save_pretrained(self.folder / "pipeline")
-                return self.folder / "pipeline"
-            save_lora(self.policy, self.folder / "lora")
-            return self.folder / "lora"
+            if full:
+                self.policy.pipeline.save_pretrained(folder)
+            else:
+                save_lora(self.policy, folder)
+        return folder
 
     @torch.no_grad()
     def adopt_average(self) -> None:
@@ -175,6 +188,8 @@ class Run:
 @out_of_memory_while("drawing sample pictures")
 def save_samples(run: Run) -> None:
     """Pictures of fixed prompts and seeds under the averaged weights: samples/000020/03.png is prompt 3, four images."""
+    if run.processes.rank > 0:
+        return
     settings = run.config.eval
     prompts = run.task.eval_prompts or run.task.prompts(0, settings.num_sample_prompts)
     prompts = prompts[:: max(1, len(prompts) // settings.num_sample_prompts)][: settings.num_sample_prompts]

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from vgrpo.core.processes import ALONE, Processes
 from vgrpo.core.seeds import seed_of
 from vgrpo.core.types import MAIN, Prompt
 from vgrpo.models.lengths import warn_of_cut_off
@@ -31,13 +32,14 @@ from vgrpo.training.checkpoint_folder import all_in
 from vgrpo.training.config import Config
 from vgrpo.training.config_files import save_yaml
 from vgrpo.training.events import Events
-from vgrpo.training.folder import RunFolder, free_folder, open_folder
+from vgrpo.training.folder import RunFolder, free_folder
 from vgrpo.training.health import Health
 from vgrpo.training.metrics_file import MetricsFile
 from vgrpo.training.optimizer import Optimizer, check_optimizer, make_adamw
 from vgrpo.training.run import Run, Task
 from vgrpo.training.task_prompts import RunPrompts, run_prompts
 from vgrpo.training.tasks import weight_table
+from vgrpo.training.together import IdleWriter, agreed_precision, check_same, check_same_weights, check_several, open_together
 from vgrpo.training.trackers import TensorBoard, check_tensorboard
 from vgrpo.training.trial import check_judged, try_rewards
 from vgrpo.worlds.registry import judge_of
@@ -61,21 +63,26 @@ def start_run(
     resume: bool = False,
     allow_changes: bool = False,
     events: Events | None = None,
+    processes: Processes = ALONE,
 ) -> Run:
     """Check everything, cheapest first, then load the model and, to resume, the newest checkpoint that is whole.
 
-    If that fails, a folder that was made for the run goes again.
+    If that fails, a folder that was made for the run goes again. Of several processes the first alone touches the folder.
     """
     given, events = given or Given(), events or Events()
-    _check(config, given, resume=resume)
+    _check(config, given, resume=resume or processes.rank > 0)
+    check_several(config, processes)
     prompts = run_prompts(config, given.prompts)
     task = _task(config, given, prompts)
     check_judged(task.panel, prompts.listed)
+    check_same(config, [*prompts.listed, *prompts.trial, *prompts.held_out], processes)
     with _disk_explained(config):
-        opened = open_folder(config, resume=resume, allow_changes=allow_changes, notice=events.notice)
+        opened = open_together(config, resume=resume, allow_changes=allow_changes, notice=events.notice, processes=processes)
         try:
             if opened.loaded is not None and config.precision == "auto":
                 config = replace(config, precision=opened.loaded.state["settings"]["precision"])
+            device = device_of(config.device) if given.pipeline is None else given.pipeline.device
+            config = replace(config, precision=agreed_precision(config.precision, device, processes))
             policy = load_policy(config.model_settings, given.pipeline, full=config.finetune == "full")
             config = _with_precision(config, policy, events)
             warn_of_cut_off(policy, prompts.listed)
@@ -85,7 +92,9 @@ def start_run(
             try_rewards(policy, task, prompts.trial)
             for note in prompts.notes:
                 events.notice(note)
-            return _make_run(config, task, opened, policy, adapter, events)
+            run = _make_run(config, task, opened, policy, adapter, events, processes)
+            check_same_weights(run.optimizer.parameters, processes)
+            return run
         except BaseException:
             opened.abandon()
             raise
@@ -143,7 +152,17 @@ def _task(config: Config, given: Given, prompts: RunPrompts) -> Task:
     )
 
 
-def _make_run(config: Config, task: Task, opened: RunFolder, policy: Policy, adapter: Adapter | None, events: Events) -> Run:
+def _make_run(
+    config: Config,
+    task: Task,
+    opened: RunFolder,
+    policy: Policy,
+    adapter: Adapter | None,
+    events: Events,
+    processes: Processes,
+) -> Run:
+    place = opened.path / "checkpoints"
+    writer = CheckpointWriter(place, config.keep_checkpoints) if processes.rank == 0 else IdleWriter(place)
     copies = _copies(policy, config, adapter)
     average = AverageWeights(policy.module, config.ema_decay)
     run = Run(
@@ -151,7 +170,7 @@ def _make_run(config: Config, task: Task, opened: RunFolder, policy: Policy, ada
         task=task,
         folder=opened.path,
         lock=opened.lock,
-        writer=CheckpointWriter(opened.path / "checkpoints", config.keep_checkpoints),
+        writer=writer,
         policy=policy,
         optimizer=_make_optimizer(policy, config, average),
         average=average,
@@ -160,12 +179,14 @@ def _make_run(config: Config, task: Task, opened: RunFolder, policy: Policy, ada
         alarm=Alarm(list(config.monitor)),
         health=Health(lags="old" in copies),
         past=[],
+        processes=processes,
         finished=opened.finished,
     )
     if opened.loaded is not None:
         run.load_state_dict(opened.loaded.state)
-    save_yaml(config, opened.path / "config.yaml")
-    _add_files(run)
+    if processes.rank == 0:
+        save_yaml(config, opened.path / "config.yaml")
+        _add_files(run)
     return run
 
 
