@@ -39,7 +39,7 @@ def _work(function, rank, size, port, results, args):
         raise
 
 
-def in_processes(size, function, *args, timeout=240):
+def in_processes(size, function, *args, timeout=500):
     """What `function(*args)` returns in each of `size` processes, by rank. The packages are imported once for all."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["vgrpo.training.loop", "helpers.tiny"])

@@ -1,4 +1,4 @@
-"""One, two and three processes train the same: rollouts, rewards and advantages bit for bit, weights up to the order of a sum."""
+"""One, two and three processes train the same: what is drawn and judged bit for bit, weights up to the order of a sum."""
 
 import dataclasses
 
@@ -19,7 +19,7 @@ from vgrpo.training.start import Given, start_run
 OWN = {"branchgrpo": {"splits": (0,)}, "tempflowgrpo": {"num_branches": 2}, "crd": {"centering": "softmax"}}
 JOBS = {name: {"objective": kind(**OWN.get(name, {}))} for name, kind in OBJECTIVES.items()}
 JOBS |= {f"full {name}": JOBS[name] | {"finetune": "full"} for name in ("vgrpo", "crd")}
-IN_CHUNKS = {"update": UpdateConfig(lr=1e-3, num_minibatches=2, micro_batch_size=3, keep_share=0.5)}
+IN_CHUNKS = {"update": UpdateConfig(num_minibatches=2, micro_batch_size=3, keep_share=0.5)}
 JOBS |= {f"{name} in chunks": JOBS[name] | IN_CHUNKS for name in ("vgrpo", "crd")}
 BROKEN = "a key"
 
@@ -38,10 +38,13 @@ class Lane:
 
     def __init__(self, folder, finetune, processes):
         rollout = RolloutConfig(num_prompts=4, group_size=4, num_steps=3, batch_size=4)
-        update = UpdateConfig(lr=1e-3, num_minibatches=2)
+        update = UpdateConfig(num_minibatches=2)
         config = tiny_config(folder, rollout=rollout, update=update, finetune=finetune, held_out_prompts=0)
         given = Given(pipeline=tiny_pipeline(), reward=picky, prompts=PROMPTS)
         self.run = start_run(config, given, processes=processes)
+        # Plain steps along the gradient: AdamW's first ones are its sign, also where it is all rounding.
+        self.run.optimizer.inner = torch.optim.SGD(self.run.optimizer.parameters)
+        self.run.optimizer.lr = 3.0
         self.start = {name: value.detach().clone() for name, value in trainable(self.run.policy.module).items()}
 
     @torch.no_grad()
@@ -49,9 +52,8 @@ class Lane:
         run = self.run
         for name, value in trainable(run.policy.module).items():
             value.copy_(self.start[name])
-        run.config = dataclasses.replace(run.config, **{"update": UpdateConfig(lr=1e-3, num_minibatches=2)} | job)
+        run.config = dataclasses.replace(run.config, **{"update": UpdateConfig(num_minibatches=2)} | job)
         run.copies = {name: WeightCopy(run.policy.module) for name in run.config.objective.copies}
-        run.optimizer.inner.state.clear()
 
     def iterate(self, job):
         """What was drawn, judged and learned, of all processes, and this process's groups."""
@@ -73,7 +75,8 @@ class Lane:
         finally:
             loop.make_batch = make_batch
         weights = {name: value.detach().clone() for name, value in trainable(self.run.policy.module).items()}
-        return {"found": found, "line": line, "weights": weights}
+        moved = {name: value - self.start[name] for name, value in weights.items()}
+        return {"found": found, "line": line, "moved": moved}
 
 
 def walk(folder):
@@ -119,19 +122,20 @@ def test_the_number_of_processes_changes_nothing(results, name):
     for other in (each for ranks in others for each in ranks):
         for key, value in alone["found"].items():
             assert key == "own" or same_bits(value, other["found"][key]), key
-        for key, value in alone["weights"].items():
-            assert torch.allclose(value, other["weights"][key], atol=2e-5), key
+        most = max(value.abs().max() for value in alone["moved"].values())
+        assert most > 1e-5
+        for key, value in alone["moved"].items():
+            assert (value - other["moved"][key]).abs().max() < 1e-3 * most, key
         assert set(alone["line"]) == set(other["line"])
         for key, value in alone["line"].items():
             if key.startswith(("reward/", "nfe/")):
                 assert value == other["line"][key], key
             elif "second" not in key:
-                assert value == pytest.approx(other["line"][key], rel=1e-3, abs=1e-6), key
+                assert value == pytest.approx(other["line"][key], rel=1e-2, abs=1e-6), key
 
 
 @pytest.mark.parametrize("name", JOBS)
-def test_weights_stay_the_same_in_all_processes_and_have_moved(results, name):
+def test_weights_are_the_same_in_all_processes(results, name):
     first, *others = results[name][3]
-    for key, value in first["weights"].items():
-        assert all(torch.equal(value, other["weights"][key]) for other in others)
-    assert first["line"]["grad_norm"] > 0
+    for key, value in first["moved"].items():
+        assert all(torch.equal(value, other["moved"][key]) for other in others)
