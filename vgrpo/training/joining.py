@@ -7,12 +7,12 @@ from datetime import timedelta
 
 import torch
 import torch.distributed as dist
-from torch.distributed.distributed_c10d import PrefixStore, Store, TCPStore
-from torch.distributed.rendezvous import rendezvous
+from torch.distributed import PrefixStore, Store, TCPStore, rendezvous  # type: ignore[attr-defined]
 
 from vgrpo.core.processes import ALONE, PeerError, Processes
 from vgrpo.support.checks import require
 from vgrpo.support.code import code_digest
+from vgrpo.support.interrupts import EXIT_RESUMABLE, StopRequested
 from vgrpo.support.launched import launched
 from vgrpo.training.life_signs import LifeSigns
 from vgrpo.training.peers import Peers
@@ -46,6 +46,18 @@ def joined() -> Iterator[Processes]:
     finally:
         peers.signs.stop()
     dist.destroy_process_group()
+
+
+@contextmanager
+def said_once(processes: Processes) -> Iterator[None]:
+    """Of an error that process 0 ends with, too, let it alone speak: the others leave with the same status in silence."""
+    try:
+        yield
+    except (Exception, KeyboardInterrupt) as error:
+        signs = processes.signs if isinstance(processes, Peers) else None
+        if signs is not None and signs.said_by_first(error):
+            raise SystemExit(EXIT_RESUMABLE if isinstance(error, StopRequested) else 1) from error
+        raise
 
 
 def _meet() -> Peers:

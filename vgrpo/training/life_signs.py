@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from threading import Event, Thread
 
-from torch.distributed.distributed_c10d import Store
+from torch.distributed import Store  # type: ignore[attr-defined]
 
 from vgrpo.support.secrets import redact
 
