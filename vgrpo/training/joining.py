@@ -34,18 +34,20 @@ def joined() -> Iterator[Processes]:
     if place.size == 1:
         yield ALONE
         return
-    peers = _meet()
+    peers, fails = _meet(), True
     assert peers.signs is not None
     try:
-        peers.require_same("version of vgrpo or of the packages that compute", code_digest().encode())
+        peers.require_same("versions of vgrpo, or of the packages that compute,", code_digest().encode())
         yield peers
         dist.barrier()
+        fails = False
     except BaseException as error:
         peers.signs.tell(error)
         raise
     finally:
         peers.signs.stop()
-    dist.destroy_process_group()
+        if not (fails and torch.cuda.is_available()):  # with a lost process nccl might wait for it; the end frees all
+            dist.destroy_process_group()
 
 
 @contextmanager

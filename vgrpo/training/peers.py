@@ -84,7 +84,7 @@ class Peers:
         parts = self._all(torch.tensor(list(digest), dtype=torch.uint8))
         other = [rank for rank, part in enumerate(parts) if not torch.equal(part, parts[0])]
         if other:
-            raise PeerError(f"rank {other[0]} has another {what} than rank 0; start all processes with the same")
+            raise PeerError(f"the {what} of rank {other[0]} differ from those of rank 0; start all processes alike")
 
     def wait_for_first(self) -> None:
         if self.signs is not None:

@@ -55,7 +55,7 @@ def check_same(config: Config, prompts: Iterable[Prompt], processes: Processes) 
     """Raises PeerError, naming the rank, if a process was started with other settings or finds other prompts."""
     processes.require_same("settings", json.dumps(settings_of(config), sort_keys=True, default=str).encode())
     texts = [(prompt.text, prompt.task, repr(prompt.metadata)) for prompt in prompts]
-    processes.require_same("prompts, or the same in another order,", repr(texts).encode())
+    processes.require_same("prompts, or their order,", repr(texts).encode())
 
 
 def check_same_weights(parameters: Iterable[nn.Parameter], processes: Processes) -> None:
