@@ -63,6 +63,14 @@ def die_at_1(rank, iteration):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+def first_dies(folder, port):
+    def die(rank, iteration):
+        if rank == 0 and iteration == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return run(folder / "first", port, before=die)
+
+
 def scenes(folder, ports):
     """One run after another."""
     rank, answers = int(os.environ["RANK"]), {}
@@ -121,3 +129,9 @@ def test_a_killed_process_ends_the_others_soon_and_is_named(told):
     assert "is gone" in answers["lost"]
     assert answers["seconds"] < 60
     assert (folder / "lost/checkpoints/iteration-000001").is_dir()  # of the last whole iteration
+
+
+def test_the_others_end_soon_where_the_first_is_killed(told):
+    killed, other = launched_processes(2, first_dies, told[0], free_port(), timeout=120)
+    assert killed is None
+    assert other.startswith("PeerError: rank 0")
