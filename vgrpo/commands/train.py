@@ -5,7 +5,7 @@ from pathlib import Path
 from vgrpo.commands.api import train, train_curriculum
 from vgrpo.commands.job import parse_job
 from vgrpo.commands.launch import launch
-from vgrpo.commands.options import take_flag, take_option
+from vgrpo.commands.options import asks_for_help, take_flag, take_option
 from vgrpo.commands.words import UsageError
 from vgrpo.core.processes import Processes
 from vgrpo.support.checks import require
@@ -26,7 +26,7 @@ DESCRIPTION = (
 def run(words: list[str]) -> int:
     """Train in this process, or in several that it starts; returns the status of those, or 0."""
     words, gpus = take_option(words, "--gpus")
-    if gpus is not None:
+    if gpus is not None and not asks_for_help(words):
         return launch(gpus, "train", words)
     with joined() as processes, said_once(processes):
         _train(words, processes)

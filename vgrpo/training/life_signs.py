@@ -52,15 +52,15 @@ class LifeSigns:
         self._report(f"{self._name(self.rank)} ended with {text}")
 
     def why(self, error: Exception) -> str:
-        """What is behind an error of communication: returns as soon as a lost process is known, at the latest when the next
-        signs of life are overdue."""
-        signs, until = {rank: self._sign(rank) for rank in range(self.size)}, time.monotonic() + 4 * INTERVAL
-        while time.monotonic() < until and self.lost is None:
+        """What is behind an error of communication: who left with an error, or who alone gives no more signs of life."""
+        others, began = [rank for rank in range(self.size) if rank != self.rank], time.monotonic()
+        signs = {rank: self._sign(rank) for rank in others}
+        while self.lost is None and (waited := time.monotonic() - began) < 12 * INTERVAL:
             time.sleep(INTERVAL / 10)
             self._read_report()
-        if self.lost is None:
-            silent = [rank for rank, sign in signs.items() if rank != self.rank and self._sign(rank) == sign]
-            if silent:
+            silent = [rank for rank in others if self._sign(rank) == signs[rank]]
+            # On a busy machine a sign may be late, so the only silent one of several is named sooner than one of many.
+            if silent and self.lost is None and waited > (4 if len(silent) == 1 else 10) * INTERVAL:
                 self._report(f"{self._name(silent[0])} is gone: it was killed, or its machine is")
         return self.lost or f"the processes lost touch: {' '.join(str(error).split())[:300]}"
 

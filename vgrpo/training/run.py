@@ -144,7 +144,7 @@ class Run:
             "old": self.copies["old"].values if "old" in self.copies else None,
             "alarm": self.alarm.state_dict(),
             "health": self.health.state_dict(),
-            "generators": [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [])],
+            "generators": [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if self._has_all_gpus else [])],
         }
 
     @torch.no_grad()
@@ -162,8 +162,13 @@ class Run:
         self.health.load_state_dict(state["health"])
         first, *others = state["generators"]
         torch.set_rng_state(first)
-        if torch.cuda.is_available() and len(others) == torch.cuda.device_count():
+        if self._has_all_gpus and len(others) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all(others)
+
+    @property
+    def _has_all_gpus(self) -> bool:
+        """One of several processes has its own alone, and to ask another takes memory there."""
+        return torch.cuda.is_available() and self.processes.size == 1
 
     def save_weights(self) -> Path:
         """The averaged weights as `lora/` for `load_lora_weights`, or as `pipeline/` after full fine-tuning."""

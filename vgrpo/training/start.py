@@ -81,8 +81,7 @@ def start_run(
         try:
             if opened.loaded is not None and config.precision == "auto":
                 config = replace(config, precision=opened.loaded.state["settings"]["precision"])
-            device = device_of(config.device) if given.pipeline is None else given.pipeline.device
-            config = replace(config, precision=agreed_precision(config.precision, device, processes))
+            config = replace(config, precision=agreed_precision(config, given.pipeline, processes))
             policy = load_policy(config.model_settings, given.pipeline, full=config.finetune == "full")
             config = _with_precision(config, policy, events)
             warn_of_cut_off(policy, prompts.listed)

@@ -11,7 +11,7 @@ from torch import nn
 
 from vgrpo.core.processes import Processes
 from vgrpo.core.types import Prompt
-from vgrpo.models.precision import Precision, chosen
+from vgrpo.models.precision import Precision, chosen, device_of
 from vgrpo.support.checks import require
 from vgrpo.support.interrupts import Interrupts, StopRequested
 from vgrpo.support.lock import RunLock
@@ -66,11 +66,12 @@ def check_same_weights(parameters: Iterable[nn.Parameter], processes: Processes)
         processes.require_same("weights in training", torch.stack(sums).cpu().numpy().tobytes())
 
 
-def agreed_precision(precision: Precision, device: torch.device, processes: Processes) -> Precision:
+def agreed_precision(config: Config, pipeline: Any, processes: Processes) -> Precision:
     """On a CPU `auto` is tried out, and two processes may find different ones the faster; what the first finds holds."""
-    if precision != "auto" or processes.size == 1:
-        return precision
-    found = processes.told(chosen(precision, device).encode())
+    if config.precision != "auto" or processes.size == 1:
+        return config.precision
+    device = device_of(config.device) if pipeline is None else pipeline.device
+    found = processes.told(chosen("auto", device).encode())
     return "bf16" if found == b"bf16" else "fp32"
 
 
