@@ -14,6 +14,7 @@ from vgrpo.support.launched import launched
 @pytest.fixture
 def own_signals(monkeypatch):
     """The launcher is a program of its own, and leaves its handlers and settings where it ran."""
+    monkeypatch.setenv("LOGLEVEL", "CRITICAL")
     monkeypatch.setenv("PYTHONSAFEPATH", "")
     monkeypatch.setenv("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "30")
     monkeypatch.setenv("PET_SIGNALS_TO_HANDLE", "SIGTERM")

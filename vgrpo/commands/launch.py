@@ -1,6 +1,5 @@
 """`--gpus N`: the same command in N processes, started by torch's own launcher, `torchrun`."""
 
-import logging
 import os
 
 import torch
@@ -27,13 +26,14 @@ def launch(count: str, command: str, words: list[str]) -> int:
         raise UsageError(f"--gpus {count}: torch finds {there} here")
     if launched().size > 1:
         raise UsageError("--gpus starts processes, and this one was started with others already; leave it out")
+    # Under `python -m` the current folder would come first among the places of modules. Torch sets up its logs when it is
+    # imported; the processes speak for themselves.
+    os.environ |= {"PYTHONSAFEPATH": "1", "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": SECONDS_TO_SAVE, "PET_SIGNALS_TO_HANDLE": SIGNALS}
+    os.environ.setdefault("LOGLEVEL", "CRITICAL")
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import parse_args, run
 
-    # Under `python -m` the current folder would come first among the places of modules.
-    os.environ |= {"PYTHONSAFEPATH": "1", "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": SECONDS_TO_SAVE, "PET_SIGNALS_TO_HANDLE": SIGNALS}
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the processes speak for themselves
     options = ["--standalone", f"--nproc-per-node={count}"]
     try:
         run(parse_args([*options, "-m", "vgrpo", command, *words]))
