@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from vgrpo.training.checkpoint_folder import all_in
 from vgrpo.training.config import Config
 from vgrpo.training.config_files import save_yaml
 from vgrpo.training.events import Events
-from vgrpo.training.folder import RunFolder, free_folder
+from vgrpo.training.folder import RunFolder, free_folder, open_folder, settings_of
 from vgrpo.training.health import Health
 from vgrpo.training.metrics_file import MetricsFile
 from vgrpo.training.optimizer import Optimizer, check_optimizer, make_adamw
@@ -71,17 +72,18 @@ def start_run(
     """
     given, events = given or Given(), events or Events()
     _check(config, given, resume=resume or processes.rank > 0)
-    check_several(config, processes)
+    check_several(config.rollout.num_prompts, config.device, processes)
     prompts = run_prompts(config, given.prompts)
     task = _task(config, given, prompts)
     check_judged(task.panel, prompts.listed)
-    check_same(config, [*prompts.listed, *prompts.trial, *prompts.held_out], processes)
+    check_same(settings_of(config), [*prompts.listed, *prompts.trial, *prompts.held_out], processes)
     with _disk_explained(config):
-        opened = open_together(config, resume=resume, allow_changes=allow_changes, notice=events.notice, processes=processes)
+        opener = partial(open_folder, config, resume=resume, allow_changes=allow_changes, notice=events.notice)
+        opened = open_together(opener, processes)
         try:
             if opened.loaded is not None and config.precision == "auto":
                 config = replace(config, precision=opened.loaded.state["settings"]["precision"])
-            config = replace(config, precision=agreed_precision(config, given.pipeline, processes))
+            config = replace(config, precision=agreed_precision(config.precision, config.device, given.pipeline, processes))
             policy = load_policy(config.model_settings, given.pipeline, full=config.finetune == "full")
             config = _with_precision(config, policy, events)
             warn_of_cut_off(policy, prompts.listed)

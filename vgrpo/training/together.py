@@ -16,8 +16,7 @@ from vgrpo.support.checks import require
 from vgrpo.support.interrupts import Interrupts, StopRequested
 from vgrpo.support.lock import RunLock
 from vgrpo.training.checkpoint import CheckpointWriter, Loaded
-from vgrpo.training.config import Config
-from vgrpo.training.folder import RunFolder, open_folder, settings_of
+from vgrpo.training.folder import RunFolder
 from vgrpo.training.state_files import DTYPES, Snapshot, restored
 
 TYPES = {name: dtype for dtype, name in DTYPES.items()}
@@ -36,24 +35,24 @@ class IdleWriter(CheckpointWriter):
         return
 
 
-def check_several(config: Config, processes: Processes) -> None:
+def check_several(num_prompts: int, device: str, processes: Processes) -> None:
     """Raise ValueError for settings with which several processes cannot share the work."""
     if processes.size == 1:
         return
     require(
-        config.rollout.num_prompts >= processes.size,
-        f"rollout.num_prompts={config.rollout.num_prompts}: a group is drawn in one process, so each of the {processes.size} "
+        num_prompts >= processes.size,
+        f"rollout.num_prompts={num_prompts}: a group is drawn in one process, so each of the {processes.size} "
         "needs a prompt; take more prompts, or fewer processes",
     )
     require(
-        config.device in ("auto", "cpu", "cuda"),
-        f"device={config.device}: each of the {processes.size} processes takes a GPU of its own; leave it auto",
+        device in ("auto", "cpu", "cuda"),
+        f"device={device}: each of the {processes.size} processes takes a GPU of its own; leave it auto",
     )
 
 
-def check_same(config: Config, prompts: Iterable[Prompt], processes: Processes) -> None:
+def check_same(settings: dict[str, object], prompts: Iterable[Prompt], processes: Processes) -> None:
     """Raises PeerError, naming the rank, if a process was started with other settings or finds other prompts."""
-    processes.require_same("settings", json.dumps(settings_of(config), sort_keys=True, default=str).encode())
+    processes.require_same("settings", json.dumps(settings, sort_keys=True, default=str).encode())
     texts = [(prompt.text, prompt.task, repr(prompt.metadata)) for prompt in prompts]
     processes.require_same("prompts, or their order,", repr(texts).encode())
 
@@ -66,12 +65,12 @@ def check_same_weights(parameters: Iterable[nn.Parameter], processes: Processes)
         processes.require_same("weights in training", torch.stack(sums).cpu().numpy().tobytes())
 
 
-def agreed_precision(config: Config, pipeline: Any, processes: Processes) -> Precision:
+def agreed_precision(precision: Precision, device: str, pipeline: Any, processes: Processes) -> Precision:
     """On a CPU `auto` is tried out, and two processes may find different ones the faster; what the first finds holds."""
-    if config.precision != "auto" or processes.size == 1:
-        return config.precision
-    device = device_of(config.device) if pipeline is None else pipeline.device
-    found = processes.told(chosen("auto", device).encode())
+    if precision != "auto" or processes.size == 1:
+        return precision
+    place = device_of(device) if pipeline is None else pipeline.device
+    found = processes.told(chosen("auto", place).encode())
     return "bf16" if found == b"bf16" else "fp32"
 
 
@@ -85,13 +84,12 @@ def check_together(interrupts: Interrupts, processes: Processes) -> None:
         raise StopRequested(signal.Signals(number).name)
 
 
-def open_together(
-    config: Config, *, resume: bool, allow_changes: bool, notice: Callable[[str], None], processes: Processes
-) -> RunFolder:
-    """`open_folder` in process 0. The others touch no folder, which may be on another machine, and are told what is there."""
+def open_together(open_folder: Callable[[], RunFolder], processes: Processes) -> RunFolder:
+    """The run's folder, as process 0 opens it. The others touch none, which may be on another machine, and are told what is
+    there."""
     opened = None
     if processes.rank == 0:
-        opened = open_folder(config, resume=resume, allow_changes=allow_changes, notice=notice)
+        opened = open_folder()
         if processes.size == 1:
             return opened
     try:
