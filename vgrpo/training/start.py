@@ -27,8 +27,8 @@ from vgrpo.rewards.registry import load_reward
 from vgrpo.support.checks import require
 from vgrpo.support.files import OF_THE_DISK, explain
 from vgrpo.support.memory_errors import out_of_memory_while
+from vgrpo.training import together
 from vgrpo.training.alarm import Alarm
-from vgrpo.training.checkpoint import CheckpointWriter
 from vgrpo.training.checkpoint_folder import all_in
 from vgrpo.training.config import Config
 from vgrpo.training.config_files import save_yaml
@@ -40,7 +40,6 @@ from vgrpo.training.optimizer import Optimizer, check_optimizer, make_adamw
 from vgrpo.training.run import Run, Task
 from vgrpo.training.task_prompts import RunPrompts, run_prompts
 from vgrpo.training.tasks import weight_table
-from vgrpo.training.together import IdleWriter, agreed_precision, check_same, check_same_weights, check_several, open_together
 from vgrpo.training.trackers import TensorBoard, check_tensorboard
 from vgrpo.training.trial import check_judged, try_rewards
 from vgrpo.worlds.registry import judge_of
@@ -72,18 +71,20 @@ def start_run(
     """
     given, events = given or Given(), events or Events()
     _check(config, given, resume=resume or processes.rank > 0)
-    check_several(config.rollout.num_prompts, config.device, processes)
+    together.check_several(config.rollout.num_prompts, config.device, processes)
     prompts = run_prompts(config, given.prompts)
     task = _task(config, given, prompts)
     check_judged(task.panel, prompts.listed)
-    check_same(settings_of(config), [*prompts.listed, *prompts.trial, *prompts.held_out], processes)
+    together.check_same(settings_of(config), [*prompts.listed, *prompts.trial, *prompts.held_out], processes)
     with _disk_explained(config):
         opener = partial(open_folder, config, resume=resume, allow_changes=allow_changes, notice=events.notice)
-        opened = open_together(opener, processes)
+        opened = together.open_together(opener, processes)
         try:
             if opened.loaded is not None and config.precision == "auto":
                 config = replace(config, precision=opened.loaded.state["settings"]["precision"])
-            config = replace(config, precision=agreed_precision(config.precision, config.device, given.pipeline, processes))
+            config = replace(
+                config, precision=together.agreed_precision(config.precision, config.device, given.pipeline, processes)
+            )
             policy = load_policy(config.model_settings, given.pipeline, full=config.finetune == "full")
             config = _with_precision(config, policy, events)
             warn_of_cut_off(policy, prompts.listed)
@@ -93,9 +94,7 @@ def start_run(
             try_rewards(policy, task, prompts.trial)
             for note in prompts.notes:
                 events.notice(note)
-            run = _make_run(config, task, opened, policy, adapter, events, processes)
-            check_same_weights(run.optimizer.parameters, processes)
-            return run
+            return _make_run(config, task, opened, policy, adapter, events, processes)
         except BaseException:
             opened.abandon()
             raise
@@ -162,8 +161,6 @@ def _make_run(
     events: Events,
     processes: Processes,
 ) -> Run:
-    place = opened.path / "checkpoints"
-    writer = CheckpointWriter(place, config.keep_checkpoints) if processes.rank == 0 else IdleWriter(place)
     copies = _copies(policy, config, adapter)
     average = AverageWeights(policy.module, config.ema_decay)
     run = Run(
@@ -171,7 +168,7 @@ def _make_run(
         task=task,
         folder=opened.path,
         lock=opened.lock,
-        writer=writer,
+        writer=together.checkpoint_writer(opened.path / "checkpoints", config.keep_checkpoints, processes),
         policy=policy,
         optimizer=_make_optimizer(policy, config, average),
         average=average,
@@ -188,6 +185,7 @@ def _make_run(
     if processes.rank == 0:
         save_yaml(config, opened.path / "config.yaml")
         _add_files(run)
+    together.check_same_weights(run.optimizer.parameters, processes)
     return run
 
 

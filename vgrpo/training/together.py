@@ -35,6 +35,10 @@ class IdleWriter(CheckpointWriter):
         return
 
 
+def checkpoint_writer(folder: Path, keep: int, processes: Processes) -> CheckpointWriter:
+    return CheckpointWriter(folder, keep) if processes.rank == 0 else IdleWriter(folder)
+
+
 def check_several(num_prompts: int, device: str, processes: Processes) -> None:
     """Raise ValueError for settings with which several processes cannot share the work."""
     if processes.size == 1:
