@@ -4,10 +4,9 @@ import pytest
 import torch
 from helpers.tiny import tiny_pipeline
 
-# Workers of pytest-xdist share the cores, and so do the processes that they start. On a busy machine threads mostly wait for
-# each other, so OMP_NUM_THREADS=1 holds where it is set.
-threads = max(1, min(2, len(os.sched_getaffinity(0)) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))))
-os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+# Processes of pytest-xdist share the cores, and so do the processes that tests start. Threads of several processes on one core
+# wait for each other ten times as long as they compute. The first process sets it for all: workers inherit its environment.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 

@@ -59,14 +59,18 @@ def test_intervals_equal_a_plain_loop():
     assert found["counting"].entry()["mean"] == pytest.approx(statistics.fmean(known), abs=1e-6)
 
 
+def judged(values):
+    return Judged(rewards=values[:, None], failed=torch.zeros(len(values), 1, dtype=torch.bool))
+
+
 def test_the_difference_is_paired():
     base, other = scores(0), scores(1)
-    content = summarise({"base": Judged(rewards=base[:, None]), "tuned": Judged(rewards=other[:, None])}, PICTURES, ["mine"])
+    content = summarise({"base": judged(base), "tuned": judged(other)}, PICTURES, ["mine"])
     change = content["intervals"]["mine"]["change"]
     for tag in COUNTS:
         pairs = zip(resampled(base, tag), resampled(other, tag), strict=True)
         check(change["by_category"][tag], [after - before for before, after in pairs])
-    shifted = {"base": Judged(rewards=base[:, None]), "tuned": Judged(rewards=base[:, None] + 0.25)}
+    shifted = {"base": judged(base), "tuned": judged(base + 0.25)}
     found = summarise(shifted, PICTURES, ["mine"])["intervals"]["mine"]
     assert found["base"]["overall"]["high"] - found["base"]["overall"]["low"] > 0.05
     for name in ("mean", "low", "high"):  # every prompt gains the same, so there is no doubt about the gain

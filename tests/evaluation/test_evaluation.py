@@ -151,7 +151,7 @@ def test_scores_of_something_else_are_not_mixed_in(whole, lora, tmp_path, capsys
 def test_shards_that_start_at_once_with_other_settings_do_not_mix(tmp_path):
     pictures = pictures_of([Prompt(text="a heart")], 2)
     first, second = (ScoreFiles(tmp_path, "base", ["mine"], strict=False) for _ in range(2))
-    judged = Judged(rewards=torch.tensor([[0.5]]))
+    judged = Judged(rewards=torch.tensor([[0.5]]), failed=torch.tensor([[False]]))
     first.claim({"num_steps": 16})
     second.claim({"num_steps": 20})  # nothing is scored yet, so the folder is free
     first.begin()
@@ -160,6 +160,19 @@ def test_shards_that_start_at_once_with_other_settings_do_not_mix(tmp_path):
     with pytest.raises(ValueError, match="another num_steps"):
         first.write(Shard(0, 2), pictures[:1], judged)
     assert set(second.read()) == {(0, 1)}
+
+
+def test_score_files_tell_a_failed_reward_from_one_that_abstained(tmp_path):
+    pictures = pictures_of([Prompt(text="a heart"), Prompt(text="a star")], 1)
+    files = ScoreFiles(tmp_path, "base", ["mine"], strict=False)
+    files.claim({})
+    files.begin()
+    judged = Judged(rewards=torch.full((2, 1), torch.nan), failed=torch.tensor([[True], [False]]))
+    files.write(Shard(0, 1), pictures, judged)
+    found = files.judged(pictures)
+    assert found is not None
+    assert found.rewards.isnan().all()
+    assert found.failed.tolist() == [[True], [False]]
 
 
 def test_the_page_shows_scores_and_pairs(whole):
@@ -188,15 +201,17 @@ def test_the_page_samples_many_prompts_shrinks_large_pictures_and_escapes(tmp_pa
     for index in range(100):
         Image.new("RGB", (640, 320), (index, 0, 0)).save(tmp_path / f"images/base/{index:05d}_00.png")
     values = torch.arange(100.0)[:, None]
-    values[3] = torch.nan
-    parts = {"base": Judged(rewards=values)}
+    values[3], values[4] = torch.nan, torch.nan
+    failed = torch.zeros(100, 1, dtype=torch.bool)
+    failed[3] = True  # on the other the reward abstained
+    parts = {"base": Judged(rewards=values, failed=failed)}
     content = summarise(parts, pictures, ["mine"])
     assert content["failed"] == {"mine": {"base": 1}}
     page = write_gallery(tmp_path, content, parts, pictures, {"model": "x"}).read_text()
     assert page.count("data:image/jpeg;base64,") == 40
     assert "<b>" not in page.partition("<h2>Pictures")[2]
     assert "&lt;b&gt;97&lt;/b&gt;" in page
-    assert "Images without a score: 1 of base" in page
+    assert "Images on which the reward failed: 1 of base" in page
     assert len(page) < 200_000
 
 

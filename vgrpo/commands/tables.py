@@ -29,7 +29,7 @@ def _cells(label: str, values: list[float | None]) -> list[str | Text]:
     """A label, the scores and, of two, the change. A score is None if no image of its category has one."""
     first, last = values[0], values[-1]
     change = "" if len(values) < 2 or first is None or last is None else f"{last - first:+.3f}"
-    return [Text(label), *("failed" if value is None else f"{value:.3f}" for value in values), change]
+    return [Text(label), *("no score" if value is None else f"{value:.3f}" for value in values), change]
 
 
 def intervals_table(content: dict[str, Any]) -> Table:

@@ -74,7 +74,7 @@ def judge_model(
         parts.append(judge(draw(policy, part, settings, between), part, panel, world))
     return Judged(
         rewards=torch.cat([part.rewards for part in parts]),
-        failed=torch.cat([part.failed for part in parts if part.failed is not None]),
+        failed=torch.cat([part.failed for part in parts]),
         strict=torch.cat([part.strict for part in parts if part.strict is not None]) if world else None,
     )
 
@@ -114,8 +114,7 @@ def averages(judged: Judged, weights: Tensor, pictures: list[Picture]) -> dict[s
 def _columns(judged: Judged, weights: Tensor) -> dict[str, Tensor]:
     """One value per picture [B] of each metric."""
     columns = {} if judged.strict is None else {"strict": judged.strict}
-    failed = torch.zeros_like(judged.rewards, dtype=torch.bool) if judged.failed is None else judged.failed
-    columns["reward"] = weighted_mean(Scores(judged.rewards, failed).usable, weights)
+    columns["reward"] = weighted_mean(Scores(judged.rewards, judged.failed).usable, weights)
     return columns
 
 

@@ -37,7 +37,7 @@ def write_gallery(
         f"<h1>{shown(folder.resolve().name)}</h1><p class=lead>{lead}</p>",
         f"<p>Means with {LEVEL:.0%} percentile intervals from {NUM_RESAMPLES} bootstrap resamples of the prompts, paired for "
         "the change.</p>",
-        *(_table(name, content["intervals"][name], content["failed"][name]) for name in names),
+        *(_table(name, content["intervals"][name], content["failed"].get(name, {})) for name in names),
         *_pictures(folder, parts, pictures, [name for name in names if name != "strict"], hard_pixels),
         f"<h2>Settings</h2><table>{rows}</table>",
     ]
@@ -53,7 +53,7 @@ def _table(name: str, found: dict[str, Any], failed: dict[str, int]) -> str:
         cells = "".join(f"<td{_colour(part, e)}>{spelled(e, signed=part == 'change')}" for part, e in entries.items())
         lines.append(f"<tr><td>{shown(tag)}{cells}")
     missing = ", ".join(f"{count} of {part}" for part, count in failed.items() if count)
-    note = f"<p class=lead>Images without a score: {missing}</p>" if missing else ""
+    note = f"<p class=lead>Images on which the reward failed: {missing}</p>" if missing else ""
     head = "".join(f"<th>{part}" for part in found)
     return f"<h2>{shown(name)}</h2>{note}<table><tr><th>{head}{''.join(lines)}</table>"
 

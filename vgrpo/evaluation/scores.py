@@ -83,16 +83,18 @@ class ScoreFiles:
         text = path.read_text() if path.exists() else ""
         if not text.endswith("\n"):  # a kill cut the last line short
             write_whole(path, text[: text.rfind("\n") + 1])
-        lines = [self._line(picture, values) for picture, values in zip(pictures, judged.rewards.tolist(), strict=True)]
+        rows = zip(pictures, judged.rewards.tolist(), judged.failed.tolist(), strict=True)
+        lines = [self._line(*row) for row in rows]
         if judged.strict is not None:
             lines = [line | {"strict": _number(value)} for line, value in zip(lines, judged.strict.tolist(), strict=True)]
         with path.open("a") as file:
             file.write("".join(json.dumps(line) + "\n" for line in lines))
 
-    def _line(self, picture: Picture, values: list[float]) -> dict[str, Any]:
+    def _line(self, picture: Picture, values: list[float], failed: list[bool]) -> dict[str, Any]:
         rewards = {name: _number(value) for name, value in zip(self.names, values, strict=True)}
         place = {"prompt_index": picture.index, "image_index": picture.member}
-        return place | {"prompt": picture.prompt.text, "tag": picture.tag, "rewards": rewards}
+        names = [name for name, fault in zip(self.names, failed, strict=True) if fault]
+        return place | {"prompt": picture.prompt.text, "tag": picture.tag, "rewards": rewards, "failed": names}
 
     def judged(self, pictures: list[Picture]) -> Judged | None:
         """The scores of all images; None while some are missing."""
@@ -101,8 +103,9 @@ class ScoreFiles:
             return None
         lines = [done[picture.index, picture.member] for picture in pictures]
         values = [[_value(line["rewards"][name]) for name in self.names] for line in lines]
+        failed = [[name in line.get("failed", ()) for name in self.names] for line in lines]
         strict = torch.tensor([_value(line.get("strict")) for line in lines]) if self.strict else None
-        return Judged(rewards=torch.tensor(values), strict=strict)
+        return Judged(rewards=torch.tensor(values), failed=torch.tensor(failed), strict=strict)
 
 
 def digest(data: bytes) -> str:

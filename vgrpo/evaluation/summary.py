@@ -18,13 +18,15 @@ def summarise(parts: dict[str, Judged], pictures: list[Picture], names: list[str
     images."""
     content: dict[str, Any] = {"num_prompts": pictures[-1].index + 1, "num_images": len(pictures)}
     metrics: dict[str, dict[str, Tensor]] = {}
+    failed: dict[str, dict[str, int]] = {name: {} for name in names}
     for part, judged in parts.items():
         content[part] = averages(judged, torch.ones(len(names)), pictures)
-        for name, column in zip(names, judged.rewards.unbind(1), strict=True):
+        for name, column, faults in zip(names, judged.rewards.unbind(1), judged.failed.unbind(1), strict=True):
             metrics.setdefault(name, {})[part] = column
+            failed[name][part] = int(faults.sum())
         if judged.strict is not None:
             metrics.setdefault("strict", {})[part] = judged.strict
-    content["failed"] = {name: {part: int(v.isnan().sum()) for part, v in found.items()} for name, found in metrics.items()}
+    content["failed"] = failed
     content["intervals"] = {name: _intervals(found, pictures) for name, found in metrics.items()}
     return content
 
@@ -52,5 +54,5 @@ def spelled(entry: dict[str, float | None], *, signed: bool = False) -> str:
     form = "+.3f" if signed else ".3f"
     mean, low, high = entry["mean"], entry["low"], entry["high"]
     if mean is None:
-        return "failed"
+        return "no score"
     return f"{mean:{form}}" + (f" ({low:{form}} to {high:{form}})" if low is not None and high is not None else "")

@@ -46,6 +46,5 @@ def together(
 
 def _table(judged: Judged) -> Tensor:
     """[B, 2 R], or [B, 2 R + 1] with strict scores."""
-    failed = torch.zeros_like(judged.rewards) if judged.failed is None else judged.failed.float()
     strict = [] if judged.strict is None else [judged.strict.float()[:, None]]
-    return torch.cat([judged.rewards, failed, *strict], 1)
+    return torch.cat([judged.rewards, judged.failed.float(), *strict], 1)
