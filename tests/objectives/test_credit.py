@@ -169,7 +169,7 @@ def test_steps_earn_what_they_add(share):
 
     latents = objective.credit.judged(path)
     judged = torch.stack([judge(latents[:, j]) for j in range(latents.shape[1])], 1)
-    gains = objective.credit.gains(judge(x_0), judged)
+    gains = objective.credit.gains(judge(x_0), judged, torch.zeros(len(x_0), dtype=torch.long))
     t, x = path.t[0].tolist(), path.x
     expected = [x[:, k] - t[k] * velocity(x[:, k], t[k]) for k in range(0, STEPS - 1, share)] + [x_0]
     for k in range(len(expected) - 1):

@@ -190,7 +190,7 @@ def earnings(rows, eta):
 @pytest.mark.parametrize("eta", [1.0, 0.5])
 def test_turning_points_earn_what_they_set_off(eta):
     rewards = torch.randn(12, STEPS, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    found = TPGRPO(bonus=eta).credit.gains(rewards[:, -1:], rewards[:, :-1, None])
+    found = TPGRPO(bonus=eta).credit.gains(rewards[:, -1:], rewards[:, :-1, None], torch.zeros(len(rewards)))
     expected = np.array(earnings(rewards.tolist(), eta))
     assert np.allclose(found[:, :, 0].numpy(), expected)
     assert not np.allclose(expected, rewards.diff(dim=1).numpy())
@@ -198,6 +198,6 @@ def test_turning_points_earn_what_they_set_off(eta):
 
 def test_a_turn_by_hand():
     rows = [[0.0, -1.0, 2.0, 3.0], [0.0, 1.0, -2.0, -3.0], [0.0, 1.0, 2.0, 2.5]]
-    found = TPGRPO().credit.gains(torch.tensor(rows)[:, -1:], torch.tensor(rows)[:, :-1, None])[:, :, 0]
+    found = TPGRPO().credit.gains(torch.tensor(rows)[:, -1:], torch.tensor(rows)[:, :-1, None], torch.zeros(len(rows)))[:, :, 0]
     # Up from -1 to 3 and down from 1 to -3; the third's first step would earn 2.5, but one negative balances one positive.
     assert torch.equal(found, torch.tensor([[-1.0, 4.0, 1.0], [1.0, -4.0, -1.0], [1.0, 1.0, 0.5]]))

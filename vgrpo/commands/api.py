@@ -1,14 +1,16 @@
 """`vgrpo.train` and `vgrpo.train_curriculum` for Python: training with the console's display."""
 
-from contextlib import closing
+from contextlib import closing, nullcontext
 from typing import Any
 
 from vgrpo.commands.console import RunConsole
+from vgrpo.core.processes import Processes
 from vgrpo.core.types import Prompt
 from vgrpo.rewards.base import Reward
 from vgrpo.training import curriculum as stages
 from vgrpo.training import loop
 from vgrpo.training.config import Config
+from vgrpo.training.joining import joined
 from vgrpo.training.loop import Result
 from vgrpo.training.stages import Curriculum
 from vgrpo.training.start import Given
@@ -23,17 +25,22 @@ def train(
     resume: bool = False,
     allow_changes: bool = False,
     quiet: bool = False,
+    processes: Processes | None = None,
 ) -> Result:
     """Run a training job to its end, or go on with one.
 
-    A pipeline, a reward function and prompts in memory take the place of those that `config` names. Raises what
+    A pipeline, a reward function and prompts in memory take the place of those that `config` names. In a program that torchrun
+    has started several times, they share the run; `processes` are others that have come together. Raises what
     `vgrpo.training.loop.train` raises.
     """
     given = Given(pipeline=pipeline, reward=reward, prompts=prompts)
-    if quiet:
-        return loop.train(config, given, resume=resume, allow_changes=allow_changes)
-    with closing(RunConsole()) as console:
-        return loop.train(config, given, resume=resume, allow_changes=allow_changes, listeners=(console,))
+    with joined() if processes is None else nullcontext(processes) as everyone:
+        if quiet:
+            return loop.train(config, given, resume=resume, allow_changes=allow_changes, processes=everyone)
+        with closing(RunConsole()) as console:
+            return loop.train(
+                config, given, resume=resume, allow_changes=allow_changes, listeners=(console,), processes=everyone
+            )
 
 
 def train_curriculum(curriculum: Curriculum, *, pipeline: Any = None, resume: bool = False, quiet: bool = False) -> Result:

@@ -1,5 +1,6 @@
 """`vgrpo eval`: score a model on held-out prompts."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from rich.progress import track
@@ -9,6 +10,7 @@ from vgrpo.commands.screen import Screen
 from vgrpo.commands.tables import intervals_table, results_table
 from vgrpo.commands.words import UsageError
 from vgrpo.evaluation.job import EvalJob, Outcome, evaluate_model, suite_job
+from vgrpo.support.launched import launched
 
 DESCRIPTION = "Score a model, with or without a LoRA, on the prompts and by the rewards of a suite or your own."
 
@@ -20,6 +22,11 @@ def run(words: list[str]) -> None:
     job = parse(EvalJob, words, prog="vgrpo eval [--suite NAME]", description=DESCRIPTION, default=default)
     if job.output_dir == unnamed:
         raise UsageError("--output-dir is needed: name the folder that gets scores and pictures")
+    place = launched()
+    if place.size > 1:
+        if job.shard != EvalJob.shard:
+            raise UsageError(f"--shard {job.shard}: torchrun's processes share the pictures by themselves; leave it out")
+        job = replace(job, shard=f"{place.rank}/{place.size}")
     evaluate(job)
 
 

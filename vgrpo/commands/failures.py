@@ -3,6 +3,7 @@
 import shlex
 
 from vgrpo.commands.options import take_flag
+from vgrpo.core.processes import PeerError
 from vgrpo.rewards.base import RewardError
 from vgrpo.support.memory_errors import GpuMemoryError
 from vgrpo.training.optimizer import BadStepsError
@@ -17,7 +18,7 @@ LESS = (
 
 def remedy(command: str, words: list[str], error: RuntimeError) -> str | None:
     """Advice on an error that a user can mend, perhaps empty; None for any other."""
-    if isinstance(error, RewardError | BadStepsError):
+    if isinstance(error, RewardError | BadStepsError | PeerError):
         return ""
     if not isinstance(error, GpuMemoryError):
         return None

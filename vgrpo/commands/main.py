@@ -106,7 +106,7 @@ def _run(name: str, words: list[str]) -> int:
     """The command is imported only now: `vgrpo --help` should not wait for torch, nor a command for another's parts."""
     try:
         with without_import_chatter(), ctrl_c_is_no_other_error():
-            importlib.import_module(f"vgrpo.commands.{name.replace('-', '_')}").run(words)
+            status: int | None = importlib.import_module(f"vgrpo.commands.{name.replace('-', '_')}").run(words)
     except HelpShown:
         return 0
     except BrokenPipeError:
@@ -125,7 +125,7 @@ def _run(name: str, words: list[str]) -> int:
             raise  # a bug of ours: show where
         _say(f"vgrpo {name}: {_message(error)}", advice)
         return 1
-    return 0
+    return status or 0
 
 
 def _say(*lines: str) -> None:

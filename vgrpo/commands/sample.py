@@ -19,6 +19,7 @@ from vgrpo.sampling.draw import draw_images, named_noise
 from vgrpo.sampling.settings import OwnSampling
 from vgrpo.support.checks import require
 from vgrpo.support.folders import require_folder
+from vgrpo.support.launched import launched
 from vgrpo.support.memory_errors import out_of_memory_while
 
 
@@ -47,7 +48,8 @@ class SampleConfig(ModelSettings, OwnSampling):
 @out_of_memory_while("drawing images")
 @torch.no_grad()
 def sample(config: SampleConfig) -> int:
-    """Write the images and return how many; the noise of each is named by the seed, its prompt's index and its own."""
+    """Write the images and return how many; the noise of each is named by the seed, its prompt's index and its own. Of several
+    processes each draws for every so many-th prompt."""
     prompts = read_prompts(config.prompts)
     if config.image is not None:
         check_picture(config.image, "--image")
@@ -58,14 +60,18 @@ def sample(config: SampleConfig) -> int:
     warn_of_cut_off(policy, prompts)
     sampling = config.resolved(defaults_of(policy))
     config.output_dir.mkdir(parents=True, exist_ok=True)
-    with (config.output_dir / "prompts.jsonl").open("w") as file:
-        for index, prompt in enumerate(prompts):
-            noise = [named_noise(policy, config.seed, "sample", index, member) for member in range(config.num_images)]
-            _, images = draw_images(policy, [prompt] * config.num_images, torch.stack(noise), sampling)
-            for member, image in enumerate(images):
-                to_pil(image).save(config.output_dir / f"{index:05d}_{member:02d}.png")
-            file.write(json.dumps(prompt.metadata | {"prompt": prompt.text}, default=str) + "\n")  # str: a date is no JSON
-    return len(prompts) * config.num_images
+    place = launched()
+    mine = range(place.rank, len(prompts), place.size)
+    if place.rank == 0:
+        # str: a date is no JSON.
+        lines = [json.dumps(prompt.metadata | {"prompt": prompt.text}, default=str) + "\n" for prompt in prompts]
+        (config.output_dir / "prompts.jsonl").write_text("".join(lines))
+    for index in mine:
+        noise = [named_noise(policy, config.seed, "sample", index, member) for member in range(config.num_images)]
+        _, images = draw_images(policy, [prompts[index]] * config.num_images, torch.stack(noise), sampling)
+        for member, image in enumerate(images):
+            to_pil(image).save(config.output_dir / f"{index:05d}_{member:02d}.png")
+    return len(mine) * config.num_images
 
 
 def run(words: list[str]) -> None:

@@ -1,5 +1,6 @@
 """`vgrpo train`: fine-tune a model on a reward."""
 
+from collections.abc import Callable
 from contextlib import closing, nullcontext
 from pathlib import Path
 
@@ -7,14 +8,18 @@ from vgrpo.commands.console import RunConsole
 from vgrpo.commands.fit import fitted
 from vgrpo.commands.job import parse_job
 from vgrpo.commands.json_lines import JsonLines
-from vgrpo.commands.options import take_flag, take_option
+from vgrpo.commands.launch import launch
+from vgrpo.commands.options import asks_for_help, take_flag, take_option
 from vgrpo.commands.screen import Screen
 from vgrpo.commands.words import UsageError
+from vgrpo.core.processes import Processes
 from vgrpo.models.quiet import hide_download_bars
+from vgrpo.support.checks import require
 from vgrpo.training import curriculum as stages
 from vgrpo.training import loop
 from vgrpo.training.config import Config
 from vgrpo.training.events import Listener
+from vgrpo.training.joining import joined, said_once
 from vgrpo.training.resume import newest_run
 from vgrpo.training.stages import Curriculum
 
@@ -24,41 +29,54 @@ DESCRIPTION = (
     "(docs/prompts.md). --objective NAME chooses the algorithm (vgrpo; docs/objectives.md lists the others), whose settings "
     "are then --objective.X. --resume goes on with the run in --output-dir, or begins it; --resume auto takes the newest "
     "unfinished run under runs/. --allow-changes lets a resumed run have other settings. --fit 24GB, or --fit auto for what "
-    "the GPU has free, chooses settings with which the job fits there (docs/models.md). --quiet prints errors alone; --json "
-    "prints one JSON object a line for every event (docs/watching.md)."
+    "the GPU has free, chooses settings with which the job fits there (docs/models.md). --gpus N trains with N processes, one "
+    "for each GPU (docs/scale.md). --quiet prints errors alone; --json prints one JSON object a line for every event "
+    "(docs/watching.md)."
 )
 
 
-def run(words: list[str]) -> None:
-    words, allow = take_flag(words, "--allow-changes")
-    words, resume = take_flag(words, "--resume")
+def run(words: list[str]) -> int:
+    """Train in this process, or in several that it starts; returns the status of those, or 0."""
+    words, gpus = take_option(words, "--gpus")
+    if gpus is not None and not asks_for_help(words):
+        return launch(gpus, "train", words)
+    with joined() as processes, said_once(processes):
+        _train(words, processes)
+    return 0
+
+
+def _train(words: list[str], processes: Processes) -> None:
     words, quiet = take_flag(words, "--quiet")
     words, json = take_flag(words, "--json")
     if quiet and json:
         raise UsageError("--quiet and --json: one prints nothing and the other everything; leave one out")
+    quiet = quiet or processes.rank > 0
+    if quiet:
+        hide_download_bars()
+    words, allow = take_flag(words, "--allow-changes")
+    words, resume = take_flag(words, "--resume")
+    if allow and not resume:
+        raise UsageError("--allow-changes: only a resumed run has settings to change; add --resume")
+    job = _job(words, resume=resume, say=stages.silent if quiet else Screen(stderr=json).print)
+    display = None if quiet else JsonLines() if json else RunConsole()
+    listeners: list[Listener] = [display] if display else []
+    with closing(display) if display else nullcontext():
+        if isinstance(job, Config):
+            loop.train(job, resume=resume, allow_changes=allow, listeners=listeners, processes=processes)
+            return
+        require(processes.size == 1, "a curriculum trains in one process; train its stages one by one, each with --lora.init")
+        stages.train_curriculum(job, resume=resume, listeners=listeners, say=display.say if display else stages.silent)
+
+
+def _job(words: list[str], *, resume: bool, say: Callable[[str], None]) -> Config | Curriculum:
+    """What is to be trained, with the settings that --fit chooses; `say` is told of these."""
     if resume and "auto" in words:
         words = _newest(words)
     words, fit = take_option(words, "--fit")
     job = parse_job(words, prog="vgrpo train [RECIPE | run.yaml]", description=DESCRIPTION, resume=resume)
     if resume and job.output_dir is None:
         raise UsageError("--resume: name the run, by --output-dir or by its config.yaml")
-    if allow and not resume:
-        raise UsageError("--allow-changes: only a resumed run has settings to change; add --resume")
-    if fit is not None:
-        job = fitted(job, fit, resume=resume, say=Screen(stderr=json).print if not quiet else stages.silent)
-    if quiet:
-        hide_download_bars()
-    display = None if quiet else JsonLines() if json else RunConsole()
-    with closing(display) if display else nullcontext():
-        _train(job, display, resume=resume, allow_changes=allow)
-
-
-def _train(job: Config | Curriculum, display: RunConsole | JsonLines | None, *, resume: bool, allow_changes: bool) -> None:
-    listeners: list[Listener] = [display] if display else []
-    if isinstance(job, Curriculum):
-        stages.train_curriculum(job, resume=resume, listeners=listeners, say=display.say if display else stages.silent)
-    else:
-        loop.train(job, resume=resume, allow_changes=allow_changes, listeners=listeners)
+    return job if fit is None else fitted(job, fit, resume=resume, say=say)
 
 
 def _newest(words: list[str]) -> list[str]:

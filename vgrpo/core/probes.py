@@ -22,7 +22,7 @@ def draw_probes(
     `times` and `noise` say whose images share them: those of one group, of the whole iteration, or none. `seed` names the
     draw, and the result for a group does not depend on which other groups are present.
     """
-    keys = list(zip(_keys(group, times), _keys(group, noise), strict=True))
+    keys = list(zip(share_keys(group, times), share_keys(group, noise), strict=True))
     sets: dict[Hashable, int] = {key: index for index, key in enumerate(dict.fromkeys(keys))}
     distinct_times = {key: draw_times(generator(*seed, "times", key)) for key in dict.fromkeys(t for t, _ in keys)}
     shape = (num_probes, *x_0.shape[1:])
@@ -37,7 +37,8 @@ def draw_probes(
     )
 
 
-def _keys(group: Tensor, share: Share) -> list[str]:
+def share_keys(group: Tensor, share: Share) -> list[str]:
+    """For every image a name that it has in common with those that share a draw with it."""
     if share == "batch":
         return ["all"] * len(group)
     if share == "group":

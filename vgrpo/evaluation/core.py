@@ -1,16 +1,18 @@
 """Scores on held-out prompts, as training and `vgrpo eval` share them."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from vgrpo.core.processes import ALONE, Processes
 from vgrpo.core.types import Prompt
 from vgrpo.evaluation.bootstrap import estimates, over_categories
+from vgrpo.evaluation.judged import Judged
 from vgrpo.evaluation.pictures import Picture, draw, pictures_of, rows_by_tag
 from vgrpo.evaluation.settings import EvalConfig
+from vgrpo.evaluation.together import together
 from vgrpo.models.policy import Policy
 from vgrpo.objectives.advantage import weighted_mean
 from vgrpo.rewards.base import Scores
@@ -23,15 +25,6 @@ from vgrpo.worlds.base import World
 BATCH_SIZE = 256  # pictures that are judged at once
 
 
-@dataclass(frozen=True, kw_only=True)
-class Judged:
-    """What B pictures scored."""
-
-    rewards: Tensor  # [B, R], NaN where a reward failed or abstained
-    failed: Tensor  # [B, R] bool, where it failed
-    strict: Tensor | None = None  # [B], the world's 0 or 1; None where the prompts or the rewards are of no world
-
-
 def evaluate(
     policy: Policy,
     prompts: list[Prompt],
@@ -39,11 +32,25 @@ def evaluate(
     settings: EvalConfig,
     world: World | None = None,
     between: Between = nothing,
+    processes: Processes = ALONE,
 ) -> dict[str, Any]:
     """Draw, score and average, all in memory; strictly too where a world is given. Every mean over all has its bootstrap
-    `interval` over prompts. `between` is called before every batch."""
+    `interval` over prompts. `between` is called before every batch, or by several processes after each of the rounds in which
+    they share the pictures."""
     pictures = pictures_of(prompts, settings.num_images)
-    judged = judge_model(policy, pictures, panel, settings, world, between)
+    if processes.size == 1:
+        judged = judge_model(policy, pictures, panel, settings, world, between)
+    else:
+        size = min(settings.batch_size or BATCH_SIZE, BATCH_SIZE, -(-len(pictures) // processes.size))
+        parts = [pictures[start : start + size] for start in range(0, len(pictures), size)]
+        judged = together(
+            parts,
+            lambda part: judge_model(policy, part, panel, settings, world),
+            len(panel.rewards),
+            between,
+            processes,
+            strict=world is not None,
+        )
     weights = panel.weights_of(prompts_of(pictures))
     columns = _columns(judged, weights)
     interval = {name: over_categories(estimates(values, pictures)).entry() for name, values in columns.items()}

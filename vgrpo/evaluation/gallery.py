@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from vgrpo.evaluation.bootstrap import LEVEL, NUM_RESAMPLES
-from vgrpo.evaluation.core import Judged
+from vgrpo.evaluation.judged import Judged
 from vgrpo.evaluation.pictures import Picture
 from vgrpo.evaluation.summary import spelled
 from vgrpo.pages.page import shown, write_page

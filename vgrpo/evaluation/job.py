@@ -174,8 +174,6 @@ def _score_part(work: _Work, lora: Path | None, batches: Iterable[list[Picture]]
         files.begin()
         (job.output_dir / "images" / files.name).mkdir(parents=True, exist_ok=True)
     for batch in batches:
-        for picture in batch:
-            policy.encode_prompts([picture.prompt])  # alone, as the last bits depend on what it is encoded with
         images = draw(policy, batch, settings)
         paths = [image_path(job.output_dir, files.name, picture) for picture in batch]
         judged = judge(images, batch, work.panel, work.world)

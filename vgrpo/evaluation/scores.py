@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from vgrpo.evaluation.core import Judged
+from vgrpo.evaluation.judged import Judged
 from vgrpo.evaluation.pictures import Picture
 from vgrpo.support.files import write_whole
 from vgrpo.support.json_files import parse_json, read_json, write_json

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from vgrpo.evaluation.bootstrap import Estimate, estimates, over_categories
-from vgrpo.evaluation.core import Judged, averages
+from vgrpo.evaluation.core import averages
+from vgrpo.evaluation.judged import Judged
 from vgrpo.evaluation.pictures import Picture
 from vgrpo.support.json_files import write_json
 

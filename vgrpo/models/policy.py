@@ -133,8 +133,8 @@ class Policy(ABC):
             new = [text for text in new if text not in self._cache]
         if new:
             with self.encoders_at_hand():
-                encoded = self.encode_texts(new).to(self.device)
-            rows = {text: encoded[torch.tensor([index])] for index, text in enumerate(new)}  # a copy, for a view keeps all
+                # Alone, as the last bits depend on what else is in the batch, and that on which process it is.
+                rows = {text: self.encode_texts([text]).to(self.device) for text in new}
             self._cache |= {text: row.to(self.dtype) for text, row in rows.items()}
             if self.store is not None:
                 for text, row in rows.items():

@@ -9,6 +9,8 @@ from typing import Literal
 import torch
 
 from vgrpo.models.attention import suitable_attention
+from vgrpo.support.checks import require
+from vgrpo.support.launched import launched
 
 Precision = Literal["auto", "bf16", "fp32"]
 FrozenDtype = Literal["auto", "bf16", "fp32", "int8", "nf4"]
@@ -25,7 +27,7 @@ def device_of(name: str, option: str = "device") -> torch.device:
     """`auto` is cuda where there is one. Raises ValueError for a device that this machine, or this torch, does not have."""
     check_device(name, option)
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return _own_gpu() if torch.cuda.is_available() else torch.device("cpu")
     existing = ["cpu"]
     for kind in ("cuda", "mps", "xpu"):
         module = torch.get_device_module(kind)
@@ -33,6 +35,15 @@ def device_of(name: str, option: str = "device") -> torch.device:
     if name not in existing and f"{name}:0" not in existing:
         raise ValueError(f"{option}={name}: torch finds {', '.join(existing)} here; auto takes the best")
     return torch.device(name)
+
+
+def _own_gpu() -> torch.device:
+    """The current one; of several processes on a machine, as a launcher starts them, each has its own."""
+    place, count = launched(), torch.cuda.device_count()
+    if place.size == 1:
+        return torch.device("cuda")
+    require(place.local_rank < count, f"LOCAL_RANK={place.local_rank}: this machine has {count} GPUs, one for each process")
+    return torch.device("cuda", place.local_rank)
 
 
 def has_bf16(device: torch.device) -> bool:

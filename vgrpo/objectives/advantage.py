@@ -49,7 +49,7 @@ class Advantages:
 
     def _normalize(self, rewards: Tensor, group: Tensor, num_groups: int, processes: Processes) -> Tensor:
         mean, group_std = group_moments(rewards.double(), group, num_groups)
-        everything = processes.gather(rewards)
+        everything = processes.gather(rewards, group)
         deviation = _deviation(everything)
         advantage = rewards - mean[group]
         if self.std != "none":

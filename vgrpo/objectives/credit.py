@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from vgrpo.core.processes import ALONE, Processes
 from vgrpo.core.types import Batch, Points, Trajectory
 
 
@@ -15,9 +16,9 @@ class Credit:
         """Latents [B, J, *D] whose pictures are to be judged too; None where the final image is enough."""
         return None
 
-    def gains(self, rewards: Tensor, judged: Tensor | None) -> Tensor:
-        """What the actions earned, [B, S, R], from the rewards of the final images [B, R] and of `judged` [B, J, R]. Each
-        action is compared with the same action of its group's other images."""
+    def gains(self, rewards: Tensor, judged: Tensor | None, group: Tensor, processes: Processes = ALONE) -> Tensor:
+        """What the actions earned, [B, S, R], from the rewards of the final images [B, R], in groups [B], and of `judged`
+        [B, J, R]. Each action is compared with the same action of its group's other images."""
         return rewards[:, None]
 
     def assign(self, batch: Batch[Points], iteration: int) -> Batch[Points]:

@@ -40,7 +40,7 @@ def make_batch(
     if not batch.valid.all():
         # A masked row must not reach the network: its loss counts 0 times, but 0 x NaN is NaN in every weight's gradient.
         batch = batch[batch.valid.nonzero()[:, 0]]
-    if config.update.keep_share < 1:
+    if config.update.keep_share < 1 and len(batch) > 0:
         rows, centred = extremes(batch.advantage, batch.group, config.update.keep_share)
         batch = dataclasses.replace(batch[rows], advantage=centred)
     return batch

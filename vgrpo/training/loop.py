@@ -7,12 +7,14 @@ reward is at work.
 from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from vgrpo.core.processes import ALONE, Processes
 from vgrpo.core.types import Batch, Rollout
 from vgrpo.evaluation.core import evaluate, read_eval, write_eval
 from vgrpo.objectives.advantage import weighted_mean
@@ -25,13 +27,22 @@ from vgrpo.support.memory_errors import out_of_memory_while
 from vgrpo.training.batch import make_batch
 from vgrpo.training.config import Config
 from vgrpo.training.events import Events, Listener, PhaseAdvanced, RunFinished, RunStarted, Values
-from vgrpo.training.metrics import iteration_values, nfe_values
+from vgrpo.training.metrics import iteration_values, judged, nfe_values
 from vgrpo.training.resume import FINISHED
 from vgrpo.training.run import Run, save_samples
 from vgrpo.training.start import Given, start_run
 from vgrpo.training.steering import Steering
 from vgrpo.training.stopping import saved_on_stop
-from vgrpo.training.update import StepMetrics, backward, frozen_velocities, kept_velocities, minibatches
+from vgrpo.training.together import check_together
+from vgrpo.training.update import (
+    StepMetrics,
+    backward,
+    frozen_velocities,
+    gathered,
+    kept_velocities,
+    minibatches,
+    sum_gradients,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,17 +61,19 @@ def train(
     resume: bool = False,
     allow_changes: bool = False,
     listeners: Iterable[Listener] = (),
+    processes: Processes = ALONE,
 ) -> Result:
-    """Run a training job to its end, or go on with one. `given` takes the place of what `config` names.
+    """Run a training job to its end, or go on with one. `given` takes the place of what `config` names. Several `processes`
+    share it; the first writes the folder, and its listeners are told.
 
     Raises ValueError or an OSError at start-up for settings that cannot work. Later, with all iterations before saved:
     StopRequested after a signal, RewardError when a whole batch of rewards fails, GpuMemoryError, BadStepsError, OSError for a
-    disk that fails. KeyboardInterrupt, of a second Ctrl-C, leaves at once.
+    disk that fails, PeerError for another process that is lost. KeyboardInterrupt, of a second Ctrl-C, leaves at once.
     """
-    events = Events(listeners)
-    run = start_run(config, given, resume=resume, allow_changes=allow_changes, events=events)
+    events = Events(listeners if processes.rank == 0 else ())
+    run = start_run(config, given, resume=resume, allow_changes=allow_changes, events=events, processes=processes)
     with closing(run), Interrupts() as interrupts, saved_on_stop(run):
-        run.check = interrupts.check
+        run.check = partial(check_together, interrupts, processes)
         events.emit(RunStarted(folder=run.folder, config=config, iteration=run.iteration, past=run.past))
         if run.finished and run.iteration >= config.num_iterations:
             events.notice("this run is finished; a larger --num-iterations goes on with it")
@@ -79,19 +92,25 @@ def train(
 
 def _begin(run: Run) -> None:
     """Before the first iteration: a checkpoint, so that the run can go on whatever comes, pictures and scores of the base."""
-    (run.folder / FINISHED).unlink(missing_ok=True)
+    if run.processes.rank == 0:
+        (run.folder / FINISHED).unlink(missing_ok=True)
     if run.iteration > 0:
         return
     run.save_checkpoint()
     save_samples(run)
-    write_eval(run.folder, base=_evaluate(run, "base"))
+    base = _evaluate(run, "base")
+    if run.processes.rank == 0:
+        write_eval(run.folder, base=base)
 
 
 def _end(run: Run) -> dict[str, Any]:
     save_samples(run)
     run.save_checkpoint()
     weights = run.save_weights()
-    evaluation = write_eval(run.folder, tuned=_evaluate(run, "tuned"))
+    tuned = _evaluate(run, "tuned")
+    if run.processes.rank > 0:
+        return {"tuned": tuned} if tuned else {}
+    evaluation = write_eval(run.folder, tuned=tuned)
     report = write_report(run.folder)
     run.writer.finish()
     write_whole(run.folder / FINISHED, f"{run.iteration}\n")
@@ -109,10 +128,10 @@ def iterate(run: Run) -> Values:
         rollout = draw_rollout(run, *seed)
     run.check()
     with run.events.phase("reward", seconds):
-        scores = judge(run, rollout, rollout.images)
-        gains = objective.credit.gains(scores.usable, judge_latents(run, rollout))
-        weights = run.task.panel.weights_of(rollout.prompts)
-        require_judged(scores, weights, run.iteration)
+        scores, weights = judge(run, rollout, rollout.images), run.task.panel.weights_of(rollout.prompts)
+        images = judged(rollout, scores, weights, list(run.task.panel.weights), run.processes)
+        require_judged(images.scores, images.weights, run.iteration)
+        gains = objective.credit.gains(scores.usable, judge_latents(run, rollout), rollout.group.cpu(), run.processes)
     run.check()
     with run.events.phase("update", seconds):
         gains = gains.to(rollout.latents.device)
@@ -120,8 +139,9 @@ def iterate(run: Run) -> Values:
         steps = update(run, batch, rollout.num_groups)
         run.move_old_weights()
 
-    line = iteration_values(rollout, scores, weights, batch, steps, seconds, run.task.panel.names)
-    line |= _monitored(run, rollout) | nfe_values(run, rollout, batch)
+    trained = run.processes.gather(batch.group, batch.group)
+    line = iteration_values(images, trained, steps, seconds, run.task.panel.names) | _monitored(run, rollout)
+    line |= nfe_values(run, rollout.nfe, batch.points.times().shape[1], len(trained) / len(images.group))
     line |= {"iteration": run.iteration, "lr": run.optimizer.last_lr, "seconds/checkpoint": run.newly_waited()}
     return line
 
@@ -140,13 +160,13 @@ def draw_rollout(run: Run, *seed: int | str) -> Rollout:
         groups=groups,
         step_sampler=drawing.step_sampler(run.iteration, *seed),
         initial_noise=drawing.initial_noise,
-        between=run.batches("rollout", len(groups) * config.rollout.group_size),
+        between=run.batches("rollout", len(groups) * config.rollout.group_size, in_step=False),
     )
 
 
 def judge(run: Run, rollout: Rollout, images: Tensor) -> Scores:
     """Every reward of images [B, 3, H, W] for the rollout's prompts, [B, R]."""
-    return run.task.panel.judge(images, rollout.prompts, run.events.notice)
+    return run.task.panel.judge(images, rollout.prompts, run.events.notice, run.processes)
 
 
 def require_judged(scores: Scores, weights: Tensor, iteration: int) -> None:
@@ -190,7 +210,8 @@ def update(run: Run, batch: Batch[Any], num_groups: int) -> list[StepMetrics]:
         for part, base in zip(parts, bases, strict=True):
             run.events.emit(PhaseAdvanced(name="update", done=len(steps), total=settings.num_epochs * len(parts)))
             with run.policy.attention():  # gradient checkpointing computes the forward again in the backward
-                metrics = backward(run.policy, objective, part, base, guidance, size)
+                metrics = gathered(backward(run.policy, objective, part, base, guidance, size), part)
+            sum_gradients(run.optimizer.parameters, run.processes)
             run.whole = False  # from the first step to the iteration's end
             steps.append(metrics | {"grad_norm": torch.tensor(run.optimizer.step(metrics["loss"]))})
     return steps
@@ -198,14 +219,16 @@ def update(run: Run, batch: Batch[Any], num_groups: int) -> list[StepMetrics]:
 
 def _monitored(run: Run, rollout: Rollout) -> Values:
     """Means of the rewards that are only watched. One that fails on every image is left out: no reason to end a run."""
-    line = {}
+    line, group = {}, rollout.group.cpu()
     for name, monitor in run.task.monitors.items():
+        fails, values = False, torch.full((len(group),), torch.nan)
         try:
-            line[f"monitor/{name}"] = (
-                score_images(monitor, rollout.images, rollout.prompts, notice=run.events.notice).nanmean().item()
-            )
+            values = score_images(monitor, rollout.images, rollout.prompts, notice=run.events.notice)
         except RewardError:
-            continue
+            fails = True
+        values = run.processes.gather(values, group)
+        if run.processes.most(not fails):
+            line[f"monitor/{name}"] = values.nanmean().item()
     return line
 
 
@@ -218,4 +241,4 @@ def _evaluate(run: Run, name: str) -> dict[str, Any]:
     detail = f"{num_images} images of {len(task.eval_prompts)} held-out prompts"
     with run.events.phase(phase, detail=detail), run.average.active():
         between = run.batches(phase, num_images)
-        return evaluate(run.policy, task.eval_prompts, task.panel, sampling, task.world, between)
+        return evaluate(run.policy, task.eval_prompts, task.panel, sampling, task.world, between, run.processes)

@@ -1,12 +1,13 @@
-"""What one iteration's numbers boil down to."""
+"""What one iteration's numbers boil down to: over the images of all processes, so that each finds the same."""
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from vgrpo.core.types import Batch, Rollout
+from vgrpo.core.processes import Processes
+from vgrpo.core.types import Rollout
 from vgrpo.objectives.advantage import group_moments, is_constant, weighted_mean
 from vgrpo.rewards.base import Scores
 from vgrpo.training.events import Values
@@ -14,47 +15,69 @@ from vgrpo.training.run import Run
 from vgrpo.training.update import StepMetrics
 
 
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """The B images of an iteration, of all processes, and what they scored."""
+
+    group: Tensor  # [B] on the CPU
+    num_groups: int
+    tasks: list[str]  # B
+    scores: Scores  # [B, R]
+    weights: Tensor  # [B, R]
+
+
+def judged(rollout: Rollout, scores: Scores, weights: Tensor, tasks: Sequence[str], processes: Processes) -> Judged:
+    """From what this process drew and judged; `tasks` are all that there are."""
+    group = rollout.group.cpu()
+    task = torch.tensor([[tasks.index(prompt.task)] for prompt in rollout.prompts])
+    columns = torch.cat([part.double() for part in (scores.values, scores.failed, weights, task)], 1)
+    table, width = processes.gather(columns, group), scores.values.shape[1]
+    values, failed, weights, task = table.split([width, width, width, 1], 1)
+    return Judged(
+        group=processes.gather(group, group),
+        num_groups=rollout.num_groups,
+        tasks=[tasks[int(index)] for index in task[:, 0].tolist()],
+        scores=Scores(values.float(), failed.bool()),
+        weights=weights.float(),
+    )
+
+
 def iteration_values(
-    rollout: Rollout,
-    scores: Scores,
-    weights: Tensor,
-    batch: Batch[Any],
-    steps: Sequence[StepMetrics],
-    seconds: Values,
-    reward_names: Sequence[str],
+    images: Judged, trained: Tensor, steps: Sequence[StepMetrics], seconds: Values, reward_names: Sequence[str]
 ) -> Values:
-    """One line of metrics.jsonl. Scores and weights [B, R]; `seconds` of each phase."""
+    """One line of metrics.jsonl. `trained` are the groups of the rows that were trained on, `seconds` those of each phase."""
     total = sum(seconds.values())
     return {
-        **_reward_values(rollout, scores, weights, reward_names),
-        **_surrogate_values(rollout, batch, steps),
+        **_reward_values(images, reward_names),
+        **_surrogate_values(images.num_groups, trained, steps),
         **_step_values(steps),
         **{f"seconds/{name}": value for name, value in seconds.items()},
         "seconds/total": total,
-        "images_per_second": len(scores.values) / total,
+        "images_per_second": len(images.group) / total,
     }
 
 
-def _reward_values(rollout: Rollout, scores: Scores, weights: Tensor, names: Sequence[str]) -> Values:
-    """Of scores and weights [B, R]: the weighted reward that is trained on, and each part beside it, if there are several."""
-    trained = weighted_mean(scores.usable, weights)
+def _reward_values(images: Judged, names: Sequence[str]) -> Values:
+    """The weighted reward that is trained on, and each part beside it, if there are several."""
+    scores = images.scores
+    trained = weighted_mean(scores.usable, images.weights)
     known, num_failed = trained[~trained.isnan()], int(scores.failed.any(1).sum())
-    _, group_std = group_moments(trained, rollout.group.cpu(), rollout.num_groups)
+    _, group_std = group_moments(trained, images.group, images.num_groups)
     return {
         "reward/mean": known.mean().item(),
         "reward/std": known.std().item() if len(known) > 1 else 0.0,
         "reward/failed": num_failed,
         "reward/abstained": len(trained) - len(known) - num_failed,
         "reward/zero_std_groups": is_constant(group_std, trained).float().mean().item(),
-        **_parts(scores, trained, [prompt.task for prompt in rollout.prompts], names),
+        **_parts(scores, trained, images.tasks, names),
     }
 
 
-def _surrogate_values(rollout: Rollout, batch: Batch[Any], steps: Sequence[StepMetrics]) -> Values:
-    """How the surrogate varies inside groups and between them, as shares of its mean."""
+def _surrogate_values(num_groups: int, group: Tensor, steps: Sequence[StepMetrics]) -> Values:
+    """How the surrogate of rows in groups [B] varies inside groups and between them, as shares of its mean."""
     # Minibatches hold whole groups in order, so the first pass over them lists the rows in order.
-    surrogate = torch.cat([step["surrogate"].cpu() for step in steps])[: len(batch)]
-    mean, std = group_moments(surrogate, batch.group.cpu(), rollout.num_groups)
+    surrogate = torch.cat([step["surrogate"].cpu() for step in steps])[: len(group)]
+    mean, std = group_moments(surrogate, group.cpu(), num_groups)
     scale = surrogate.mean().abs().clamp(min=1e-12)
     return {
         "surrogate/mean": surrogate.mean().item(),
@@ -99,15 +122,15 @@ def _parts(scores: Scores, trained: Tensor, tasks: list[str], reward_names: Sequ
     return line
 
 
-def nfe_values(run: Run, rollout: Rollout, batch: Batch[Any]) -> Values:
-    """Network evaluations per image of an iteration."""
+def nfe_values(run: Run, nfe_of_rollout: float, num_points: int, share: float) -> Values:
+    """Network evaluations per image of an iteration, of which that share was trained on, at so many points each."""
     config = run.config
     branches = run.policy.num_branches(config.training_guidance)
-    forwards = branches * batch.points.times().shape[1] * len(batch) / len(rollout.prompts)
+    forwards = branches * num_points * share
     num_minibatches, num_epochs = config.update.num_minibatches, config.update.num_epochs
     needed = [len(config.objective.needed(index, num_epochs, config.update.keep_old)) for index in range(num_minibatches)]
     return {
-        "nfe/rollout": rollout.nfe,
+        "nfe/rollout": nfe_of_rollout,
         "nfe/old": forwards * sum(needed) / num_minibatches,
         "nfe/train": forwards * num_epochs,
     }

@@ -30,6 +30,7 @@ from vgrpo.training.events import AlarmRaised, CheckpointSaved, Events, Iteratio
 from vgrpo.training.folder import settings_of
 from vgrpo.training.health import Health
 from vgrpo.training.optimizer import Optimizer
+from vgrpo.training.together import check_same_weights
 from vgrpo.worlds.base import World
 
 VERDICTS = "verdicts.json"
@@ -81,13 +82,17 @@ class Run:
     waited: float = 0.0
     """`writer.seconds_waited` when it was last told."""
 
-    def batches(self, phase: str, total: int) -> Between:
-        """For drawing `total` images: before every batch of them the run may be stopped, and tells how far the phase is."""
+    def batches(self, phase: str, total: int, *, in_step: bool = True) -> Between:
+        """For drawing `total` images: before every batch of them the run may be stopped, and tells how far the phase is.
+
+        Several processes that are not `in_step` have different numbers of batches. They are stopped between phases alone, where
+        all come by."""
         done = 0
 
         def between(num_images: int) -> None:
             nonlocal done
-            self.check()
+            if in_step or self.processes.size == 1:
+                self.check()
             self.events.emit(PhaseAdvanced(name=phase, done=done, total=total))
             done += num_images
 
@@ -118,11 +123,14 @@ class Run:
         if self.iteration % self.config.eval.sample_every == 0:
             save_samples(self)
         if self.iteration % self.config.checkpoint_every == 0:
+            check_same_weights(self.optimizer.parameters, self.processes)
             self.save_checkpoint()
 
     def save_checkpoint(self) -> Path:
         """Begin to write one, beside training; `writer.finish` waits for it. What is trained so far goes to lora/, if it is an
-        adapter: a whole network is written at the end alone."""
+        adapter: a whole network is written at the end alone. Returns where it goes."""
+        if self.processes.rank > 0:
+            return self.writer.folder
         path = self.writer.save(self.state_dict(), self.iteration)
         if self.config.finetune == "lora" and self.iteration > 0:
             self.save_weights()
@@ -157,7 +165,7 @@ class Run:
             "old": self.copies["old"].values if "old" in self.copies else None,
             "alarm": self.alarm.state_dict(),
             "health": self.health.state_dict(),
-            "generators": [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [])],
+            "generators": [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if self._has_all_gpus else [])],
         }
 
     @torch.no_grad()
@@ -177,17 +185,26 @@ class Run:
         self.health.load_state_dict(state["health"])
         first, *others = state["generators"]
         torch.set_rng_state(first)
-        if torch.cuda.is_available() and len(others) == torch.cuda.device_count():
+        if self._has_all_gpus and len(others) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all(others)
+
+    @property
+    def _has_all_gpus(self) -> bool:
+        """One of several processes has its own alone, and to ask another takes memory there."""
+        return torch.cuda.is_available() and self.processes.size == 1
 
     def save_weights(self) -> Path:
         """The averaged weights as `lora/` for `load_lora_weights`, or as `pipeline/` after full fine-tuning."""
+        full = self.config.finetune == "full"
+        folder = self.folder / ("pipeline" if full else "lora")
+        if self.processes.rank > 0:
+            return folder
         with self.average.active():
-            if self.config.finetune == "full":
-                self.policy.pipeline.save_pretrained(self.folder / "pipeline")
-                return self.folder / "pipeline"
-            save_lora(self.policy, self.folder / "lora")
-            return self.folder / "lora"
+            if full:
+                self.policy.pipeline.save_pretrained(folder)
+            else:
+                save_lora(self.policy, folder)
+        return folder
 
     @torch.no_grad()
     def adopt_average(self) -> None:
@@ -200,16 +217,17 @@ class Run:
 def save_samples(run: Run) -> Path:
     """Pictures of fixed prompts and seeds under the averaged weights: samples/000020/03.png is prompt 3, four images. Where a
     world can judge them, verdicts.json holds 1 or 0 for each image of each prompt. Returns the folder."""
-    settings = run.config.eval_sampling
+    settings, folder = run.config.eval_sampling, run.folder / "samples" / f"{run.iteration:06d}"
+    if run.processes.rank > 0:
+        return folder
     prompts = run.task.eval_prompts or run.task.prompts(0, settings.num_sample_prompts)
     prompts = prompts[:: max(1, len(prompts) // settings.num_sample_prompts)][: settings.num_sample_prompts]
-    folder = run.folder / "samples" / f"{run.iteration:06d}"
     folder.mkdir(parents=True, exist_ok=True)
     num_images = 4
     noise = torch.stack([named_noise(run.policy, "sample", p, i) for p in range(len(prompts)) for i in range(num_images)])
     repeated = [prompt for prompt in prompts for _ in range(num_images)]
     with run.events.phase("samples"), run.average.active():
-        _, images = draw_images(run.policy, repeated, noise, settings, run.batches("samples", len(noise)))
+        _, images = draw_images(run.policy, repeated, noise, settings, run.batches("samples", len(noise), in_step=False))
     if run.task.world is not None:
         verdicts = run.task.world.strict(images, repeated)
         write_json(folder / VERDICTS, verdicts.int().view(len(prompts), num_images).tolist())

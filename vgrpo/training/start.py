@@ -2,14 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
+from vgrpo.core.processes import ALONE, Processes
 from vgrpo.core.seeds import seed_of
-from vgrpo.core.types import MAIN, Prompt
 from vgrpo.models.lengths import warn_of_cut_off
 from vgrpo.models.loading import load_policy
 from vgrpo.models.lora import Adapter, add_lora, check_init, fill_lora, read_init, take_lora
@@ -19,43 +19,27 @@ from vgrpo.models.sources import check_sources
 from vgrpo.models.supported import check_model
 from vgrpo.models.weight_sets import AverageWeights, WeightCopy, trainable
 from vgrpo.objectives.base import WeightSet
-from vgrpo.rewards.base import Reward
-from vgrpo.rewards.calls import limited
-from vgrpo.rewards.panel import Panel
-from vgrpo.rewards.registry import load_reward
-from vgrpo.rewards.visiting import visiting
 from vgrpo.support.checks import require
 from vgrpo.support.files import OF_THE_DISK, explain
 from vgrpo.support.memory_errors import out_of_memory_while
+from vgrpo.training import together
 from vgrpo.training.alarm import Alarm
-from vgrpo.training.checkpoint import CheckpointWriter
 from vgrpo.training.checkpoint_folder import all_in
 from vgrpo.training.config import Config
 from vgrpo.training.config_files import save_yaml, to_dict
 from vgrpo.training.events import Events
-from vgrpo.training.folder import RunFolder, free_folder, open_folder
+from vgrpo.training.folder import RunFolder, free_folder, open_folder, settings_of
 from vgrpo.training.health import Health
 from vgrpo.training.metrics_file import MetricsFile
 from vgrpo.training.optimizer import Optimizer, check_optimizer, make_adamw
 from vgrpo.training.run import Run, Task
 from vgrpo.training.sinks import check_installed
-from vgrpo.training.task_prompts import RunPrompts, run_prompts
-from vgrpo.training.tasks import weight_table
+from vgrpo.training.task import Given as Given
+from vgrpo.training.task import make_task
+from vgrpo.training.task_prompts import run_prompts
 from vgrpo.training.texts import encode_ahead
 from vgrpo.training.trackers import Tracker
 from vgrpo.training.trial import check_judged, try_rewards
-from vgrpo.worlds.registry import judge_of
-
-GIVEN = "(given)"  # the place of a reward in memory among the names
-
-
-@dataclass(frozen=True, kw_only=True)
-class Given:
-    """What is in memory already and takes the place of what a config names; None is what the config says."""
-
-    pipeline: Any = None
-    reward: Reward | None = None
-    prompts: list[str] | list[Prompt] | None = None
 
 
 def start_run(
@@ -65,21 +49,27 @@ def start_run(
     resume: bool = False,
     allow_changes: bool = False,
     events: Events | None = None,
+    processes: Processes = ALONE,
 ) -> Run:
     """Check everything, cheapest first, then load the model and, to resume, the newest checkpoint that is whole.
 
-    If that fails, a folder that was made for the run goes again.
+    If that fails, a folder that was made for the run goes again. Of several processes the first alone touches the folder.
     """
     given, events = given or Given(), events or Events()
-    _check(config, given, resume=resume)
+    _check(config, given, resume=resume or processes.rank > 0)
+    together.check_several(config.rollout.num_prompts, config.device, processes)
     prompts = run_prompts(config, given.prompts)
-    task = _task(config, given, prompts)
+    task = make_task(config, given, prompts)
     check_judged(task.panel, prompts.listed)
+    together.check_same(settings_of(config), [*prompts.listed, *prompts.trial, *prompts.held_out], processes)
     with _disk_explained(config):
-        opened = open_folder(config, resume=resume, allow_changes=allow_changes, notice=events.notice)
+        opener = partial(open_folder, config, resume=resume, allow_changes=allow_changes, notice=events.notice)
+        opened = together.open_together(opener, processes)
         try:
             if opened.loaded is not None and config.precision == "auto":
                 config = replace(config, precision=opened.loaded.state["settings"]["precision"])
+            precision = together.agreed_precision(config.precision, config.device, given.pipeline, processes)
+            config = replace(config, precision=precision)
             with nullcontext() if given.pipeline else events.phase("loading the model", detail=config.model):
                 policy = load_policy(config.model_settings, given.pipeline, full=config.finetune == "full")
             config = _with_precision(config, policy, events)
@@ -92,7 +82,7 @@ def start_run(
             try_rewards(policy, task, prompts.trial)
             for note in prompts.notes:
                 events.notice(note)
-            return _make_run(config, task, opened, policy, adapter, events)
+            return _make_run(config, task, opened, policy, adapter, events, processes)
         except BaseException:
             opened.abandon()
             raise
@@ -133,28 +123,15 @@ def _with_precision(config: Config, policy: Policy, events: Events) -> Config:
     return replace(config, precision=found)
 
 
-def _task(config: Config, given: Given, prompts: RunPrompts) -> Task:
-    """What is trained on."""
-    where, held_out = config.device_of_rewards, prompts.held_out
-    own = config.reward if given.reward is None else (GIVEN,)
-    weights_of_own = config.reward_weights if given.reward is None else None
-    tasks = {MAIN: (own, weights_of_own)} | {task.name: (task.reward, task.reward_weights) for task in config.tasks}
-    names, weights = weight_table(tasks)
-
-    def load(name: str) -> Reward:
-        reward = given.reward if name == GIVEN and given.reward is not None else load_reward(name, where)
-        return limited(visiting(reward) if config.memory.offload_rewards else reward, config.reward_timeout)
-
-    return Task(
-        panel=Panel(rewards=[load(name) for name in names], weights=weights),
-        monitors={name: load(name) for name in config.monitor},
-        prompts=prompts.source,
-        eval_prompts=held_out,
-        world=judge_of(held_out, (*config.monitor, *names), [config.prompts, config.eval_prompts]) if held_out else None,
-    )
-
-
-def _make_run(config: Config, task: Task, opened: RunFolder, policy: Policy, adapter: Adapter | None, events: Events) -> Run:
+def _make_run(
+    config: Config,
+    task: Task,
+    opened: RunFolder,
+    policy: Policy,
+    adapter: Adapter | None,
+    events: Events,
+    processes: Processes,
+) -> Run:
     copies = _copies(policy, config, adapter)
     average = AverageWeights(policy.module, config.ema_decay)
     run = Run(
@@ -162,7 +139,7 @@ def _make_run(config: Config, task: Task, opened: RunFolder, policy: Policy, ada
         task=task,
         folder=opened.path,
         lock=opened.lock,
-        writer=CheckpointWriter(opened.path / "checkpoints", config.keep_checkpoints),
+        writer=together.checkpoint_writer(opened.path / "checkpoints", config.keep_checkpoints, processes),
         policy=policy,
         optimizer=_make_optimizer(policy, config, average),
         average=average,
@@ -171,12 +148,15 @@ def _make_run(config: Config, task: Task, opened: RunFolder, policy: Policy, ada
         alarm=Alarm(list(config.monitor)),
         health=Health(lags="old" in copies),
         past=[],
+        processes=processes,
         finished=opened.finished,
     )
     if opened.loaded is not None:
         run.load_state_dict(opened.loaded.state)
-    save_yaml(config, opened.path / "config.yaml")
-    _add_files(run)
+    if processes.rank == 0:
+        save_yaml(config, opened.path / "config.yaml")
+        _add_files(run)
+    together.check_same_weights(run.optimizer.parameters, processes)
     return run
 
 

@@ -102,22 +102,23 @@ def read_state(tensors: Path, rest: Path) -> Any:
         raise ValueError(f"{tensors}: no safetensors file ({error})") from error
     content = parse_json(rest.read_text(encoding="utf-8"), str(rest))
     try:
-        return _restored(content, values)
+        return restored(content, values)
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{rest}: not the state that belongs to {tensors.name} ({error!r})") from error
 
 
-def _restored(value: Any, tensors: dict[str, Tensor]) -> Any:
+def restored(value: Any, tensors: dict[str, Tensor]) -> Any:
+    """From a snapshot's `rest` and its tensors."""
     if isinstance(value, list):
-        return [_restored(item, tensors) for item in value]
+        return [restored(item, tensors) for item in value]
     if not isinstance(value, dict):
         return value
     if "$tensor" in value:
         return tensors[value["$tensor"]]
     if "$tuple" in value:
-        return tuple(_restored(value["$tuple"], tensors))
+        return tuple(restored(value["$tuple"], tensors))
     if "$float" in value:
         return float(value["$float"])
     if "$dict" in value:
-        return {_restored(key, tensors): _restored(item, tensors) for key, item in value["$dict"]}
-    return {key: _restored(item, tensors) for key, item in value.items()}
+        return {restored(key, tensors): restored(item, tensors) for key, item in value["$dict"]}
+    return {key: restored(item, tensors) for key, item in value.items()}

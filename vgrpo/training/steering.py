@@ -1,5 +1,7 @@
 """A run does what it is asked from outside (`vgrpo ctl`), between two iterations."""
 
+import dataclasses
+import json
 import time
 from collections.abc import Callable
 
@@ -17,12 +19,16 @@ PAUSE = 0.5  # seconds between two looks while a run is paused
 
 
 class Steering:
-    """Reads a run's requests. What was asked of an earlier process in the folder is dropped."""
+    """Reads a run's requests. What was asked of an earlier process in the folder is dropped.
+
+    Of several processes the first alone reads and answers them; all carry them out.
+    """
 
     def __init__(self, run: Run, sleep: Callable[[float], None] = time.sleep) -> None:
         self.run, self.sleep = run, sleep
-        self.paused = False
-        clear(run.folder)
+        self.paused, self.reads = False, run.processes.rank == 0
+        if self.reads:
+            clear(run.folder)
 
     def obey(self) -> None:
         """Do all that is asked; while the run is paused, wait here. Raises StopRequested if asked to stop."""
@@ -33,15 +39,23 @@ class Steering:
             self._look()
 
     def _look(self) -> None:
-        for name, request in pending(self.run.folder):
-            if isinstance(request, ValueError):
-                self._answer(name, str(request), done=False)
-                continue
+        for name, request in self._requests():
             text = self._do(request)
-            self._tell(request)
-            self._answer(name, text, done=True)
+            if self.reads:
+                self._tell(request)
+                self._answer(name, text, done=True)
             if request.command == "stop":
                 raise StopRequested("vgrpo ctl")
+
+    def _requests(self) -> list[tuple[str, Request]]:
+        """Those that wait and can be carried out, the same in every process."""
+        found = dict(pending(self.run.folder)) if self.reads else {}
+        for name, request in found.items():
+            if isinstance(request, ValueError):
+                self._answer(name, str(request), done=False)
+        fields = {name: dataclasses.asdict(request) for name, request in found.items() if isinstance(request, Request)}
+        told = json.loads(self.run.processes.told(json.dumps(fields).encode()))
+        return [(name, Request(**fields)) for name, fields in told.items()]
 
     def _answer(self, name: str, text: str, *, done: bool) -> None:
         answer(self.run.folder, name, Answer(text=text, iteration=self.run.iteration, done=done))

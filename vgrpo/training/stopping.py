@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from vgrpo.core.processes import PeerError
 from vgrpo.rewards.base import RewardError
 from vgrpo.support.files import explain
 from vgrpo.support.interrupts import StopRequested
@@ -17,13 +18,16 @@ from vgrpo.training.run import Run
 def saved_on_stop(run: Run) -> Iterator[None]:
     """Whatever stops the run inside, a checkpoint of the last whole iteration is on the disk afterwards, if the disk lets it.
 
-    A second Ctrl-C asks to leave at once: then it is the last one that was due.
+    A second Ctrl-C asks to leave at once: then it is the last one that was due. Of several processes the first saves; on an
+    end that all have agreed on the others wait for that, as a launcher ends all when one is gone.
     """
     try:
         yield
-    except (StopRequested, RewardError, GpuMemoryError, BadStepsError) as error:
+    except (StopRequested, RewardError, GpuMemoryError, BadStepsError, PeerError) as error:
         _save(run)
         _tell(run, str(error))
+        if isinstance(error, StopRequested | RewardError | BadStepsError):
+            run.processes.wait_for_first()
         raise
     except KeyboardInterrupt:
         _tell(run, "left at once")

@@ -3,24 +3,30 @@
 Dimensions: B rows (images, or what an algorithm trains on), K points per row, D latent dimensions.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from vgrpo.core.processes import Processes
 from vgrpo.core.types import Batch, Cond, Metrics, Points, Trajectory
 from vgrpo.models.policy import Policy
 from vgrpo.objectives.base import Baselines, Objective, WeightSet
 
 StepMetrics = dict[str, Tensor]
 """Of one optimiser step: metrics per row [B], and the gradient's norm []."""
+MOST_NUMBERS = 2**26
+"""Of a sum of gradients over processes: all of a LoRA, and 256 MB of a whole network."""
 
 
 def velocities(policy: Policy, points: Points, cond: Cond, guidance: float) -> Tensor:
-    """v [B, K, *D] at every point, in one forward."""
+    """v [B, K, *D] at every point, in one forward. Of no rows nothing is asked: the answer is a leaf of the gradient, as the
+    loss of this process must take part in that of the others."""
     x_t, t = points.x_t(), points.times()
     num_rows, num_points = t.shape
+    if num_rows == 0:
+        return x_t.detach().requires_grad_(torch.is_grad_enabled())
     rows = torch.arange(num_rows, device=t.device).repeat_interleave(num_points)
     return policy.velocity(x_t.flatten(0, 1), t.flatten(), cond[rows], guidance).unflatten(0, (num_rows, num_points))
 
@@ -76,9 +82,10 @@ def _coupled_backward(
 ) -> Metrics:
     """The exact gradient of a loss that couples images, in chunks: all velocities without gradient, the loss's derivative by
     them, then one chunk after another again, back-propagating that derivative."""
+    num_valid = _num_valid(batch)  # first, as in `backward`: another process may need no chunks
     v = frozen_velocities(policy, batch, guidance, micro_batch_size).requires_grad_()
     loss, metrics = objective.loss(v, _with_current(v, base), batch)
-    (torch.where(batch.valid, loss, 0.0).sum() / _num_valid(batch)).backward()
+    (torch.where(batch.valid, loss, 0.0).sum() / num_valid).backward()
     assert v.grad is not None
     for rows, chunk in zip(_slices(batch, micro_batch_size), chunks(batch, micro_batch_size), strict=True):
         velocities(policy, chunk.points, chunk.cond, guidance).backward(v.grad[rows])
@@ -97,8 +104,9 @@ def _with_current(v: Tensor, base: Baselines) -> dict[WeightSet, Tensor]:
 
 
 def _slices(batch: Batch[Any], size: int | None) -> list[slice]:
-    size = size or len(batch)
-    return [slice(start, start + size) for start in range(0, len(batch), size)]
+    """At least one, which is empty where the minibatch has no rows in this process."""
+    size = size or max(1, len(batch))
+    return [slice(start, start + size) for start in range(0, max(1, len(batch)), size)]
 
 
 def chunks(batch: Batch[Any], size: int | None) -> Iterator[Batch[Any]]:
@@ -106,7 +114,38 @@ def chunks(batch: Batch[Any], size: int | None) -> Iterator[Batch[Any]]:
 
 
 def minibatches(batch: Batch[Any], num_groups: int, count: int) -> list[Batch[Any]]:
-    """Cut a batch into up to `count` parts of whole groups; a part in which nothing is left to train on is no part."""
+    """Cut a batch into up to `count` parts of whole groups; a part in which nothing is left to train on, in any process, is no
+    part."""
     part = batch.group * count // num_groups
     parts = [batch[(part == index).nonzero()[:, 0]] for index in range(count)]
-    return [rows for rows in parts if len(rows) > 0]
+    sizes = batch.processes.total(torch.tensor([len(rows) for rows in parts])).tolist()
+    return [rows for rows, size in zip(parts, sizes, strict=True) if size > 0]
+
+
+def gathered(metrics: Metrics, batch: Batch[Any]) -> Metrics:
+    """Metrics [B] of the rows of all processes, from those of the rows of `batch`."""
+    if batch.processes.size == 1:
+        return metrics
+    table = batch.processes.gather(torch.stack([metrics[name].double() for name in sorted(metrics)], 1), batch.group)
+    return dict(zip(sorted(metrics), table.float().unbind(1), strict=True))
+
+
+def sum_gradients(parameters: Iterable[nn.Parameter], processes: Processes) -> None:
+    """Over all processes, in place: flat, in as few sums as pieces of MOST_NUMBERS take."""
+    if processes.size == 1:
+        return
+    piece: list[nn.Parameter] = []
+    for parameter in parameters:
+        if piece and sum(p.numel() for p in piece) + parameter.numel() > MOST_NUMBERS:
+            _sum_piece(piece, processes)
+            piece = []
+        piece.append(parameter)
+    _sum_piece(piece, processes)
+
+
+def _sum_piece(piece: list[nn.Parameter], processes: Processes) -> None:
+    """A process without rows has no gradients, which are zeros to the others."""
+    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in piece]
+    flat = processes.total(torch.cat([gradient.flatten() for gradient in gradients]))
+    for parameter, gradient in zip(piece, flat.split([p.numel() for p in piece]), strict=True):
+        parameter.grad = gradient.view_as(parameter)

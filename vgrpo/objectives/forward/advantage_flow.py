@@ -25,8 +25,9 @@ class UnitCredit(Credit):
     """Advantages whose mean square over the iteration is 1."""
 
     def assign(self, batch: Batch[Points], iteration: int) -> Batch[Points]:
-        valid, everyone = batch.valid.float(), batch.processes
-        square = everyone.total((valid * batch.advantage.square()).sum()) / everyone.total(valid.sum()).clamp(min=1)
+        # Gathered, not summed part by part: a sum's last bits depend on its order.
+        valid, advantage = (batch.processes.gather(rows, batch.group) for rows in (batch.valid.float(), batch.advantage))
+        square = (valid * advantage.square()).sum() / valid.sum().clamp(min=1)
         return replace(batch, advantage=batch.advantage / square.sqrt().clamp(min=1e-6))
 
 

@@ -53,8 +53,8 @@ class CRD(ForwardObjective):
         losses = []
         for sign in signs:
             # Over the images of all processes: each holds a part of what the rewards are centred on.
-            logits = everyone.gather(sign * external / self.temperature + valid.log())
-            weight = everyone.own(torch.softmax(logits, 0))
+            logits = everyone.gather(sign * external / self.temperature + valid.log(), batch.group)
+            weight = everyone.own(torch.softmax(logits, 0), batch.group)
             means = [everyone.total((weight * rewards).sum()) for rewards in (implicit, external)]
             centred = self.beta * (implicit - means[0]) - (external - means[1])
             losses.append(5 / self.beta * centred.square())

@@ -77,7 +77,7 @@ class PathObjective(Objective[Trajectory]):
         if self.guard:
             log_ratio = (log_ratio + kl) * deviation
         ratio = torch.exp(log_ratio)  # [B, S]
-        advantage = batch.advantage.reshape(len(batch), -1)  # one for all steps, or one each
+        advantage = batch.advantage if batch.advantage.dim() == 2 else batch.advantage[:, None]  # [B, S or 1]
         loss, limited = self.weigh(ratio, advantage, kl.detach())
         weight = self.step_weight(steps)
         metrics = {

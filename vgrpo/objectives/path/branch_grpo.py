@@ -116,7 +116,8 @@ class TreeCredit(Credit):
             values.append(worth[kept])
         order = batch.group[torch.cat(rows)].argsort(stable=True)  # minibatches hold whole groups in order
         row, step_of, value = (torch.cat(part)[order] for part in (rows, steps, values))
-        if len(row) == 0:  # no node differs from its neighbours: nothing to learn, and nothing to train on
+        nothing = int(batch.processes.total(torch.tensor(len(row)))) == 0
+        if nothing and batch.processes.rank == 0:  # no node differs from its neighbours: nothing to learn
             row, step_of, value = (batch.group.new_zeros(1), batch.group.new_zeros(1), batch.advantage.new_zeros(1))
         return replace(
             batch,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from vgrpo.core.probes import share_keys
 from vgrpo.core.sde import DanceKernel, Kernel, PathSampler, all_but_last
 from vgrpo.core.seeds import generator
 from vgrpo.core.types import Trajectory
@@ -41,8 +42,9 @@ class DanceGRPO(PathObjective):
         return StepDrawing(sampler=lambda iteration, *seed: sampler, images_per_noise=None)
 
     def points(self, x_0: Tensor, group: Tensor, *seed: int | str, trajectory: Trajectory | None = None) -> Trajectory:
-        whole = kept_steps(trajectory)
+        whole, images = kept_steps(trajectory), share_keys(group, "none")
         count = max(1, round(self.step_share * whole.t.shape[1]))
-        order = torch.rand(whole.t.shape, generator=generator(*seed, "steps")).argsort(1)[:, :count]
-        steps = order.sort(1).values.to(whole.t.device)
+        num_steps = whole.t.shape[1]
+        order = torch.stack([torch.randperm(num_steps, generator=generator(*seed, "steps of", key)) for key in images])
+        steps = order[:, :count].sort(1).values.to(whole.t.device)
         return whole[torch.arange(len(steps), device=steps.device)[:, None], steps]

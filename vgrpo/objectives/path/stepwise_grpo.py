@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from vgrpo.core.flow import predict_x_0
+from vgrpo.core.processes import ALONE, Processes
 from vgrpo.core.sde import CpsKernel, Kernel, PathSampler, all_but_last
 from vgrpo.core.solvers import Velocity
 from vgrpo.core.types import Batch, Points, Trajectory
@@ -53,7 +54,7 @@ class StepCredit(Credit):
         assert isinstance(trajectory, JudgedTrajectory)
         return trajectory.judged[:, :: self.steps_per_gain]
 
-    def gains(self, rewards: Tensor, judged: Tensor | None) -> Tensor:
+    def gains(self, rewards: Tensor, judged: Tensor | None, group: Tensor, processes: Processes = ALONE) -> Tensor:
         """[B, ceil(S / steps_per_gain), R]; they add up to the final reward minus that of the first expectation."""
         assert judged is not None
         # The last step is deterministic and ends at the image expected before it, whose reward is the final one.

@@ -5,8 +5,7 @@ image's. A step earns `d_t = R_t - R_(t-1)`. A step turns the trajectory when th
 R_T - R_0, and it goes with it, and what follows still does: R_T - R_t has the sign of d_t. For the first step the last of these
 is enough. A turning point earns `eta (R_T - R_(t-1))` instead. An iteration has as many of them with a positive earning as
 with a negative. The rest is Flow-GRPO's, with coefficients-preserving steps. Deviations: eta is not in what we read and is 1 by
-default; of the more frequent sign those stay that earn most; the balance is over this process's images. Every step costs a
-deterministic end and a reward.
+default; of the more frequent sign those stay that earn most. Every step costs a deterministic end and a reward.
 
 Dimensions: B images, S stochastic steps (T in the paper), R rewards.
 """
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from vgrpo.core.processes import ALONE, Processes
 from vgrpo.core.sde import CpsKernel, Kernel, PathSampler, all_but_last
 from vgrpo.core.solvers import Velocity, euler
 from vgrpo.core.types import Trajectory
@@ -60,13 +60,15 @@ class TurningCredit(Credit):
         assert isinstance(trajectory, JudgedTrajectory)
         return trajectory.judged
 
-    def gains(self, rewards: Tensor, judged: Tensor | None) -> Tensor:
+    def gains(self, rewards: Tensor, judged: Tensor | None, group: Tensor, processes: Processes = ALONE) -> Tensor:
         """[B, S, R]"""
         assert judged is not None
         whole = torch.cat([judged, rewards[:, None]], 1)  # R_0 to R_T
         gain, final = whole.diff(dim=1), rewards[:, None]
         earned = self.bonus * (final - judged)
-        return torch.where(_balanced(turning_points(whole), earned), earned, gain)
+        turning = turning_points(whole)
+        chosen = _balanced(processes.gather(turning, group), processes.gather(earned, group))
+        return torch.where(processes.own(chosen, group), earned, gain)
 
 
 def turning_points(whole: Tensor) -> Tensor:

@@ -1,0 +1,105 @@
+"""What several processes cost: python benchmarks/scale.py
+
+The sprites job with so many images for each process, in one process and in two, each with one thread. Prints the median seconds
+of an iteration, the efficiency (one's over two's), and the bytes that a process hands to the others in an iteration.
+"""
+
+import argparse
+import json
+import os
+import platform
+import socket
+import statistics
+import tempfile
+import time
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+import torch.multiprocessing
+from torch import Tensor
+
+from vgrpo.core.processes import Processes
+from vgrpo.recipes import RECIPES
+from vgrpo.training.joining import joined
+from vgrpo.training.loop import iterate
+from vgrpo.training.peers import Peers
+from vgrpo.training.start import start_run
+
+
+class Counting(Peers):
+    """Counts what this process gives to a sum or to the others."""
+
+    num_bytes = 0
+
+    def _sum(self, value: Tensor) -> Tensor:
+        self.num_bytes += value.nbytes
+        return super()._sum(value)
+
+    def _all(self, value: Tensor) -> list[Tensor]:
+        self.num_bytes += value.nbytes
+        return super()._all(value)
+
+
+def measure(processes: Processes, folder: Path, prompts_each: int, rounds: int) -> dict[str, float]:
+    """Of this process, without the first two iterations."""
+    recipe = RECIPES["sprites"]
+    rollout = replace(recipe.rollout, num_prompts=prompts_each * processes.size)
+    config = replace(recipe, output_dir=folder / str(processes.size), rollout=rollout, precision="fp32", device="cpu")
+    everyone = Counting(signs=processes.signs) if isinstance(processes, Peers) else processes
+    seconds = []
+    with closing(start_run(config, processes=everyone)) as run:
+        for turn in range(rounds + 2):
+            if turn == 2 and isinstance(everyone, Counting):
+                everyone.num_bytes = 0
+            everyone.most(0)  # all begin together
+            began = time.perf_counter()
+            iterate(run)
+            seconds.append(time.perf_counter() - began)
+            run.iteration += 1
+    num_bytes = everyone.num_bytes / rounds if isinstance(everyone, Counting) else 0
+    return {"seconds": statistics.median(seconds[2:]), "bytes_per_iteration": num_bytes}
+
+
+def work(rank: int, size: int, port: int, folder: Path, prompts_each: int, rounds: int) -> None:
+    torch.set_num_threads(1)
+    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    os.environ |= {name: str(value) for name, value in place.items()}
+    with joined() as processes:
+        found = measure(processes, folder, prompts_each, rounds)
+    (folder / f"{size}-{rank}.json").write_text(json.dumps(found))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--prompts", type=int, default=16, help="prompts of a process; each has the recipe's 8 images")
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--processes", type=int, default=2)
+    asked = parser.parse_args()
+    found = []
+    with tempfile.TemporaryDirectory() as name:
+        for size in (1, asked.processes):
+            with socket.socket() as free:
+                free.bind(("127.0.0.1", 0))
+                port = free.getsockname()[1]
+            arguments = (size, port, Path(name), asked.prompts, asked.rounds)
+            torch.multiprocessing.spawn(work, arguments, nprocs=size)
+            found.append(json.loads((Path(name) / f"{size}-0.json").read_text()))
+    alone, together = found
+    line = {
+        "machine": f"{platform.node()}, {os.cpu_count()} cores",
+        "load": round(os.getloadavg()[0], 1),
+        "torch": torch.__version__,
+        "processes": asked.processes,
+        "prompts_each": asked.prompts,
+        "seconds_alone": round(alone["seconds"], 3),
+        "seconds_together": round(together["seconds"], 3),
+        "efficiency": round(alone["seconds"] / together["seconds"], 3),
+        "bytes_per_iteration": round(together["bytes_per_iteration"]),
+    }
+    print(json.dumps(line))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""Commands in several processes: started by torch's launcher, and each with its share."""
+
+import signal
+
+import pytest
+
+from vgrpo.commands import eval as eval_command
+from vgrpo.commands.launch import launch
+from vgrpo.commands.main import main
+from vgrpo.support.interrupts import SIGNALS
+from vgrpo.support.launched import launched
+
+
+@pytest.fixture
+def own_signals(monkeypatch):
+    """The launcher is a program of its own, and leaves its handlers and settings where it ran."""
+    monkeypatch.setenv("LOGLEVEL", "CRITICAL")
+    monkeypatch.setenv("PYTHONSAFEPATH", "")
+    monkeypatch.setenv("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "30")
+    monkeypatch.setenv("PET_SIGNALS_TO_HANDLE", "SIGTERM")
+    monkeypatch.setenv("TORCHELASTIC_SIGNALS_TO_HANDLE", "SIGTERM")
+    numbers = (*SIGNALS, signal.SIGHUP, signal.SIGQUIT)
+    before = [signal.getsignal(number) for number in numbers]
+    yield
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
+
+
+def in_place(monkeypatch, rank, size):
+    for name, value in (("RANK", rank), ("LOCAL_RANK", rank), ("WORLD_SIZE", size)):
+        monkeypatch.setenv(name, str(value))
+
+
+@pytest.mark.usefixtures("own_signals")
+def test_torchs_launcher_runs_the_command_and_gives_its_status(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "typing.py").write_text("raise SystemExit('this folder comes first')")
+    assert launch("2", "--version", []) == 0
+    assert capfd.readouterr().out.count("vgrpo ") == 2
+    assert launch("2", "nonsense", []) == 2
+
+
+@pytest.mark.parametrize("count", ["0", "-1", "two", "2000"])
+def test_a_number_of_gpus_that_is_none_is_refused(count, capsys):
+    assert main(["train", "sprites", "--gpus", count]) == 2
+    assert f"--gpus {count}: give a number of GPUs" in capsys.readouterr().err
+
+
+def test_launched_processes_start_no_others(monkeypatch, capsys):
+    in_place(monkeypatch, 1, 2)
+    assert main(["train", "sprites", "--gpus", "2"]) == 2
+    assert "was started with others already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("rank", "size"), [(2, 2), ("a", 2), (0, "")])
+def test_a_place_that_is_none_is_refused(rank, size, monkeypatch):
+    in_place(monkeypatch, rank, size)
+    with pytest.raises(ValueError, match="the rank below the size"):
+        launched()
+
+
+def test_pictures_are_shared_out(tmp_path, monkeypatch):
+    (tmp_path / "prompts.txt").write_text("a heart\ntwo stars\na key\n")
+    words = f"--prompts {tmp_path}/prompts.txt --num-images 1 --num-steps 1".split()
+    for rank in range(2):
+        in_place(monkeypatch, rank, 2)
+        assert main(["sample", *words, "--output-dir", str(tmp_path / str(rank))]) == 0
+    names = [sorted(path.name for path in (tmp_path / str(rank)).iterdir()) for rank in range(2)]
+    assert names == [["00000_00.png", "00002_00.png", "prompts.jsonl"], ["00001_00.png"]]
+
+
+def test_an_evaluation_is_split_like_its_shards(tmp_path, monkeypatch):
+    jobs = []
+    monkeypatch.setattr(eval_command, "evaluate", jobs.append)
+    in_place(monkeypatch, 1, 4)
+    assert main(["eval", "--output-dir", str(tmp_path)]) == 0
+    assert jobs[0].shard == "1/4"
+    assert main(["eval", "--output-dir", str(tmp_path), "--shard", "1/2"]) == 2

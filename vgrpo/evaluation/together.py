@@ -1,0 +1,50 @@
+"""An evaluation shared by the processes of a run: in rounds, in each of which every process has a part of the pictures."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from vgrpo.core.processes import Processes
+from vgrpo.evaluation.judged import Judged
+from vgrpo.evaluation.pictures import Picture
+from vgrpo.rewards.base import RewardError
+from vgrpo.sampling.draw import Between
+
+
+def together(
+    parts: list[list[Picture]],
+    score: Callable[[list[Picture]], Judged],
+    num_rewards: int,
+    between: Between,
+    processes: Processes,
+    *,
+    strict: bool,
+) -> Judged:
+    """What all pictures scored, in every process. `between` is called after each round, by all, with its number of pictures.
+    `strict` says whether there are strict scores.
+
+    Raises RewardError in all processes if `score` raises it in one, as where a reward fails on every image of a part.
+    """
+    mine, tables, places = processes.share(len(parts)), [torch.zeros(0, 2 * num_rewards + strict)], list[int]()
+    for turn in range(-(-len(parts) // processes.size)):
+        failure, fails = RewardError("a reward failed on a part of the evaluation, in another process"), False
+        if turn < len(mine):
+            part = mine[turn]
+            try:
+                tables.append(_table(score(parts[part])))
+                places += [part] * len(parts[part])
+            except RewardError as error:
+                failure, fails = error, True
+        if processes.most(fails):
+            raise failure
+        between(min(processes.size, len(parts) - turn * processes.size) * len(parts[0]))
+    table = processes.gather(torch.cat(tables), torch.tensor(places, dtype=torch.long))
+    rewards, failed, rest = table.split([num_rewards, num_rewards, int(strict)], 1)
+    return Judged(rewards=rewards, failed=failed.bool(), strict=rest[:, 0] if strict else None)
+
+
+def _table(judged: Judged) -> Tensor:
+    """[B, 2 R], or [B, 2 R + 1] with strict scores."""
+    strict = [] if judged.strict is None else [judged.strict.float()[:, None]]
+    return torch.cat([judged.rewards, judged.failed.float(), *strict], 1)
