@@ -24,6 +24,7 @@ USAGE = """vgrpo: online reinforcement learning for text-to-image diffusion and 
   vgrpo sample --prompts FILE [...]                      draw images, with or without a LoRA
   vgrpo eval [--suite geneval] [...]                     score a model on held-out prompts, with intervals
   vgrpo report RUN_DIR                                   rebuild a run's report.html
+  vgrpo ui [RUNS_DIR]                                    look at runs in a browser, also while they go on
   vgrpo export RUN_DIR [--format comfyui] [...]          the adapter as another tool reads it, with a model card
   vgrpo pretrain sprites|preference [...]                train the bundled model, or its reward, from nothing
   vgrpo serve-reward NAME [--port 8100]                  answer for a reward from a process of its own
@@ -40,6 +41,7 @@ COMMANDS = (
     "sample",
     "eval",
     "report",
+    "ui",
     "export",
     "pretrain",
     "serve-reward",

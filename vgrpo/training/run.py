@@ -20,6 +20,7 @@ from vgrpo.prompts.sources import PromptSource
 from vgrpo.rewards.base import Reward
 from vgrpo.rewards.panel import Panel
 from vgrpo.sampling.draw import draw_images, named_noise
+from vgrpo.support.json_files import write_json
 from vgrpo.support.lock import RunLock
 from vgrpo.support.memory_errors import out_of_memory_while
 from vgrpo.training.alarm import Alarm
@@ -29,6 +30,7 @@ from vgrpo.training.events import AlarmRaised, CheckpointSaved, Events, Iteratio
 from vgrpo.training.folder import settings_of
 from vgrpo.training.health import Health
 from vgrpo.training.optimizer import Optimizer
+from vgrpo.training.sample_scores import sample_scores
 from vgrpo.worlds.base import World
 
 
@@ -174,19 +176,22 @@ class Run:
 
 @out_of_memory_while("drawing sample pictures")
 def save_samples(run: Run) -> None:
-    """Pictures of fixed prompts and seeds under the averaged weights: samples/000020/03.png is prompt 3, four images."""
+    """Pictures of fixed prompts and seeds under the averaged weights: samples/000020/03.png is prompt 3, four images.
+    `vgrpo sample --seed 0` with prompts.txt draws the same ones."""
     settings = run.config.eval
     prompts = run.task.eval_prompts or run.task.prompts(0, settings.num_sample_prompts)
     prompts = prompts[:: max(1, len(prompts) // settings.num_sample_prompts)][: settings.num_sample_prompts]
     folder = run.folder / "samples" / f"{run.iteration:06d}"
     folder.mkdir(parents=True, exist_ok=True)
     num_images = 4
-    noise = torch.stack([named_noise(run.policy, "sample", p, i) for p in range(len(prompts)) for i in range(num_images)])
+    noise = torch.stack([named_noise(run.policy, 0, "sample", p, i) for p in range(len(prompts)) for i in range(num_images)])
     repeated = [prompt for prompt in prompts for _ in range(num_images)]
     with run.average.active():
         _, images = draw_images(run.policy, repeated, noise, run.config.eval_sampling)
     for index, row in enumerate(images.unflatten(0, (len(prompts), num_images))):
         strip: Image.Image = to_pil(torch.cat(list(row), 2))
         strip.save(folder / f"{index:02d}.png")
+    scores = sample_scores(run.task.panel, run.task.world, images, repeated, num_images, run.events.notice)
+    write_json(folder / "scores.json", scores)
     run.events.emit(SamplesDrawn(folder=folder, iteration=run.iteration))
     (folder / "prompts.txt").write_text("".join(prompt.text.replace("\n", " ") + "\n" for prompt in prompts))

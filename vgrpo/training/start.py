@@ -32,6 +32,7 @@ from vgrpo.training.config import Config
 from vgrpo.training.config_files import save_yaml
 from vgrpo.training.events import Events
 from vgrpo.training.folder import RunFolder, free_folder, open_folder
+from vgrpo.training.groups import GroupsFile
 from vgrpo.training.health import Health
 from vgrpo.training.metrics_file import MetricsFile
 from vgrpo.training.optimizer import Optimizer, check_optimizer, make_adamw
@@ -176,8 +177,9 @@ def _add_files(run: Run) -> None:
     if metrics.note:
         run.events.notice(metrics.note)
     run.events.listeners.insert(0, metrics)
+    run.events.listeners.insert(1, GroupsFile(run.folder, run.task.panel.names))
     if run.config.tensorboard:
-        run.events.listeners.insert(1, TensorBoard(run.folder))
+        run.events.listeners.insert(2, TensorBoard(run.folder))
 
 
 @out_of_memory_while("loading the model")
