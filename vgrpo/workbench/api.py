@@ -15,7 +15,8 @@ from vgrpo.workbench import pictures
 from vgrpo.workbench.index import Index
 from vgrpo.workbench.live import events
 from vgrpo.workbench.remake import command
-from vgrpo.workbench.rules import Numbers, diagnosis
+from vgrpo.workbench.rules import diagnosis
+from vgrpo.workbench.rules.base import Numbers
 from vgrpo.workbench.runs import Run, Runs, flat, plain, shown
 
 MOST_GROUPS = 50

@@ -107,7 +107,7 @@ def group_entry(files: RunFiles, iteration: int) -> dict[str, Any]:
         "cell": cell[:2],
         "rewards": [shown(name) for name in _list(content.get("rewards"))],
         "num_groups": number(content.get("num_groups")),
-        "stamp": files.stamp(f"groups/{iteration:06d}.json"),
+        "sheet": files.stamp(f"groups/{iteration:06d}.jpg"),
         "groups": [_group(table(group)) for group in _list(content.get("groups"))[:MOST_GROUPS]],
     }
 
