@@ -35,8 +35,12 @@ function tables(panel) {
     series.push({ stroke: ink, width: 2, dash: line.dash, points: { show: line.values.length < 2, size: 6, fill: ink }, spanGaps: true, line });
   }
   if (panel.gap && panel.lines.length > 1) {
-    const main = series.map((each, i) => (each.line ? i : 0)).filter(Boolean);
-    main.slice(1).forEach((other) => bands.push({ series: [main[0], other], fill: faded(colour("--s2"), 0.12) }));
+    const first = new Map(); // of each run, the line that the others are measured against
+    series.forEach(({ line }, i) => {
+      if (!line) return;
+      if (first.has(line.run)) bands.push({ series: [first.get(line.run), i], fill: faded(colour("--s2"), 0.12) });
+      else first.set(line.run, i);
+    });
   }
   return { data: uPlot.join(parts), series, bands };
 }

@@ -20,7 +20,7 @@ export async function overlay(names, still) {
   if (!still()) return undefined;
   document.title = "vgrpo · curves";
   document.getElementById("where").textContent = `/ ${runs.length} runs`;
-  const place = h("div", {});
+  const place = h("div", { class: "section" });
   const changed = differences(runs.map(({ run }) => run));
   const last = (run) => run.sets.at(-1);
   const pair = runs.length === 2 && runs.every(({ run }) => run.sets.length);

@@ -44,7 +44,7 @@ export function number(value, digits = 3) {
 }
 
 export function signed(value) {
-  return value === null || !Number.isFinite(value) ? "" : `${value > 0 ? "+" : value < 0 ? "−" : "±"}${number(Math.abs(value), 2)}`;
+  return value === null || !Number.isFinite(value) ? "" : `${value > 0 ? "+" : value < 0 ? "−" : ""}${number(Math.abs(value), 2)}`;
 }
 
 export function duration(seconds) {

@@ -108,7 +108,7 @@ export function panel(definition, runs, options, axisOf) {
     const colour = several ? COLOURS[place % COLOURS.length] : COLOURS[index % COLOURS.length];
     const title = several ? (definition.names.length > 1 ? `${run.name}: ${label}` : run.name) : label;
     const spread = definition.spread && !options.log ? metrics.columns[definition.spread] : null;
-    lines.push({ title, name, colour, dash: DASHES[(several ? index : Math.floor(index / COLOURS.length)) % DASHES.length],
+    lines.push({ title, run: run.id, colour, dash: DASHES[(several ? index : Math.floor(index / COLOURS.length)) % DASHES.length],
       x, raw, values: smoothed(raw, options.smooth), spread: spread ? smoothed(spread, options.smooth) : null });
   }));
   return { title: definition.title, lines, log: options.log, xTitle: axisTitle(options.x), gap: Boolean(definition.standard) };

@@ -91,10 +91,11 @@ export async function picturesTab(place, page) {
       "aria-label": `${row.text}, image ${member + 1}, reward ${number(reward)}${verdict === undefined || verdict === null ? "" : verdict ? ", right" : ", wrong"}`,
       title: `reward ${number(reward)}`,
       onclick: () => look({ page, album, sets, set, index: row.index, member, text: row.text }) },
-    verdict === 1 ? h("span", { class: "mark" }, "✓") : verdict === 0 ? h("span", { class: "mark no" }, "✗") : null);
+    );
     button.style.backgroundSize = `${PER_PROMPT * 100}% ${count * 100}%`;
     button.style.backgroundPosition = `${(member / (PER_PROMPT - 1)) * 100}% ${count > 1 ? (place_ / (count - 1)) * 100 : 0}%`;
-    return button;
+    const told = verdict === 1 ? h("span", { class: "mark", "aria-hidden": true }, "✓") : verdict === 0 ? h("span", { class: "mark no", "aria-hidden": true }, "✗") : null;
+    return h("div", { class: "picture" }, button, h("div", { class: "under num" }, told, number(reward, 2)));
   }
 
   async function matrix(kept) {

@@ -10,7 +10,7 @@ import { state } from "./runs.js";
 
 export const TABS = [
   ["pictures", "Pictures", picturesTab], ["groups", "Groups", groupsTab], ["curves", "Curves", curvesTab],
-  ["diagnosis", "Diagnosis", findingsTab], ["settings", "Settings", settingsTab],
+  ["diagnosis", "Diagnosis", findingsTab], ["settings", "Scores and settings", settingsTab],
 ];
 
 export async function runPage(id, tab = "pictures", still = () => true) {
@@ -40,6 +40,7 @@ export async function runPage(id, tab = "pictures", still = () => true) {
 
   head();
   show(top, content);
+  top.querySelector("[aria-current]").scrollIntoView({ block: "nearest", inline: "center" });
   const tools = (await open(content, page)) ?? {};
   watch([id], async ({ parts }) => {
     try {

@@ -23,7 +23,7 @@ export async function runsPage(still) {
   }
 
   draw();
-  show(h("div", { class: "row" }, h("h1", { class: "grow" }, "Runs"), h("div", { class: "tools search" }, search), overlay),
+  show(h("div", { class: "row" }, h("h1", { class: "grow" }, "Runs"), h("div", {}, search), overlay),
     h("p", { class: "soft small" }, found.folder), list);
   watch(found.runs.filter((run) => run.state === "running").slice(0, 12).map((run) => run.id), refresh);
   const timer = setInterval(refresh, 15000);

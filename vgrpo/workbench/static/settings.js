@@ -17,7 +17,7 @@ function scores(evaluation) {
   const between = (part) => part?.interval?.[metric]?.low === undefined ? "" : ` (${number(part.interval[metric].low)} to ${number(part.interval[metric].high)})`;
   return h("section", {}, h("h2", { class: "section" }, "Held-out scores"),
     h("p", { class: "soft small" }, `${metric}, of ${number(evaluation.num_images)} images of ${number(evaluation.num_prompts)} prompts that are not trained on; before${between(base)}, after${between(tuned)}`),
-    h("table", {}, h("thead", {}, h("tr", {}, ["category", "before", "after", "change"].map((name, i) => h("th", { class: i ? "num" : "" }, name)))),
+    h("table", { class: "scores" }, h("thead", {}, h("tr", {}, ["category", "before", "after", "change"].map((name, i) => h("th", { class: i ? "num" : "" }, name)))),
       h("tbody", {}, lines.map(([tag, a, b]) => h("tr", {}, h("td", {}, tag), h("td", { class: "num" }, number(a)), h("td", { class: "num" }, number(b)),
         h("td", { class: `num ${b > a ? "good" : b < a ? "bad" : ""}` }, typeof a === "number" && typeof b === "number" ? signed(b - a) : ""))))));
 }
@@ -30,5 +30,5 @@ export function differences(runs) {
 export function table(runs, names) {
   return h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Settings" }, h("table", {},
     h("thead", {}, h("tr", {}, h("th", {}, "setting"), runs.map((run) => h("th", {}, run.name)))),
-    h("tbody", {}, names.map((name) => h("tr", {}, h("td", {}, h("code", {}, name)), runs.map((run) => h("td", {}, h("code", {}, run.settings[name] ?? "–"))))))));
+    h("tbody", {}, names.map((name) => h("tr", {}, h("td", {}, h("code", {}, name)), runs.map((run) => h("td", {}, h("code", {}, run.settings[name] || "–"))))))));
 }
