@@ -20,7 +20,9 @@ update: {{lr: {lr}}}
 NAMES = "seconds/rollout seconds/reward seconds/update surrogate/mean surrogate/cv_within surrogate/cv_between kl loss".split()
 
 
-def make_run(folder: Path, *, iterations: int, sets: int, prompts: int, groups: int = 0, lr: float = 3e-4, hacked: bool = False) -> Path:
+def make_run(
+    folder: Path, *, iterations: int, sets: int, prompts: int, groups: int = 0, lr: float = 3e-4, hacked: bool = False
+) -> Path:
     """`sets` folders of samples with 4 images of each prompt, and groups of the last iterations."""
     rng = random.Random(repr((iterations, lr)))
     folder.mkdir(parents=True)
@@ -28,12 +30,16 @@ def make_run(folder: Path, *, iterations: int, sets: int, prompts: int, groups: 
     lines = (json.dumps(_line(rng, i, iterations, hacked)) + "\n" for i in range(iterations))
     (folder / "metrics.jsonl").write_text("".join(lines))
     (folder / "finished").write_text(f"{iterations}\n")
-    scores = [{"strict": s, "reward": r, "by_category": {"colors": {"strict": s, "reward": r}}} for s, r in ((0.25, 0.4), (0.5, 0.7))]
+    scores = [
+        {"strict": s, "reward": r, "by_category": {"colors": {"strict": s, "reward": r}}} for s, r in ((0.25, 0.4), (0.5, 0.7))
+    ]
     content = {"num_prompts": 35, "num_images": 140, "base": scores[0], "tuned": scores[1]}
     (folder / "eval.json").write_text(json.dumps(content))
     texts = [f"{rng.choice(('a red', 'two blue', 'three green'))} thing number {p}" for p in range(prompts)]
     for number in range(sets):
-        _samples(folder / "samples" / f"{number * max(1, iterations // max(1, sets - 1)):06d}", rng, texts, number / max(1, sets - 1))
+        _samples(
+            folder / "samples" / f"{number * max(1, iterations // max(1, sets - 1)):06d}", rng, texts, number / max(1, sets - 1)
+        )
     for iteration in range(iterations - groups, iterations):
         _groups(folder / "groups", rng, iteration)
     return folder

@@ -190,13 +190,12 @@ def test_what_changes_is_told():
             files.names = lambda name: []
             return files
 
-    async def read():
-        found = []
-        async for text in live.events([Changing()], lambda: False, every=0):
-            found.append(text)
-            if text.startswith("event"):
-                return found
+    lines = []
 
-    lines = asyncio.run(read())
+    async def read():
+        async for text in live.events([Changing()], lambda: len(lines) == 2, every=0):
+            lines.append(text)
+
+    asyncio.run(read())
     assert lines[-1] == 'event: changed\ndata: {"run": "r", "parts": ["metrics"]}\n\n'
     assert len(lines) == 2

@@ -47,9 +47,9 @@ def sample_entry(files: RunFiles, part: str) -> dict[str, Any]:
         "iteration": int(part),
         "pictures": files.samples(f"samples/{part}")[:MOST_PROMPTS],
         "rewards": [shown(name) for name in _list(content.get("rewards"))],
-        "reward": _numbers(content.get("reward")),
-        "parts": [_numbers(row) for row in _list(content.get("parts"))],
-        "strict": _numbers(content.get("strict")),
+        "reward": _rows_of(content.get("reward")),
+        "parts": [_rows_of(row) for row in _list(content.get("parts"))],
+        "strict": _rows_of(content.get("strict")),
         "tags": [shown(tag) for tag in _list(content.get("tags"))],
         "stamp": _stamp_of_set(files, part),
     }
@@ -132,7 +132,7 @@ def _group(content: dict[str, Any]) -> dict[str, Any]:
         "group": number(content.get("group")),
         "prompt": shown(content.get("prompt")),
         "tag": shown(content.get("tag")),
-        "parts": [_numbers(row) for row in _list(content.get("parts"))[:MOST_MEMBERS]],
+        "parts": _rows_of(content.get("parts"))[:MOST_MEMBERS],
         "failed": [value is True for value in _list(content.get("failed"))[:MOST_MEMBERS]],
         **columns,
     }
@@ -178,10 +178,13 @@ def _json(files: RunFiles, name: str) -> dict[str, Any]:
         return {}
 
 
-def _numbers(value: object, levels: int = 2) -> list[Any]:
-    """Numbers, None for anything else in their place; of lists the same, so many levels deep."""
-    deeper = levels > 1
-    return [_numbers(item, levels - 1) if deeper and isinstance(item, list) else number(item) for item in _list(value)]
+def _numbers(value: object) -> list[float | None]:
+    """Numbers, None for anything else in their place."""
+    return [number(item) for item in _list(value)]
+
+
+def _rows_of(value: object) -> list[list[float | None]]:
+    return [_numbers(item) for item in _list(value)]
 
 
 def _list(value: object) -> list[Any]:

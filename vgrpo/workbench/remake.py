@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from vgrpo.pages.run_files import table
+from vgrpo.support.secrets import redact
 
 MODEL = ("adapter", "max_sequence_length", "resolution", "num_frames", "precision")
 SAMPLING = ("solver", "num_steps", "shift", "guidance")
@@ -26,4 +27,4 @@ def command(folder: Path, settings: dict[str, Any], part: str, *, last: str) -> 
             note = f"lora/ holds the weights of the newest checkpoint; those of iteration {int(part)} may be gone"
     words += ["--prompts", str(folder / "samples" / part / "prompts.txt"), "--num-images", "4", "--seed", "0"]
     words += ["--output-dir", f"pictures-{part}"]
-    return {"command": shlex.join(words), "note": note}
+    return {"command": redact(shlex.join(words)), "note": note}
