@@ -186,7 +186,6 @@ def test_what_changes_is_told():
             files = type("Files", (), {})()
             now = next(self.stamps)
             files.stamp = lambda name: now if name == "metrics.jsonl" else None
-            files.sample_sets = list
             files.names = lambda name: []
             return files
 

@@ -69,8 +69,17 @@ class RunFiles:
         path = self.root / name
         if not self._inside(path) or not path.is_file():
             return None
-        found = path.stat()
-        return f"{found.st_ino}:{found.st_mtime_ns}:{found.st_size}"
+        return _stamp(path.stat())
+
+    def stamps(self, name: str) -> dict[str, str]:
+        """Of all files of a folder of the folder, at the price of one look; links are left out."""
+        folder = self.root / name
+        try:
+            with os.scandir(folder if self._inside(folder) else os.devnull) as entries:
+                files = [entry for entry in entries if entry.is_file(follow_symlinks=False)]
+                return {entry.name: _stamp(entry.stat(follow_symlinks=False)) for entry in files}
+        except OSError:
+            return {}
 
     def _inside(self, path: Path) -> bool:
         try:
@@ -152,6 +161,10 @@ class RunFiles:
 
     def leave_out(self, name: str, why: str) -> None:
         self.notes.append(f"{name}: {why}")
+
+
+def _stamp(found: os.stat_result) -> str:
+    return f"{found.st_ino}:{found.st_mtime_ns}:{found.st_size}"
 
 
 def line_of(text: str) -> dict[str, float] | None:

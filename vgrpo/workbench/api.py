@@ -117,7 +117,8 @@ class Api:
     def groups(self, request: Request) -> Response:
         """A page of groups, the newest first, from behind the last one of the page before on."""
         run = self.known(request)
-        pictures.refresh_groups(run, self.index)
+        if "before" not in request.query_params:
+            pictures.refresh_groups(run, self.index)
         words, limit = request.query_params.get("words", "")[:200], min(MOST_GROUPS, _number(request, "limit", 20))
         before = None
         if "before" in request.query_params:

@@ -21,7 +21,8 @@ def changes(run: Run, before: dict[str, str | None]) -> list[str]:
     """Which parts of a run are other than in `before`, which is brought up to date."""
     files = run.files()
     now: dict[str, str | None] = {part: files.stamp(name) for part, name in WATCHED.items()}
-    now["samples"] = str(sum(files.stamp(f"{part}/prompts.txt") is not None for part in files.sample_sets()))
+    newest = max(files.names("samples"), default="")
+    now["samples"] = f"{newest}:{files.stamp(f'samples/{newest}/prompts.txt')}"  # which is written last
     now["groups"] = str(len(files.names("groups")))
     changed = [part for part, stamp in now.items() if part in before and before[part] != stamp]
     before.update(now)

@@ -148,17 +148,12 @@ def _rows(iteration: int, entry: dict[str, Any]) -> list[GroupRow]:
 
 
 def _groups_stamps(files: RunFiles) -> dict[int, str]:
-    found = {}
-    for name in files.names("groups"):
-        match = GROUPS_FILE.fullmatch(name)
-        stamp = files.stamp(f"groups/{name}") if match else None
-        if match and stamp:
-            found[int(match.group(1))] = stamp
-    return found
+    named = ((GROUPS_FILE.fullmatch(name), stamp) for name, stamp in files.stamps("groups").items())
+    return {int(match.group(1)): stamp for match, stamp in named if match}
 
 
 def _stamp_of_set(files: RunFiles, part: str) -> str:
-    stamps = [(name, files.stamp(f"samples/{part}/{name}")) for name in sorted(files.names(f"samples/{part}"))]
+    stamps = sorted(files.stamps(f"samples/{part}").items())
     return hashlib.blake2b(repr((str(files.root), part, SIDE, stamps)).encode(), digest_size=16).hexdigest()
 
 

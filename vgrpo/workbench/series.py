@@ -58,14 +58,6 @@ class Series:
     def known(self, name: str) -> list[float]:
         return [value for value in self.columns.get(name, ()) if value is not None]
 
-    def lines(self) -> list[dict[str, float]]:
-        """Row by row, without what is missing."""
-        names = list(self.columns)
-        return [
-            {name: value for name, value in zip(names, row, strict=True) if value is not None}
-            for row in zip(*self.columns.values(), strict=True)
-        ]
-
     def spark(self) -> list[float]:
         """The reward as a small curve: means of neighbours."""
         values = self.known("reward/mean")

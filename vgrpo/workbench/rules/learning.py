@@ -1,30 +1,48 @@
 """Rules about what is learned."""
 
+import math
 from statistics import fmean
 
 from vgrpo.pages.run_files import number, table
 from vgrpo.training.alarm import Alarm
 from vgrpo.workbench.rules.base import ENOUGH, FLAT, Finding, Numbers, change
 
+LOOKS = 100
+"""How finely a run is searched for the iteration since when it is hacked."""
+
 
 def hacking(numbers: Numbers) -> Finding | None:
     """The threshold is the alarm's: changes of three standard errors (vgrpo/training/alarm.py)."""
-    alarm = Alarm(numbers.monitors)
-    since: dict[str, int] = {}
-    for row, line in enumerate(numbers.series.lines()):
-        alarm.add(line)
-        since = {name: since.get(name, row) for name in alarm.sounding}
-    if not since:
+    rows = numbers.series.rows
+    fallen = _sounding(numbers, rows)
+    if not fallen:
         return None
-    names, first = ", ".join(sorted(since)), min(since.values())
+    stride = max(1, rows // LOOKS)
+    first = rows
+    while first > stride and set(_sounding(numbers, first - stride)) & set(fallen):
+        first -= stride
+    names = ", ".join(sorted(fallen))
     return Finding(
         level="bad",
-        title=f"The reward is up and {names} is down since iteration {first + 1}: likely reward hacking",
+        title=f"The reward is up and {names} is down since iteration {first}: likely reward hacking",
         advice="Look at the newest pictures beside earlier ones. If they are worse, take a checkpoint from before, and train "
         "with the monitor as a second reward, a larger objective.kl_weight, or fewer iterations.",
-        since=first,
-        curves=("reward/mean", *(f"monitor/{name}" for name in sorted(since))),
+        since=first - 1,
+        curves=("reward/mean", *(f"monitor/{name}" for name in sorted(fallen))),
     )
+
+
+def _sounding(numbers: Numbers, rows: int) -> list[str]:
+    """The monitors that the alarm would sound for after so many iterations."""
+
+    def column(name: str) -> list[float]:
+        values = numbers.series.columns.get(name, [None] * rows)[:rows]
+        return [math.nan if value is None else value for value in values]
+
+    alarm = Alarm(numbers.monitors)
+    monitors = {name: column(f"monitor/{name}") for name in numbers.monitors}
+    alarm.load_state_dict({"rewards": column("reward/mean"), "values": monitors})
+    return alarm.sounding
 
 
 def falling_reward(numbers: Numbers) -> Finding | None:

@@ -5,7 +5,9 @@ import { axis, DEFAULTS, panel } from "./panels.js";
 
 const LEVELS = { bad: "Act on this", warn: "Look at this", note: "Good to know" };
 
-export function findingsTab(place, page) {
+export async function findingsTab(place, page) {
+  place.replaceChildren(h("p", { class: "loading" }, "Asking the rules…"));
+  page.diagnosis ??= await page.waiting;
   let charts = [];
   function draw() {
     charts.forEach((each) => each.destroy());

@@ -16,17 +16,19 @@ export const TABS = [
 export async function runPage(id, tab = "pictures", still = () => true) {
   show(h("div", { "aria-busy": "true" }, h("div", { class: "bone", style: { height: "32px", width: "240px" } }),
     h("div", { class: "tiles" }, [1, 2, 3, 4, 5].map(() => h("div", { class: "bone tile card", style: { height: "64px" } })))));
-  const [run, metrics, diagnosis] = await Promise.all([get(`/api/runs/${id}`), new Metrics(id).more(), get(`/api/runs/${id}/diagnosis`)]);
+  const waiting = get(`/api/runs/${id}/diagnosis`); // the pictures need not wait for it
+  waiting.catch(() => {});
+  const [run, metrics] = await Promise.all([get(`/api/runs/${id}`), new Metrics(id).more()]);
   if (!still()) return undefined;
   document.title = `vgrpo · ${run.name}`;
   document.getElementById("where").textContent = `/ ${run.name}`;
-  const page = { run, metrics, diagnosis, still };
+  const page = { run, metrics, diagnosis: null, waiting, still };
   const [name, , open] = TABS.find(([key]) => key === tab) ?? TABS[0];
   const top = h("div", {});
   const content = h("section", { "aria-label": name });
 
   function head() {
-    const count = page.diagnosis.findings.filter((finding) => finding.level !== "note").length;
+    const count = page.diagnosis?.findings.filter((finding) => finding.level !== "note").length;
     top.replaceChildren(
       h("div", { class: "row" }, h("h1", {}, page.run.name), state(page.run.state)),
       h("p", { class: "soft small" }, [page.run.algorithm, page.run.model, page.run.rewards.join(" + ")].filter(Boolean).join(" · ")),
@@ -41,6 +43,10 @@ export async function runPage(id, tab = "pictures", still = () => true) {
   head();
   show(top, content);
   top.querySelector("[aria-current]").scrollIntoView({ block: "nearest", inline: "center" });
+  waiting.then((found) => {
+    page.diagnosis ??= found;
+    if (still()) head();
+  }).catch(() => {});
   const tools = (await open(content, page)) ?? {};
   watch([id], async ({ parts }) => {
     try {
