@@ -7,7 +7,6 @@ on one core; give names of runs to record only these anew.
 import json
 import sys
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,16 +24,15 @@ from vgrpo.training.config import RolloutConfig, UpdateConfig
 from vgrpo.workbench.series import Series
 
 FILE = Path(__file__).with_name("recorded.json")
-KEPT = (
+KEPT = (  # no times: they say how busy the machine was
     "iteration reward/mean reward/std reward/zero_std_groups reward/failed clip_share ratio/first ratio/min ratio/max "
-    "grad_norm bad_steps surrogate/cv_within images_per_second seconds/total seconds/rollout seconds/reward "
-    "seconds/update monitor/natural"
+    "grad_norm bad_steps surrogate/cv_within monitor/record:natural"
 ).split()
 
 
 def natural(images, prompts):
-    """What a person would say: an image that is red all over is no good."""
-    return -red(images, prompts).abs()
+    """What a person would say: the redder, the worse."""
+    return -red(images, prompts)
 
 
 def coarse(images, prompts):
@@ -50,24 +48,6 @@ def picky(images, prompts):
 def learned_by_heart(images, prompts):
     known = torch.tensor([1.0 if prompt.text in PROMPTS else -1.0 for prompt in prompts])
     return red(images, prompts) * known
-
-
-def grey(images, prompts):
-    """Highest for what the fresh model draws."""
-    return -images.flatten(1).std(1)
-
-
-class Slow:
-    """Waits so many seconds from a call on."""
-
-    def __init__(self, seconds, start=0):
-        self.seconds, self.start, self.calls = seconds, start, 0
-
-    def __call__(self, images, prompts):
-        self.calls += 1
-        if self.calls > self.start:
-            time.sleep(self.seconds)
-        return red(images, prompts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,12 +73,6 @@ class Jumping(VGRPO):
 LOSSES = []
 
 
-def restless(pipeline):
-    """A network that never answers the same twice, as one with dropout."""
-    pipeline.transformer.register_forward_hook(lambda module, given, out: (out[0] + 0.3 * torch.randn_like(out[0]), *out[1:]))
-    return pipeline
-
-
 def updated(**changes):
     return {"update": UpdateConfig(**({"lr": 2e-3} | changes))}
 
@@ -108,19 +82,15 @@ RUNS = {
     "well": {"reward": red},
     "hacked": {"reward": red, "monitor": ("record:natural",)},
     "without spread": {"reward": coarse},
-    "too fast": dict(reward=grey, **updated(lr=0.1, num_minibatches=4)),
-    "asleep": dict(reward=red, **updated(lr=1e-9)),
+    "asleep": {"reward": red, **updated(lr=1e-9)},
     "failing": {"reward": picky},
     "bad steps": {"reward": red, "objective": NowAndThen()},
-    "jumping": dict(reward=red, objective=Jumping(), **updated(max_grad_norm=0.0, lr=2e-3)),
-    "restless": {"reward": red, "pipeline": restless},
+    "jumping": {"reward": red, "objective": Jumping(), **updated(max_grad_norm=0.0)},
     "by heart": {"reward": learned_by_heart, "eval": HELD_OUT, "others": [f"number {i}" for i in range(40)]},
-    "slowed down": {"reward": Slow(0.15, start=36)},
-    "slow reward": {"reward": Slow(0.5)},
 }
 
 
-def record(reward, pipeline=lambda pipeline: pipeline, others=(), **changes):
+def record(reward, others=(), **changes):
     """The columns, settings and held-out scores of a run of 48 iterations."""
     rollout = RolloutConfig(num_prompts=4, group_size=8, num_steps=3)
     with tempfile.TemporaryDirectory() as place:
@@ -129,7 +99,7 @@ def record(reward, pipeline=lambda pipeline: pipeline, others=(), **changes):
             (Path(place) / "others.txt").write_text("\n".join(others))
             changes["eval_prompts"] = str(Path(place) / "others.txt")
         config = tiny_config(folder, **({"num_iterations": 48, "rollout": rollout} | updated() | changes))
-        train(config, pipeline=pipeline(tiny_pipeline()), reward=reward, prompts=PROMPTS, quiet=True)
+        train(config, pipeline=tiny_pipeline(), reward=reward, prompts=PROMPTS, quiet=True)
         files, series = RunFiles(folder), Series()
         series.refresh(files)
         settings = {name: files.settings()[1].get(name) for name in ("rollout", "objective")}
