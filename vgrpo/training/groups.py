@@ -45,20 +45,19 @@ class GroupsFile:
             self.write(event)
 
     def write(self, event: ImagesJudged) -> None:
-        thumbnails = shrunk(event.rollout.images)
-        kept = chosen(event, count=max(1, MOST_PIXELS // _pixels_of_group(event.rollout, thumbnails)))
+        cell = thumbnail_size(event.rollout.images)
+        kept = chosen(event, count=max(1, MOST_PIXELS // _pixels_of_group(event.rollout, cell)))
         self.folder.mkdir(exist_ok=True)
         name = f"{event.iteration:06d}"
         sheet = self.folder / f"{name}.jpg"
-        sheet_of(thumbnails, kept).save(sheet, "JPEG", quality=85, subsampling=0)
+        sheet_of(event.rollout.images, kept, cell).save(sheet, "JPEG", quality=85, subsampling=0)
         # Not made to last through a power cut as a checkpoint is: to wait for the disk may take longer than an iteration.
-        (self.folder / f"{name}.json").write_text(to_json(self._entry(event, kept, thumbnails)) + "\n")
+        (self.folder / f"{name}.json").write_text(to_json(self._entry(event, kept, cell)) + "\n")
 
-    def _entry(self, event: ImagesJudged, kept: list[Kept], thumbnails: Tensor) -> dict[str, Any]:
-        height, width = thumbnails.shape[-2:]
+    def _entry(self, event: ImagesJudged, kept: list[Kept], cell: tuple[int, int]) -> dict[str, Any]:
         return {
             "iteration": event.iteration,
-            "cell": [width, height],
+            "cell": [cell[1], cell[0]],
             "rewards": self.reward_names,
             "num_groups": event.rollout.num_groups,
             "groups": [self._group(event, each) for each in kept],
@@ -79,13 +78,11 @@ class GroupsFile:
         }
 
 
-def shrunk(images: Tensor) -> Tensor:
-    """[B, 3, H, W] to thumbnails [B, 3, h, w]."""
+def thumbnail_size(images: Tensor) -> tuple[int, int]:
+    """(h, w) of the thumbnails of images [B, 3, H, W]."""
     height, width = images.shape[-2:]
-    if max(height, width) <= SIDE:
-        return images
-    scale = SIDE / max(height, width)
-    return interpolate(images, size=(max(1, round(height * scale)), max(1, round(width * scale))), mode="area")
+    scale = min(1.0, SIDE / max(height, width))
+    return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 def chosen(event: ImagesJudged, count: int) -> list[Kept]:
@@ -103,17 +100,18 @@ def chosen(event: ImagesJudged, count: int) -> list[Kept]:
     return kept
 
 
-def sheet_of(thumbnails: Tensor, kept: list[Kept]) -> Image.Image:
-    """A row for each group; a shorter one ends in black."""
-    _, _, height, width = thumbnails.shape
+def sheet_of(images: Tensor, kept: list[Kept], cell: tuple[int, int]) -> Image.Image:
+    """A row of thumbnails for each group; a shorter one ends in black."""
+    height, width = cell
     columns = max(len(each.rows) for each in kept)
-    sheet = thumbnails.new_zeros(3, height * len(kept), width * columns)
+    sheet = images.new_zeros(3, height * len(kept), width * columns)
     for row, each in enumerate(kept):
-        strip = torch.cat(list(thumbnails[each.rows]), 2)
+        thumbnails = interpolate(images[each.rows], size=cell, mode="area")
+        strip = torch.cat(list(thumbnails), 2)
         sheet[:, row * height : (row + 1) * height, : strip.shape[2]] = strip
     return to_pil(sheet)
 
 
-def _pixels_of_group(rollout: Rollout, thumbnails: Tensor) -> int:
+def _pixels_of_group(rollout: Rollout, cell: tuple[int, int]) -> int:
     size = max(1, len(rollout.prompts) // len(rollout.group.unique()))
-    return min(size, MOST_MEMBERS) * thumbnails.shape[-1] * thumbnails.shape[-2]
+    return min(size, MOST_MEMBERS) * cell[0] * cell[1]
