@@ -21,7 +21,7 @@ from vgrpo.training.events import Event, ImagesJudged
 SIDE = 128
 """Pixels of a thumbnail's larger side; smaller images stay as they are."""
 MOST_PIXELS = 2**17
-"""Of a sheet, some 30 kB: two groups of 16 sprites, or one of 8 photographs. At least one group is kept."""
+"""Of a sheet, some 20 kB: two groups of 16 sprites, or one of 8 photographs. At least one group is kept."""
 MOST_MEMBERS = 32
 """Of a group; of a larger one the best half and the worst half of so many are kept."""
 
@@ -69,7 +69,7 @@ class GroupsFile:
         return {
             "group": kept.group,
             "prompt": prompt.text,
-            "tag": prompt.metadata.get("tag"),
+            "tag": str(prompt.metadata.get("tag", "")),
             "members": [row - first for row in kept.rows],
             "reward": event.reward[rows].tolist(),
             "parts": event.scores.values[rows].tolist(),

@@ -28,7 +28,7 @@ def sample_scores(
         "rewards": panel.names,
         "parts": scores.values.unflatten(0, per_prompt).tolist(),
         "reward": reward.unflatten(0, per_prompt).tolist(),
-        "tags": [prompt.metadata.get("tag") for prompt in prompts[::num_images]],
+        "tags": [str(prompt.metadata.get("tag", "")) for prompt in prompts[::num_images]],
     }
     if world is not None:
         content["strict"] = world.strict(images, prompts).unflatten(0, per_prompt).tolist()
