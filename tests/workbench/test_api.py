@@ -131,6 +131,15 @@ def test_groups_come_in_pages_and_by_their_words(client, runs):
     assert picture(client.get(f"{path}/{rows[0]['iteration']}/sheet")).size == (1024, 128)
 
 
+def test_a_long_run_is_read_in_parts_the_newest_first(client, monkeypatch):
+    monkeypatch.setattr("vgrpo.workbench.pictures.MOST_READ", 5)
+    path = f"/api/runs/{ids(client)['good']}/groups?limit=50"
+    answers = [client.get(path).json() for _ in range(4)]
+    assert [answer["left"] for answer in answers] == [7, 2, 0, 0]
+    assert [len(answer["groups"]) for answer in answers] == [10, 20, 24, 24]
+    assert answers[0]["groups"] == answers[3]["groups"][:10]
+
+
 def test_the_index_is_made_anew_if_it_is_torn(tmp_path):
     (tmp_path / "index.sqlite").write_bytes(b"no database" * 100)
     index = Index(tmp_path)

@@ -115,16 +115,16 @@ class Api:
         return _picture(pictures.sample_picture(run.files(), part, index, member))
 
     def groups(self, request: Request) -> Response:
-        """A page of groups, the newest first, from behind the last one of the page before on."""
+        """A page of groups, the newest first, from behind the last one of the page before on. While iterations are `left` to be
+        read, a page that is not full may be asked for again."""
         run = self.known(request)
-        if "before" not in request.query_params:
-            pictures.refresh_groups(run, self.index)
+        left = pictures.refresh_groups(run, self.index)
         words, limit = request.query_params.get("words", "")[:200], min(MOST_GROUPS, _number(request, "limit", 20))
         before = None
         if "before" in request.query_params:
             before = _number(request, "before", 0), _number(request, "place", 0)
         rows = self.index.groups(run.id, words, before, max(1, limit))
-        return Json({"groups": [row._asdict() for row in rows]})
+        return Json({"groups": [row._asdict() for row in rows], "left": left})
 
     def group(self, request: Request) -> Response:
         return Json(pictures.group_entry(self.known(request).files(), request.path_params["iteration"]))

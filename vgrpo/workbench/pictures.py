@@ -22,8 +22,8 @@ SIDE = 128
 MOST_PROMPTS = 100
 """Rows of a sheet of samples."""
 MOST_GROUPS, MOST_MEMBERS = 64, 64
-HARD = 128
-"""Pictures of at most so many pixels are enlarged without smoothing."""
+MOST_READ = 300
+"""Files of groups that one request reads into the index."""
 NUM_IMAGES = 4
 """In a strip of samples."""
 SET, GROUPS_FILE = re.compile(r"\d{6,9}"), re.compile(r"(\d{6,9})\.json")
@@ -85,17 +85,20 @@ def sample_picture(files: RunFiles, part: str, index: int, member: int) -> bytes
     return encoded(strip.crop((member * width, 0, (member + 1) * width, strip.height)), hard=strip.height <= 512)
 
 
-def refresh_groups(run: Run, index: Index) -> None:
-    """Read the groups of iterations that are new or have changed."""
+def refresh_groups(run: Run, index: Index) -> int:
+    """Read the groups of iterations that are new or have changed, the newest first and so many that nobody waits for long;
+    returns how many iterations are left."""
     files = run.files()
     there = _groups_stamps(files)
     known = index.stamps(run.id)
-    new = {iteration: stamp for iteration, stamp in there.items() if known.get(iteration) != stamp}
+    changed = sorted((iteration for iteration, stamp in there.items() if known.get(iteration) != stamp), reverse=True)
+    new = {iteration: there[iteration] for iteration in changed[:MOST_READ]}
     if gone := known.keys() - there.keys():
         index.forget_groups(run.id, gone)
     if new:
-        rows = [row for iteration in sorted(new) for row in _rows(iteration, group_entry(files, iteration))]
+        rows = [row for iteration in new for row in _rows(iteration, group_entry(files, iteration))]
         index.keep_groups(run.id, new, rows)
+    return len(changed) - len(new)
 
 
 def group_entry(files: RunFiles, iteration: int) -> dict[str, Any]:

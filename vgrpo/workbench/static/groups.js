@@ -32,7 +32,13 @@ export async function groupsTab(place, page) {
     const mine = ++turn;
     more.disabled = true;
     const from = last ? `&before=${last.iteration}&place=${last.place}` : "";
-    const { groups } = await get(`/api/runs/${page.run.id}/groups?limit=${PAGE}&words=${encodeURIComponent(words)}${from}`);
+    const ask = () => get(`/api/runs/${page.run.id}/groups?limit=${PAGE}&words=${encodeURIComponent(words)}${from}`);
+    let { groups, left } = await ask();
+    while (left > 0 && groups.length < PAGE && mine === turn && page.still()) {
+      more.textContent = `Reading ${left} earlier iterations…`;
+      ({ groups, left } = await ask());
+    }
+    more.textContent = "Earlier groups";
     if (mine !== turn || !page.still()) return;
     more.disabled = false;
     more.classList.toggle("hidden", groups.length < PAGE);
