@@ -133,7 +133,7 @@ def test_pictures_scrub_search_and_sort(tab, server):
     assert "No prompt has these words" in tab.inner_text("main")
     tab.fill("input[type=search]", "")
     tab.get_by_label("Order").select_option("best")
-    means = [float(re.match(r"[\d.]+", text).group()) for text in tab.locator(".prompt > .row .num").all_inner_texts()]
+    means = [float(re.match(r"[\d.]+", text).group()) for text in tab.locator(".prompt > .row .num").all_text_contents()]
     assert means == sorted(means, reverse=True)
     tab.get_by_text("Side by side").click()
     tab.wait_for_selector(".matrix .cell")
