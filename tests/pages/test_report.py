@@ -97,7 +97,7 @@ def pictures_of(page):
 def test_pictures_are_framed_and_marked_by_what_the_verifier_says(run):
     """White between frames; below green for right, red for wrong, nothing where nobody knows."""
     for name, rows in (("000000", [[0, 1, None, 1], "x"]), ("000002", [[1, 1]])):
-        (run / "samples" / name / "verdicts.json").write_text(json.dumps(rows))
+        (run / "samples" / name / "scores.json").write_text(json.dumps({"strict": rows}))
         for index in range(2):
             (run / "samples" / name / f"{index:02d}.png").write_bytes(png("blue", size=(256, 64)))
     page = page_of(run)
@@ -247,8 +247,8 @@ HARM = {
     "huge metrics": (lambda run: large(run, "metrics.jsonl"), "metrics.jsonl: it is larger than 64 MB; its beginning"),
     "huge scores": (lambda run: large(run, "eval.json"), "eval.json: it is larger than 16 MB"),
     "huge settings": (lambda run: large(run, "config.yaml"), "config.yaml: it is larger than 0.256 MB"),
-    "verdicts elsewhere": (lambda run: link(run, "samples/000000/verdicts.json", "secret.txt"), "verdicts.json: it leads out"),
-    "deep verdicts": (lambda run: write(run, "samples/000000/verdicts.json", "[" * 99_000), "verdicts.json: it is no list"),
+    "verdicts elsewhere": (lambda run: link(run, "samples/000000/scores.json", "secret.txt"), "scores.json: it leads out"),
+    "deep verdicts": (lambda run: write(run, "samples/000000/scores.json", "[" * 99_000), "scores.json: it holds no scores"),
     "a log elsewhere": (lambda run: link(run, "steering.jsonl", "secret.txt"), "steering.jsonl: it leads out of the folder"),
     "garbage for metrics": (lambda run: write(run, "metrics.jsonl", bytes(range(256)) * 9), "parts of it are not UTF-8"),
     "garbage for settings": (lambda run: write(run, "config.yaml", bytes(range(256)) * 9), "config.yaml: it holds no settings"),

@@ -22,6 +22,7 @@ ORDER = (
     "training",
     "recipes",
     "analysis",
+    "workbench",
     "commands",
 )
 """A folder may import from itself and from those before it."""

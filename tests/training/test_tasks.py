@@ -90,7 +90,7 @@ def test_nothing_judged_stops_the_run_and_says_so(tmp_path):
 
     def gone(images, prompts):
         calls.append(1)
-        return red(images, prompts) if len(calls) < 3 else [math.nan] * len(images)  # the trial, one iteration
+        return red(images, prompts) if len(calls) < 4 else [math.nan] * len(images)  # trial, samples, one iteration
 
     with pytest.raises(RewardError, match="nothing was judged: of the 8 images of iteration 2 a reward failed on 0"):
         train(tiny_config(tmp_path / "run"), pipeline=tiny_pipeline(), reward=gone, prompts=PROMPTS, quiet=True)

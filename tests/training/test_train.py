@@ -133,7 +133,7 @@ def test_a_whole_failed_batch_stops_the_run_with_what_it_had(tmp_path):
 
     def breaks(images, prompts):
         calls.append(1)
-        if len(calls) > 2:  # the trial, one iteration
+        if len(calls) > 3:  # the trial, the sample pictures, one iteration
             raise OSError("the judge went home")
         return red(images, prompts)
 

@@ -25,6 +25,7 @@ USAGE = """vgrpo: online reinforcement learning for text-to-image diffusion and 
   vgrpo sample --prompts FILE [...]                      draw images, with or without a LoRA
   vgrpo eval [--suite geneval] [...]                     score a model on held-out prompts, with intervals
   vgrpo report RUN_DIR                                   rebuild a run's report.html
+  vgrpo ui [RUNS_DIR]                                    look at runs in a browser, also while they go on
   vgrpo export RUN_DIR [--format comfyui] [...]          the adapter as another tool reads it, with a model card
   vgrpo convert FILE.safetensors --output-dir FOLDER     a checkpoint in one file becomes a folder for --model
   vgrpo pretrain sprites|preference [...]                train the bundled model, or its reward, from nothing
@@ -43,6 +44,7 @@ COMMANDS = (
     "sample",
     "eval",
     "report",
+    "ui",
     "export",
     "convert",
     "pretrain",

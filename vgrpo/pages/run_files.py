@@ -4,6 +4,7 @@ Only regular files inside the folder are read, up to a size; what is left out is
 """
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -48,13 +49,14 @@ class RunFiles:
         self.root = folder.resolve()
         self.notes: list[str] = []
 
-    def read(self, name: str, most: int, *, cut: bool = False) -> bytes | None:
-        """A file's bytes, None where there is none to read. Of one above `most` bytes nothing, or with `cut` the beginning."""
+    def read(self, name: str, most: int, *, cut: bool = False, start: int = 0) -> bytes | None:
+        """A file's bytes from `start` on, None where there is none to read. Of more than `most` bytes nothing,
+        or with `cut` the first so many."""
         path = self.root / name
         if not path.is_symlink() and not path.exists():
             return None
         try:
-            data = self._bytes(path, most + 1)
+            data = self._bytes(path, most + 1, start)
             if len(data) > most:
                 if not cut:
                     raise ValueError(f"it is larger than {most / MB:g} MB")
@@ -64,13 +66,31 @@ class RunFiles:
             return None
         return data[:most]
 
-    def _bytes(self, path: Path, most: int) -> bytes:
+    def _bytes(self, path: Path, most: int, start: int) -> bytes:
         if not self._inside(path):
             raise ValueError("it leads out of the folder")
         if not path.is_file():
             raise ValueError("it is no file")
         with path.open("rb") as file:
+            file.seek(start)
             return file.read(most)
+
+    def stamp(self, name: str) -> str | None:
+        """What changes when a file of the folder does; None where there is no file to read."""
+        path = self.root / name
+        if not self._inside(path) or not path.is_file():
+            return None
+        return _stamp(path.stat())
+
+    def stamps(self, name: str) -> dict[str, str]:
+        """Of all files of a folder of the folder, at the price of one look; links are left out."""
+        folder = self.root / name
+        try:
+            with os.scandir(folder if self._inside(folder) else os.devnull) as entries:
+                files = [entry for entry in entries if entry.is_file(follow_symlinks=False)]
+                return {entry.name: _stamp(entry.stat(follow_symlinks=False)) for entry in files}
+        except OSError:
+            return {}
 
     def _inside(self, path: Path) -> bool:
         try:
@@ -92,11 +112,11 @@ class RunFiles:
         lines = self.text("metrics.jsonl", 64 * MB, cut=True).split("\n")
         found, torn = [], 0
         for line in lines:
-            values = _parsed(line) if line.strip() else {}
-            if not isinstance(values, dict):
+            values = line_of(line) if line.strip() else {}
+            if values is None:
                 torn += 1
             elif values:
-                found.append({name: n for name, value in values.items() if (n := number(value)) is not None})
+                found.append(values)
         if torn:
             self.leave_out("metrics.jsonl", f"{torn} of its lines are no JSON object")
         return found
@@ -120,6 +140,14 @@ class RunFiles:
             self.leave_out("config.yaml", "it holds no settings")
         return text, table(content)
 
+    def names(self, name: str) -> list[str]:
+        """What a folder of the folder holds; nothing where it leads out, or is none."""
+        folder = self.root / name
+        try:
+            return os.listdir(folder) if self._inside(folder) else []
+        except OSError:
+            return []
+
     def sample_sets(self) -> list[str]:
         """The names of the folders of sample pictures, the first and the last one first and last."""
         folder = self.root / "samples"
@@ -136,9 +164,10 @@ class RunFiles:
 
     def verdicts(self, name: str) -> list[list[float | None]]:
         """What a world's verifier said of each image of each prompt of a set; empty where there was none."""
-        rows = _parsed(self.text(f"{name}/verdicts.json", 256 * KB) or "[]")
+        found = _parsed(self.text(f"{name}/scores.json", 256 * KB) or "{}")
+        rows = found.get("strict", []) if isinstance(found, dict) else None
         if not isinstance(rows, list):
-            self.leave_out(f"{name}/verdicts.json", "it is no list")
+            self.leave_out(f"{name}/scores.json", "it holds no scores")
             return []
         return [[number(value) for value in row[:MOST_IMAGES]] if isinstance(row, list) else [] for row in rows]
 
@@ -162,6 +191,18 @@ class RunFiles:
 
     def leave_out(self, name: str, why: str) -> None:
         self.notes.append(f"{name}: {why}")
+
+
+def _stamp(found: os.stat_result) -> str:
+    return f"{found.st_ino}:{found.st_mtime_ns}:{found.st_size}"
+
+
+def line_of(text: str) -> dict[str, float] | None:
+    """The numbers of a line of metrics.jsonl; None if it is no JSON object."""
+    values = _parsed(text)
+    if not isinstance(values, dict):
+        return None
+    return {name: n for name, value in values.items() if (n := number(value)) is not None}
 
 
 def _parsed(text: str) -> Any:

@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
+from vgrpo.core.types import Rollout
+from vgrpo.rewards.base import Scores
 from vgrpo.support.secrets import redact
 from vgrpo.training.config import Config
 
@@ -45,6 +49,20 @@ class PhaseAdvanced:
 class PhaseEnded:
     name: str
     seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImagesJudged:
+    """This process's images of an iteration, before the model learns from them."""
+
+    iteration: int
+    """Counted from 0."""
+    rollout: Rollout
+    scores: Scores
+    reward: Tensor
+    """[B], what is trained on; NaN where there is none."""
+    advantage: Tensor
+    """[B], of all actions of an image the mean."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +131,7 @@ Event = (
     | PhaseBegan
     | PhaseAdvanced
     | PhaseEnded
+    | ImagesJudged
     | IterationDone
     | SamplesDrawn
     | AlarmRaised

@@ -24,9 +24,9 @@ from vgrpo.sampling.draw import decode, draw_groups
 from vgrpo.support.files import write_whole
 from vgrpo.support.interrupts import Interrupts
 from vgrpo.support.memory_errors import out_of_memory_while
-from vgrpo.training.batch import make_batch
+from vgrpo.training.batch import advantages_of, make_batch
 from vgrpo.training.config import Config
-from vgrpo.training.events import Events, Listener, PhaseAdvanced, RunFinished, RunStarted, Values
+from vgrpo.training.events import Events, ImagesJudged, Listener, PhaseAdvanced, RunFinished, RunStarted, Values
 from vgrpo.training.metrics import iteration_values, judged, nfe_values
 from vgrpo.training.resume import FINISHED
 from vgrpo.training.run import Run, save_samples
@@ -135,7 +135,12 @@ def iterate(run: Run) -> Values:
     run.check()
     with run.events.phase("update", seconds):
         gains = gains.to(rollout.latents.device)
-        batch = make_batch(config, rollout, gains, weights, run.iteration, *seed, processes=run.processes)
+        judgement = advantages_of(config, rollout, gains, weights, run.processes)
+        reward, advantage = weighted_mean(scores.usable, weights), judgement.advantage.mean(1)
+        run.events.emit(
+            ImagesJudged(iteration=run.iteration, rollout=rollout, scores=scores, reward=reward, advantage=advantage)
+        )
+        batch = make_batch(config, rollout, judgement, run.iteration, *seed, processes=run.processes)
         steps = update(run, batch, rollout.num_groups)
         run.move_old_weights()
 

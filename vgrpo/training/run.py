@@ -30,10 +30,9 @@ from vgrpo.training.events import AlarmRaised, CheckpointSaved, Events, Iteratio
 from vgrpo.training.folder import settings_of
 from vgrpo.training.health import Health
 from vgrpo.training.optimizer import Optimizer
+from vgrpo.training.sample_scores import sample_scores
 from vgrpo.training.together import check_same_weights
 from vgrpo.worlds.base import World
-
-VERDICTS = "verdicts.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,8 +214,8 @@ class Run:
 
 @out_of_memory_while("drawing sample pictures")
 def save_samples(run: Run) -> Path:
-    """Pictures of fixed prompts and seeds under the averaged weights: samples/000020/03.png is prompt 3, four images. Where a
-    world can judge them, verdicts.json holds 1 or 0 for each image of each prompt. Returns the folder."""
+    """Pictures of fixed prompts and seeds under the averaged weights: samples/000020/03.png is prompt 3, four images, and
+    scores.json what they score. `vgrpo sample --seed 0` with prompts.txt draws the same ones. Returns the folder."""
     settings, folder = run.config.eval_sampling, run.folder / "samples" / f"{run.iteration:06d}"
     if run.processes.rank > 0:
         return folder
@@ -224,16 +223,15 @@ def save_samples(run: Run) -> Path:
     prompts = prompts[:: max(1, len(prompts) // settings.num_sample_prompts)][: settings.num_sample_prompts]
     folder.mkdir(parents=True, exist_ok=True)
     num_images = 4
-    noise = torch.stack([named_noise(run.policy, "sample", p, i) for p in range(len(prompts)) for i in range(num_images)])
+    noise = torch.stack([named_noise(run.policy, 0, "sample", p, i) for p in range(len(prompts)) for i in range(num_images)])
     repeated = [prompt for prompt in prompts for _ in range(num_images)]
     with run.events.phase("samples"), run.average.active():
         _, images = draw_images(run.policy, repeated, noise, settings, run.batches("samples", len(noise), in_step=False))
-    if run.task.world is not None:
-        verdicts = run.task.world.strict(images, repeated)
-        write_json(folder / VERDICTS, verdicts.int().view(len(prompts), num_images).tolist())
     for index, row in enumerate(images.unflatten(0, (len(prompts), num_images))):
         strip: Image.Image = to_pil(torch.cat(list(row), 2))
         strip.save(folder / f"{index:02d}.png")
+    scores = sample_scores(run.task.panel, run.task.world, images, repeated, num_images, run.events.notice)
+    write_json(folder / "scores.json", scores)
     (folder / "prompts.txt").write_text("".join(prompt.text.replace("\n", " ") + "\n" for prompt in prompts))
     run.events.emit(SamplesDrawn(folder=folder, iteration=run.iteration))
     return folder

@@ -29,6 +29,7 @@ from vgrpo.training.config import Config
 from vgrpo.training.config_files import save_yaml, to_dict
 from vgrpo.training.events import Events
 from vgrpo.training.folder import RunFolder, free_folder, open_folder, settings_of
+from vgrpo.training.groups import GroupsFile
 from vgrpo.training.health import Health
 from vgrpo.training.metrics_file import MetricsFile
 from vgrpo.training.optimizer import Optimizer, check_optimizer, make_adamw
@@ -167,6 +168,7 @@ def _add_files(run: Run) -> None:
     if metrics.note:
         run.events.notice(metrics.note)
     run.events.listeners.insert(0, metrics)
+    run.events.listeners.insert(1, GroupsFile(run.folder, run.task.panel.names))
     for name in dict.fromkeys(run.config.trackers):
         run.events.listeners.append(Tracker(name, run.folder, to_dict(run.config), run.iteration, run.events.notice))
 

@@ -1,0 +1,316 @@
+"""The page in a real browser: every feature clicked through, without an error on the console, and checked by axe-core.
+
+Needs Debian's chromium (apt-get install chromium) or VGRPO_BROWSER, the path of another one. CI sets VGRPO_NEEDS_BROWSER, with
+which a missing browser fails instead of being skipped.
+"""
+
+import json
+import os
+import re
+import shutil
+import socket
+import threading
+import time
+
+import pytest
+from ui_folder import make_run
+
+TOKEN, WIDE, NARROW = "a-token", {"width": 1280, "height": 900}, {"width": 400, "height": 850}
+BROWSER = os.environ.get("VGRPO_BROWSER") or shutil.which("chromium") or shutil.which("chromium-browser")
+FLAGS = "--no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync".split()
+EVIL = "<img src=x onerror=\"document.title='hacked'\"><script>document.title='hacked'</script>"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """The folder of runs and the address of a server over it."""
+    import uvicorn
+
+    from vgrpo.workbench.server import make_app
+
+    folder = tmp_path_factory.mktemp("browsed")
+    make_run(folder / "good", iterations=60, sets=4, prompts=5, groups=12)
+    make_run(folder / "hacked", iterations=80, sets=3, prompts=5, groups=2, hacked=True, lr=1e-3)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        app = make_app(folder, tmp_path_factory.mktemp("cache"), TOKEN, port, leaving=lambda: running.should_exit)
+        running = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
+        thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]}, daemon=True)
+        thread.start()
+        yield folder, f"http://127.0.0.1:{port}"
+        running.should_exit = True
+        thread.join(10)
+
+
+@pytest.fixture(scope="module")
+def session():
+    """One browser for all tests here."""
+    if BROWSER is None:
+        if os.environ.get("VGRPO_NEEDS_BROWSER"):
+            pytest.fail("no browser: apt-get install chromium, or name one in VGRPO_BROWSER")
+        pytest.skip("no browser: apt-get install chromium, or name one in VGRPO_BROWSER")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=BROWSER, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def errors():
+    """What the console and the network complained of; empty at the end of every test."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def tab(session, server, errors):
+    context = session.new_context(viewport=WIDE, color_scheme="light", reduced_motion="reduce")
+    tab = context.new_page()
+    tab.set_default_timeout(20_000)
+    tab.on("console", lambda line: errors.append(line.text) if line.type in ("error", "warning") else None)
+    tab.on("pageerror", lambda error: errors.append(str(error)))
+    tab.on("request", lambda asked: None if asked.url.startswith((server[1], "blob:")) else errors.append(asked.url))
+    tab.goto(f"{server[1]}/?token={TOKEN}")
+    tab.wait_for_selector(".run-line")
+    yield tab
+    context.close()
+
+
+@pytest.fixture(autouse=True)
+def clean(errors):
+    yield
+    found = list(errors)
+    errors.clear()
+    assert found == []
+
+
+def run_id(tab, name):
+    runs = tab.evaluate("fetch('/api/runs').then((answer) => answer.json())")["runs"]
+    return next(run["id"] for run in runs if run["name"] == name)
+
+
+def go(tab, server, path, selector):
+    tab.goto(f"{server[1]}/#/{path}")
+    tab.wait_for_selector(selector)
+
+
+def downloaded(tab, label):
+    with tab.expect_download() as waiting:
+        tab.get_by_label(label).first.click()
+    with open(waiting.value.path(), "rb") as file:
+        return file.read()
+
+
+def test_the_list_of_runs(tab, server):
+    assert tab.url == f"{server[1]}/"  # the token is gone from the address
+    assert tab.locator(".run-line .title").all_inner_texts() == ["hacked", "good"]
+    tab.fill("input[type=search]", "goo")
+    assert tab.locator(".run-line .title").all_inner_texts() == ["good"]
+    tab.fill("input[type=search]", "")
+
+
+def test_pictures_scrub_search_and_sort(tab, server):
+    go(tab, server, f"run/{run_id(tab, 'good')}/pictures", ".cards .cell")
+    assert tab.locator(".cell").count() == 20
+    sheet = "getComputedStyle(document.querySelector('.cards')).getPropertyValue('--sheet')"
+    last = tab.evaluate(sheet)
+    assert "samples/000060/" in last
+    tab.keyboard.press("ArrowLeft")
+    tab.wait_for_function(f"() => {sheet}.includes('samples/000040/')")
+    assert tab.locator(".scrub output").inner_text() == "iteration 40"
+    tab.locator(".scrub input").fill("0")
+    tab.wait_for_function(f"() => {sheet}.includes('samples/000000/')")
+    tab.get_by_label("Play").click()
+    tab.wait_for_function(f"() => !{sheet}.includes('samples/000000/')")
+    tab.get_by_label("Stop").click()
+    tab.keyboard.press("/")
+    tab.keyboard.type("number 3")
+    assert tab.locator(".prompt").count() == 1
+    tab.fill("input[type=search]", "nobody")
+    assert "No prompt has these words" in tab.inner_text("main")
+    tab.fill("input[type=search]", "")
+    tab.get_by_label("Order").select_option("best")
+    means = [float(re.match(r"[\d.]+", text).group()) for text in tab.locator(".prompt > .row .num").all_text_contents()]
+    assert means == sorted(means, reverse=True)
+    tab.get_by_text("Side by side").click()
+    tab.wait_for_selector(".matrix .cell")
+    assert tab.locator(".matrix thead th").all_inner_texts() == ["prompt", "0", "20", "40", "60"]
+
+
+def test_one_picture_with_its_divider_scores_and_command(tab, server):
+    go(tab, server, f"run/{run_id(tab, 'good')}/groups", ".group")
+    go(tab, server, f"run/{run_id(tab, 'good')}/pictures", ".cards .cell")
+    tab.locator(".cell").nth(5).click()
+    tab.wait_for_selector("dialog .divider img.after")
+    box = tab.locator(".divider").bounding_box()
+    tab.mouse.move(box["x"] + box["width"] / 2, box["y"] + 50)
+    tab.mouse.down()
+    tab.mouse.move(box["x"] + box["width"] / 4, box["y"] + 50, steps=3)
+    tab.mouse.up()
+    assert tab.locator(".divider").evaluate("(element) => element.style.getPropertyValue('--at')") in ("24%", "25%", "26%")
+    tab.keyboard.press("ArrowRight")
+    assert int(tab.locator(".divider input").input_value()) in (25, 26, 27)
+    text = tab.inner_text("dialog")
+    assert "vgrpo sample --model sprites" in text
+    assert '(0, "sample", 1, 1)' in text
+    assert {"reward", "strict"} <= set(tab.locator("dialog tbody td:first-child").all_inner_texts())
+    tab.keyboard.press("Escape")
+    assert tab.locator("dialog").count() == 0
+
+
+def test_groups_from_best_to_worst(tab, server):
+    go(tab, server, f"run/{run_id(tab, 'good')}/groups", ".group")
+    assert tab.locator(".group").count() == 15
+    tab.get_by_text("Earlier groups").click()
+    tab.wait_for_function("() => document.querySelectorAll('.group').length === 24")
+    rewards = [float(text) for text in tab.locator(".group").first.locator(".member .num").all_text_contents()]
+    assert rewards == sorted(rewards, reverse=True)
+    tab.locator(".member").first.click()
+    assert 'named_noise(policy, 0, "iteration", 59' in tab.inner_text("dialog")
+    tab.keyboard.press("Escape")
+    tab.fill("input[type=search]", "nobody")
+    tab.wait_for_selector("text=No group has these words")
+
+
+def test_curves_their_axes_and_exports(tab, server):
+    go(tab, server, f"run/{run_id(tab, 'hacked')}/curves", ".chart canvas")
+    assert "Reward beside monitors, in spreads of their start" in tab.locator(".chart h3").all_inner_texts()
+    picture = "document.querySelector('.chart canvas').toDataURL()"
+    before = tab.evaluate(picture)
+    for act in (
+        lambda: tab.get_by_role("button", name="Time", exact=True).click(),
+        lambda: tab.get_by_role("button", name="Evaluations").click(),
+        lambda: tab.get_by_label("Smoothing").fill("0.9"),
+        lambda: tab.get_by_label("Log scale").check(),
+    ):
+        act()
+        after = tab.evaluate(picture)
+        assert after != before
+        before = after
+    tab.get_by_label("Log scale").uncheck()
+    name = "Reward, with the spread of its images"
+    assert downloaded(tab, f"PNG of {name}").startswith(b"\x89PNG")
+    assert downloaded(tab, f"SVG of {name}").count(b"<polyline") == 1
+    lines = downloaded(tab, f"CSV of {name}").decode().splitlines()
+    assert lines[0] == 'line,"network evaluations",value,smoothed'
+    assert len(lines) == 81
+
+
+def test_what_the_numbers_say(tab, server):
+    go(tab, server, f"run/{run_id(tab, 'hacked')}/diagnosis", ".finding canvas")
+    assert "likely reward hacking" in tab.inner_text(".finding h2")
+    go(tab, server, f"run/{run_id(tab, 'good')}/diagnosis", ".empty")
+    assert "Nothing is wrong that a rule knows of" in tab.inner_text("main")
+
+
+def test_several_runs_and_where_their_settings_differ(tab, server):
+    go(tab, server, "", ".run-line")
+    for name in ("good", "hacked"):
+        tab.get_by_label(f"Choose {name}").check()
+    tab.get_by_text("Compare 2 runs").click()
+    tab.wait_for_selector(".chart canvas")
+    assert tab.locator(".chart .legend").first.locator("span").count() == 2
+    assert tab.locator("td:first-child").all_inner_texts() == ["num_iterations", "update.lr"]
+
+
+def test_keys_theme_and_settings(tab, server):
+    run = run_id(tab, "good")
+    go(tab, server, f"run/{run}/pictures", ".cell")
+    tab.keyboard.press("5")
+    tab.wait_for_selector("text=Held-out scores")
+    colour = "getComputedStyle(document.body).backgroundColor"
+    before = tab.evaluate(colour)
+    tab.keyboard.press("t")
+    assert tab.evaluate(colour) != before
+    tab.keyboard.press("t")
+    tab.keyboard.press("?")
+    assert "the list of runs" in tab.inner_text("dialog")
+    tab.keyboard.press("Escape")
+    tab.keyboard.press("g")
+    tab.wait_for_selector(".run-line")
+
+
+def test_a_blind_comparison(tab, server):
+    folder, _ = server
+    run = run_id(tab, "good")
+    go(tab, server, f"blind/{run}/000000/{run}/000060", ".duel img")
+    for key in ("ArrowLeft", "ArrowRight", "ArrowDown"):
+        told = tab.inner_text(".under-duel .soft")
+        tab.keyboard.press(key)
+        tab.wait_for_function("(text) => document.querySelector('.under-duel .soft').innerText !== text", arg=told)
+    tab.get_by_text("Show the result").click()
+    tab.wait_for_selector(".verdict")
+    assert "of 3 pairs, 95% interval" in tab.inner_text(".verdict")
+    with tab.expect_download():
+        tab.get_by_text("Export as preference pairs").click()
+    lines = [json.loads(line) for line in (folder / "comparisons.jsonl").read_text().splitlines()]
+    assert [line["winner"] for line in lines].count("tie") == 1
+
+
+def test_a_run_that_goes_on_is_shown_live(tab, server):
+    folder = server[0] / "good"
+    go(tab, server, f"run/{run_id(tab, 'good')}/curves", ".chart canvas")
+    tab.wait_for_selector("#live.on")
+    assert "60 / 60" in tab.inner_text(".tiles")
+    time.sleep(0.3)
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"iteration": 60, "reward/mean": 0.9}) + "\n")
+    tab.wait_for_function("() => document.querySelector('.tiles').innerText.includes('61 / 60')")
+    tab.wait_for_function("() => document.querySelector('.legend').innerText.includes('0.9')")
+
+
+def test_a_hostile_run_is_text_and_nothing_more(tab, server, errors):
+    folder = make_run(server[0] / "evil", iterations=12, sets=2, prompts=2, groups=1)
+    (folder / "config.yaml").write_text(f"model: '{EVIL.replace(chr(39), chr(34))}'\n'{'<b>'}': 1\n")
+    for part in ("000000", "000012"):
+        (folder / "samples" / part / "prompts.txt").write_text(f"{EVIL}\n{EVIL}\n")
+    (folder / "samples/000012/01.png").write_text(EVIL)
+    entry = folder / "groups/000011.json"
+    entry.write_text(entry.read_text().replace("thing number", EVIL.replace('"', "'")))
+    lines = [{"iteration": i, "reward/mean": 0.1 * i, f"monitor/{EVIL}": 1.0} for i in range(12)]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    run = run_id(tab, "evil")
+    for view, selector in (("pictures", ".cell"), ("groups", ".group"), ("curves", ".chart canvas"), ("settings", "td code")):
+        go(tab, server, f"run/{run}/{view}", selector)
+        assert "hacked" not in tab.title()
+        assert tab.locator("main script, main img[src=x]").count() == 0
+    go(tab, server, f"blind/{run}/000000/{run}/000012", ".under-duel")
+    errors[:] = [text for text in errors if "404" not in text]  # of the picture that is none
+    shutil.rmtree(folder)
+
+
+def test_what_is_gone_is_said(tab, server, errors):
+    go(tab, server, "run/0123456789abcdef/pictures", ".error")
+    assert "there is no such run" in tab.inner_text(".error")
+    errors[:] = [text for text in errors if "404" not in text]  # the browser's own note of the answer
+
+
+VIEWS = {
+    "": ".run-line",
+    "pictures": ".cell",
+    "groups": ".group",
+    "curves": ".chart canvas",
+    "diagnosis": ".finding canvas",
+    "settings": "td",
+}
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_accessibility_and_width(tab, server, theme):
+    """axe-core finds no violation, in the dark none of contrast, and a narrow window does not scroll sideways."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    axe, run = Axe(), run_id(tab, "hacked")
+    rules = ["wcag2a", "wcag2aa", "wcag21aa"] if theme == "light" else ["color-contrast"]
+    tab.evaluate("(theme) => { document.documentElement.dataset.theme = theme; }", theme)
+    for view, selector in list(VIEWS.items())[:: 1 if theme == "light" else 2]:
+        go(tab, server, f"run/{run}/{view}" if view else "", selector)
+        found = axe.run(tab, options={"runOnly": rules}).response["violations"]
+        told = [(view, each["id"], node["html"][:200], node["failureSummary"]) for each in found for node in each["nodes"]]
+        assert told == []
+        tab.set_viewport_size(NARROW)
+        assert tab.evaluate("document.documentElement.scrollWidth") <= NARROW["width"], view
+        tab.set_viewport_size(WIDE)

@@ -1,0 +1,1 @@
+"""`vgrpo ui`: a local page over the folders of runs, live while they go on."""

@@ -1,0 +1,165 @@
+"""What the page asks for: JSON and pictures. A browser names runs by ids and all else by numbers, never by paths."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from vgrpo.workbench import pictures
+from vgrpo.workbench.index import Index
+from vgrpo.workbench.live import events
+from vgrpo.workbench.remake import command
+from vgrpo.workbench.rules import diagnosis
+from vgrpo.workbench.rules.base import Numbers
+from vgrpo.workbench.runs import Run, Runs, flat, plain, shown
+
+MOST_GROUPS = 50
+"""Of a page of groups."""
+MOST_RUNS = 12
+"""That are watched at once."""
+FOREVER = {"Cache-Control": "private, max-age=31536000, immutable"}
+"""For what is asked for under its stamp."""
+
+
+class Json(Response):
+    """Compact, and without NaN, which is no JSON."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode()
+
+
+@dataclass(kw_only=True)
+class Api:
+    runs: Runs
+    index: Index
+    cache: Path
+    leaving: Callable[[], bool] = lambda: False
+    """Whether the server is about to end, and with it every stream of events."""
+    _diagnoses: dict[str, tuple[str, dict[str, Any]]] = field(default_factory=dict)
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("/api/runs", self.list_runs),
+            Route("/api/events", self.watch),
+            Route("/api/runs/{run}", self.run),
+            Route("/api/runs/{run}/metrics", self.metrics),
+            Route("/api/runs/{run}/diagnosis", self.diagnosis),
+            Route("/api/runs/{run}/samples/{part}", self.samples),
+            Route("/api/runs/{run}/samples/{part}/sheet", self.sample_sheet),
+            Route("/api/runs/{run}/samples/{part}/{index:int}/{member:int}", self.sample_picture),
+            Route("/api/runs/{run}/groups", self.groups),
+            Route("/api/runs/{run}/groups/{iteration:int}", self.group),
+            Route("/api/runs/{run}/groups/{iteration:int}/sheet", self.group_sheet),
+        ]
+
+    def list_runs(self, request: Request) -> Response:
+        return Json({"folder": shown(str(self.runs.root)), "runs": [run.summary(self.index) for run in self.runs.found()]})
+
+    def run(self, request: Request) -> Response:
+        """What the page of a run needs at first: settings, scores, which pictures there are."""
+        run = self.known(request)
+        files = run.files()
+        (text, settings), evaluation, sets = files.settings(), files.evaluation(), pictures.sample_sets(files)
+        content = {
+            **run.summary(self.index),
+            "folder": shown(str(run.folder)),
+            "seed": settings.get("seed") if isinstance(settings.get("seed"), int) else None,
+            "settings": flat(settings),
+            "text": "\n".join(shown(line) for line in text.split("\n")[:1000]),
+            "evaluation": plain(evaluation),
+            "sets": sets,
+            "prompts": pictures.prompts_of(files, sets[0]) if sets else [],
+            "notes": [shown(note) for note in files.notes[:20]],
+        }
+        return Json(content)
+
+    def metrics(self, request: Request) -> Response:
+        series = self.known(request).fresh_series()
+        return Json(series.after(min(_number(request, "after", 0), series.rows)))
+
+    def diagnosis(self, request: Request) -> Response:
+        run = self.known(request)
+        files, series = run.files(), run.fresh_series()
+        stamp = "|".join(str(files.stamp(name)) for name in ("metrics.jsonl", "config.yaml", "eval.json"))
+        before, content = self._diagnoses.get(run.id, ("", {}))
+        if before != stamp:
+            numbers = Numbers(series=series, settings=files.settings()[1], evaluation=files.evaluation())
+            content = diagnosis(numbers)
+            self._diagnoses[run.id] = stamp, content
+        return Json(content)
+
+    def samples(self, request: Request) -> Response:
+        run, part = self.known_set(request)
+        files = run.files()
+        entry = pictures.sample_entry(files, part)
+        entry["remake"] = command(run.folder, files.settings()[1], part, last=pictures.sample_sets(files)[-1])
+        return Json(entry)
+
+    def sample_sheet(self, request: Request) -> Response:
+        run, part = self.known_set(request)
+        return _picture(pictures.sample_sheet(run.files(), part, self.cache / "sheets"))
+
+    def sample_picture(self, request: Request) -> Response:
+        run, part = self.known_set(request)
+        index, member = request.path_params["index"], request.path_params["member"]
+        if not (index < pictures.MOST_PROMPTS and member < pictures.NUM_IMAGES):
+            raise HTTPException(404, "there is no such picture")
+        return _picture(pictures.sample_picture(run.files(), part, index, member))
+
+    def groups(self, request: Request) -> Response:
+        """A page of groups, the newest first, from behind the last one of the page before on. While iterations are `left` to be
+        read, a page that is not full may be asked for again."""
+        run = self.known(request)
+        left = pictures.refresh_groups(run, self.index)
+        words, limit = request.query_params.get("words", "")[:200], min(MOST_GROUPS, _number(request, "limit", 20))
+        before = None
+        if "before" in request.query_params:
+            before = _number(request, "before", 0), _number(request, "place", 0)
+        rows = self.index.groups(run.id, words, before, max(1, limit))
+        return Json({"groups": [row._asdict() for row in rows], "left": left})
+
+    def group(self, request: Request) -> Response:
+        return Json(pictures.group_entry(self.known(request).files(), request.path_params["iteration"]))
+
+    def group_sheet(self, request: Request) -> Response:
+        return _picture(pictures.group_sheet(self.known(request).files(), request.path_params["iteration"]))
+
+    async def watch(self, request: Request) -> Response:
+        names = request.query_params.get("runs", "").split(",")[:MOST_RUNS]
+        runs = [run for name in names if (run := self.runs.get(name)) is not None]
+        return StreamingResponse(events(runs, self.leaving), media_type="text/event-stream")
+
+    def known(self, request: Request) -> Run:
+        run = self.runs.get(request.path_params["run"])
+        if run is None:
+            raise HTTPException(404, "there is no such run; it may have been moved or deleted")
+        return run
+
+    def known_set(self, request: Request) -> tuple[Run, str]:
+        run, part = self.known(request), request.path_params["part"]
+        if part not in pictures.sample_sets(run.files()):
+            raise HTTPException(404, "this run has no such set of pictures")
+        return run, part
+
+
+def refused(request: Request, error: Exception) -> Response:
+    return PlainTextResponse(getattr(error, "detail", "it failed"), getattr(error, "status_code", 500))
+
+
+def _picture(data: bytes | None) -> Response:
+    if data is None:
+        raise HTTPException(404, "there is no picture that can be read")
+    return Response(data, media_type="image/png" if data.startswith(b"\x89PNG") else "image/jpeg", headers=FOREVER)
+
+
+def _number(request: Request, name: str, default: int) -> int:
+    text = request.query_params.get(name, "")
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else default

@@ -1,0 +1,30 @@
+"""The command that draws a sample picture again, from a run's settings."""
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+from vgrpo.pages.run_files import table
+from vgrpo.support.secrets import redact
+
+MODEL = ("adapter", "max_sequence_length", "resolution", "num_frames", "precision")
+SAMPLING = ("solver", "num_steps", "shift", "guidance")
+
+
+def command(folder: Path, settings: dict[str, Any], part: str, *, last: str) -> dict[str, Any]:
+    """Of the pictures of a set, with a note where its weights are not kept. `last` is the newest set."""
+    words = ["vgrpo", "sample", "--model", str(settings.get("model", "sprites"))]
+    for name in MODEL:
+        if settings.get(name) not in (None, "auto"):
+            words += [f"--{name.replace('_', '-')}", str(settings[name])]
+    for name in SAMPLING:
+        if name in table(settings.get("eval")):
+            words += [f"--{name.replace('_', '-')}", str(settings["eval"][name])]
+    note = ""
+    if int(part) > 0:
+        words += ["--lora", str(folder / "lora")]
+        if part != last:
+            note = f"lora/ holds the weights of the newest checkpoint; those of iteration {int(part)} may be gone"
+    words += ["--prompts", str(folder / "samples" / part / "prompts.txt"), "--num-images", "4", "--seed", "0"]
+    words += ["--output-dir", f"pictures-{part}"]
+    return {"command": redact(shlex.join(words)), "note": note}

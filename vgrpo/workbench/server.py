@@ -1,0 +1,71 @@
+"""The application, and how it is served: on this machine's own address alone."""
+
+import socket
+import threading
+import webbrowser
+from collections.abc import Callable
+from pathlib import Path
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.responses import FileResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
+
+from vgrpo.workbench.api import Api, refused
+from vgrpo.workbench.duels_api import DuelsApi
+from vgrpo.workbench.guard import Guard, new_token
+from vgrpo.workbench.index import Index
+from vgrpo.workbench.runs import Runs
+from vgrpo.workbench.settings import UiConfig, default_cache
+
+HOST = "127.0.0.1"
+STATIC = Path(__file__).parent / "static"
+
+
+def make_app(root: Path, cache: Path, token: str, port: int, leaving: Callable[[], bool] = lambda: False) -> ASGIApp:
+    """Everything that is served, behind the guard."""
+    runs = Runs(root)
+    api = Api(runs=runs, index=Index(cache), cache=cache, leaving=leaving)
+
+    def page(request: object) -> Response:
+        return FileResponse(STATIC / "index.html")
+
+    static = Mount("/static", StaticFiles(directory=STATIC))
+    routes = [Route("/", page), *api.routes(), *DuelsApi(runs=runs).routes(), static]
+    return Guard(Starlette(routes=routes, exception_handlers={HTTPException: refused}), token, port)
+
+
+def serve(root: Path, config: UiConfig, say: Callable[[str], None]) -> None:
+    """Serve until interrupted. `say` is told the address.
+
+    Raises NotADirectoryError for a folder that is none, OSError if the port is taken.
+    """
+    if not root.is_dir():
+        raise NotADirectoryError(f"{root} is no folder; name a run's folder, or the one that your runs lie in")
+    listener = _listener(config.port)
+    port, token = listener.getsockname()[1], new_token()
+    server: uvicorn.Server
+    app = make_app(root, config.cache_dir or default_cache(), token, port, leaving=lambda: server.should_exit)
+    settings = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=1, server_header=False)
+    server = uvicorn.Server(settings)
+    address = f"http://{HOST}:{port}/?token={token}"
+    say(f"{root} at {address}")
+    if config.browser:
+        threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
+    with listener:
+        server.run(sockets=[listener])
+
+
+def _listener(port: int) -> socket.socket:
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((HOST, port))
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        raise OSError(f"--port {port} cannot be taken ({error.strerror}); leave it out for a free one") from error
+    return listener

@@ -1,0 +1,38 @@
+// What the numbers say in words.
+import { empty, h } from "./dom.js";
+import { chart } from "./chart.js";
+import { axis, DEFAULTS, panel } from "./panels.js";
+
+const LEVELS = { bad: "Act on this", warn: "Look at this", note: "Good to know" };
+
+export async function findingsTab(place, page) {
+  place.replaceChildren(h("p", { class: "loading" }, "Asking the rules…"));
+  page.diagnosis ??= await page.waiting;
+  let charts = [];
+  function draw() {
+    charts.forEach((each) => each.destroy());
+    charts = [];
+    const { findings, rules, enough } = page.diagnosis;
+    if (!findings.length) {
+      place.replaceChildren(enough ? empty("Nothing is wrong that a rule knows of", `${rules} rules were asked. They know numbers, not pictures: look at those too.`)
+        : empty("Too early to say", "The rules need ten iterations; most need more."));
+      return;
+    }
+    place.replaceChildren(h("div", { class: "findings" }, findings.map((finding) => {
+      const runs = [{ run: page.run, metrics: page.metrics }];
+      const names = finding.curves.filter((name) => page.metrics.columns[name]?.some((value) => value !== null)).slice(0, 3);
+      const row = h("div", { class: "charts" });
+      const card = h("article", { class: `card finding ${finding.level}` }, h("span", { class: "level" }, LEVELS[finding.level]), h("h2", {}, finding.title),
+        h("p", {}, finding.advice), row, h("p", { class: "soft tiny" }, `rule ${finding.rule} · `, h("a", { href: `#/run/${page.run.id}/pictures` }, "pictures"), " · ", h("a", { href: `#/run/${page.run.id}/curves` }, "all curves")));
+      queueMicrotask(() => names.forEach((name) => {
+        const made = chart(panel({ title: name, names: [name] }, runs, { ...DEFAULTS }, axis), finding.since);
+        row.append(made.element);
+        made.draw();
+        charts.push(made);
+      }));
+      return card;
+    })));
+  }
+  draw();
+  return { changed: (parts, now) => { page = now; if (parts.includes("metrics")) draw(); }, leave: () => charts.forEach((each) => each.destroy()) };
+}

@@ -1,0 +1,34 @@
+// A run's settings, and where those of several differ.
+import { h, number, signed } from "./dom.js";
+
+export function settingsTab(place, page) {
+  place.replaceChildren(scores(page.run.evaluation), h("h2", { class: "section" }, "Settings"),
+    h("p", { class: "soft small" }, `${page.run.folder}/config.yaml repeats the run: `, h("code", {}, `vgrpo train ${page.run.folder}/config.yaml`)),
+    table([page.run], Object.keys(page.run.settings)));
+  return {};
+}
+
+function scores(evaluation) {
+  const [base, tuned] = [evaluation.base, evaluation.tuned];
+  if (!base) return null;
+  const metric = typeof base.strict === "number" ? "strict" : "reward";
+  const tags = Object.keys(base.by_category ?? {});
+  const lines = [...tags.map((tag) => [tag, base.by_category[tag]?.[metric], tuned?.by_category?.[tag]?.[metric]]), ["all", base[metric], tuned?.[metric]]];
+  const between = (part) => part?.interval?.[metric]?.low === undefined ? "" : ` (${number(part.interval[metric].low)} to ${number(part.interval[metric].high)})`;
+  return h("section", {}, h("h2", { class: "section" }, "Held-out scores"),
+    h("p", { class: "soft small" }, `${metric}, of ${number(evaluation.num_images)} images of ${number(evaluation.num_prompts)} prompts that are not trained on; before${between(base)}, after${between(tuned)}`),
+    h("table", { class: "scores" }, h("thead", {}, h("tr", {}, ["category", "before", "after", "change"].map((name, i) => h("th", { class: i ? "num" : "" }, name)))),
+      h("tbody", {}, lines.map(([tag, a, b]) => h("tr", {}, h("td", {}, tag), h("td", { class: "num" }, number(a)), h("td", { class: "num" }, number(b)),
+        h("td", { class: `num ${b > a ? "good" : b < a ? "bad" : ""}` }, typeof a === "number" && typeof b === "number" ? signed(b - a) : ""))))));
+}
+
+export function differences(runs) {
+  const names = [...new Set(runs.flatMap((run) => Object.keys(run.settings)))].filter((name) => name !== "output_dir");
+  return names.filter((name) => new Set(runs.map((run) => run.settings[name])).size > 1).sort();
+}
+
+export function table(runs, names) {
+  return h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Settings" }, h("table", {},
+    h("thead", {}, h("tr", {}, h("th", {}, "setting"), runs.map((run) => h("th", {}, run.name)))),
+    h("tbody", {}, names.map((name) => h("tr", {}, h("td", {}, h("code", {}, name)), runs.map((run) => h("td", {}, h("code", {}, run.settings[name] || "–"))))))));
+}
