@@ -98,7 +98,6 @@ def test_the_walk_finds_numbers_of_all_forms():
         ("Config", "reward_timeout"),
         ("Config", "reward_weights"),
         ("BranchGRPO", "splits"),
-        ("BenchConfig", "lr"),
         ("EvalJob", "resolution"),
     } <= found
 

@@ -60,11 +60,11 @@ class Lane:
         self.begin(job)
         found, make_batch, everyone = {}, loop.make_batch, self.run.processes
 
-        def remember(config, rollout, gains, *others, processes):
-            batch = make_batch(config, rollout, gains, *others, processes=processes)
-            drawn = {"latents": rollout.latents, "images": rollout.images, "gains": gains, "group": rollout.group}
+        def remember(config, rollout, judgement, *others, processes):
+            batch = make_batch(config, rollout, judgement, *others, processes=processes)
+            drawn = {"latents": rollout.latents, "images": rollout.images, "group": rollout.group, **judgement._asdict()}
             found.update({name: everyone.gather(value, rollout.group) for name, value in drawn.items()})
-            found["advantage"] = everyone.gather(batch.advantage, batch.group)
+            found["credited"] = everyone.gather(batch.advantage, batch.group)
             found["trained"] = everyone.gather(batch.group, batch.group)
             found["own"] = sorted({(group, rollout.prompts[i].text) for i, group in enumerate(rollout.group.tolist())})
             return batch

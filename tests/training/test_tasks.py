@@ -169,5 +169,5 @@ def test_the_status_shows_each_part_and_outlives_an_iteration_without_reward(tmp
     shown(RunStarted(folder=tmp_path, config=tiny_config(tmp_path), iteration=0, past=[{"reward/mean": math.nan}]))
     for values in ({"reward/mean": math.nan}, {"reward/mean": 0.5, "reward/a/mean": 0.25, "reward/b/mean": math.nan}):
         shown(IterationDone(iteration=0, values=values | {"images_per_second": 3.0, "seconds/checkpoint": 0.0}))
-    assert shown.progress.tasks[0].fields["status"] == "reward 0.500 (start 0.500), a 0.25  3 images/s"
-    shown.progress.stop()
+    assert shown.panel.now == "reward 0.500 (start 0.500), a 0.25  3 images/s"
+    shown.close()

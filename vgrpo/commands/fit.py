@@ -17,7 +17,7 @@ SIZE = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?(GB)?")
 def read_size(option: str, text: str) -> float:
     """Bytes. Raises ValueError for what is no number of gigabytes."""
     if SIZE.fullmatch(text) is None or not float(text.removesuffix("GB")):
-        raise ValueError(f"{option} {text}: give a number of gigabytes, e.g. 24GB")
+        raise ValueError(f"{option} {text}: give a number of gigabytes above 0, e.g. 24GB")
     return GB * float(text.removesuffix("GB"))
 
 

@@ -10,16 +10,18 @@ from vgrpo.support.json_files import to_json
 from vgrpo.support.secrets import redact
 from vgrpo.training.config import Config
 from vgrpo.training.config_files import to_dict
-from vgrpo.training.events import Event, Noticed
+from vgrpo.training.events import Event, ImagesJudged, Noticed
 
 LEFT_OUT = ("past",)  # the lines of metrics.jsonl that a resumed run finds; a program reads them there
+OF_PICTURES = (ImagesJudged,)  # a program reads what they scored under groups/
 
 
 class JsonLines:
     """`{"event": "iteration_done", "time": 1764000000.0, "iteration": 3, "values": {...}}`, one a line."""
 
     def __call__(self, event: Event) -> None:
-        print(redact(event_line(event, time.time())), flush=True)
+        if not isinstance(event, OF_PICTURES):
+            print(redact(event_line(event, time.time())), flush=True)
 
     def close(self) -> None:
         """Nothing is open."""

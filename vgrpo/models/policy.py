@@ -133,8 +133,11 @@ class Policy(ABC):
             new = [text for text in new if text not in self._cache]
         if new:
             with self.encoders_at_hand():
-                # Alone, as the last bits depend on what else is in the batch, and that on which process it is.
-                rows = {text: self.encode_texts([text]).to(self.device) for text in new}
+                # Alone, as the last bits depend on what else is in the batch, and that on which process it is. Off-loaded
+                # encoders would come to the device for every text.
+                parts = [new] if self.offload_encoders else [[text] for text in new]
+                encoded = Cond.cat([self.encode_texts(part).to(self.device) for part in parts])
+            rows = {text: encoded[torch.tensor([index])] for index, text in enumerate(new)}  # a copy, for a view keeps all
             self._cache |= {text: row.to(self.dtype) for text, row in rows.items()}
             if self.store is not None:
                 for text, row in rows.items():

@@ -3,6 +3,7 @@ preference model, which can be fooled where the verifier cannot."""
 
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from vgrpo.core.types import Prompt
@@ -13,14 +14,28 @@ from vgrpo.worlds.sprites.ghosts import ghosts
 PREFERENCE = Path(__file__).parents[1] / "worlds/sprites/preference_model"
 
 
-def sprites(images: Tensor, prompts: list[Prompt]) -> Tensor:
-    """Share of the prompt's facts that the board [B, 3, 64, 64] shows, divided down for whatever else is on it: [B]."""
-    return verifier.score(images, prompts).reward
+class Verified:
+    """A score of the verifier, of the prompts whose boards it knows."""
+
+    def __init__(self, name: str, measure: str) -> None:
+        self.__name__, self.measure = name, measure
+
+    def judges(self, prompt: Prompt) -> bool:
+        return "include" in prompt.metadata
+
+    def __call__(self, images: Tensor, prompts: list[Prompt]) -> Tensor:
+        """Of boards [B, 3, 64, 64]: [B]; NaN where the prompt is not of this world."""
+        values = torch.full((len(prompts),), torch.nan)
+        known = [row for row, prompt in enumerate(prompts) if self.judges(prompt)]
+        if known:
+            values[known] = getattr(verifier.score(images[known], [prompts[row] for row in known]), self.measure).cpu().float()
+        return values
 
 
-def sprites_strict(images: Tensor, prompts: list[Prompt]) -> Tensor:
-    """1 where the board shows exactly what the prompt says, else 0: [B]."""
-    return verifier.score(images, prompts).strict
+sprites = Verified("sprites", "reward")
+"""Share of the prompt's facts that the board shows, divided down for whatever else is on it."""
+sprites_strict = Verified("sprites_strict", "strict")
+"""1 where the board shows exactly what the prompt says, else 0."""
 
 
 def sprites_clean(images: Tensor, prompts: list[Prompt]) -> Tensor:

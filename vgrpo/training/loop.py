@@ -146,7 +146,8 @@ def iterate(run: Run) -> Values:
 
     trained = run.processes.gather(batch.group, batch.group)
     line = iteration_values(images, trained, steps, seconds, run.task.panel.names) | _monitored(run, rollout)
-    line |= nfe_values(run, rollout.nfe, batch.points.times().shape[1], len(trained) / len(images.group))
+    forwards = run.policy.num_branches(config.training_guidance) * batch.points.times().shape[1]
+    line |= nfe_values(objective, config.update, rollout.nfe, forwards * len(trained) / len(images.group))
     line |= {"iteration": run.iteration, "lr": run.optimizer.last_lr, "seconds/checkpoint": run.newly_waited()}
     return line
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,9 +10,10 @@ from torch import Tensor
 from vgrpo.core.processes import Processes
 from vgrpo.core.types import Rollout
 from vgrpo.objectives.advantage import group_moments, is_constant, weighted_mean
+from vgrpo.objectives.base import Objective
 from vgrpo.rewards.base import Scores
+from vgrpo.training.config import UpdateConfig
 from vgrpo.training.events import Values
-from vgrpo.training.run import Run
 from vgrpo.training.update import StepMetrics
 
 
@@ -122,13 +124,10 @@ def _parts(scores: Scores, trained: Tensor, tasks: list[str], reward_names: Sequ
     return line
 
 
-def nfe_values(run: Run, nfe_of_rollout: float, num_points: int, share: float) -> Values:
-    """Network evaluations per image of an iteration, of which that share was trained on, at so many points each."""
-    config = run.config
-    branches = run.policy.num_branches(config.training_guidance)
-    forwards = branches * num_points * share
-    num_minibatches, num_epochs = config.update.num_minibatches, config.update.num_epochs
-    needed = [len(config.objective.needed(index, num_epochs, config.update.keep_old)) for index in range(num_minibatches)]
+def nfe_values(objective: Objective[Any], update: UpdateConfig, nfe_of_rollout: float, forwards: float) -> Values:
+    """Network evaluations per image of an iteration; `forwards` is what one look at all that was trained on costs."""
+    num_minibatches, num_epochs = update.num_minibatches, update.num_epochs
+    needed = [len(objective.needed(index, num_epochs, update.keep_old)) for index in range(num_minibatches)]
     return {
         "nfe/rollout": nfe_of_rollout,
         "nfe/old": forwards * sum(needed) / num_minibatches,
