@@ -218,8 +218,7 @@ def update(run: Run, batch: Batch[Any], num_groups: int) -> list[StepMetrics]:
             with run.policy.attention():  # gradient checkpointing computes the forward again in the backward
                 metrics = gathered(backward(run.policy, objective, part, base, guidance, size), part)
             sum_gradients(run.optimizer.parameters, run.processes)
-            run.whole = False  # from the first step to the iteration's end
-            steps.append(metrics | {"grad_norm": torch.tensor(run.optimizer.step(metrics["loss"]))})
+            steps.append(metrics | {"grad_norm": torch.tensor(run.optimizer.step(metrics["loss"], run.leave_whole))})
     return steps
 
 

@@ -70,8 +70,8 @@ class Optimizer:
         """The learning rate of the last step, after warm-up and decay."""
         return float(self.inner.param_groups[0]["lr"])
 
-    def step(self, loss: Tensor) -> float:
-        """Apply the gradient; returns its norm before clipping.
+    def step(self, loss: Tensor, before: Callable[[], None] = lambda: None) -> float:
+        """Apply the gradient; returns its norm before clipping. `before` is called when the weights are about to move.
 
         A step whose loss or gradient is not finite is left out: the weights stay as they are. Raises BadStepsError after
         `max_bad_steps` of them in a row.
@@ -90,6 +90,7 @@ class Optimizer:
             factor *= max(0.1, 1 - 0.9 * self.num_steps / self.num_decay_steps)
         for group in self.inner.param_groups:
             group["lr"] = self.lr * factor
+        before()
         self.inner.step()
         self.inner.zero_grad(set_to_none=True)
         self.after_step()

@@ -105,6 +105,10 @@ class Run:
         """Another learning rate from the next step on, before warm-up and decay."""
         self.steered_lr = self.optimizer.lr = lr
 
+    def leave_whole(self) -> None:
+        """From an iteration's first step that moves the weights to its end, there is nothing to save."""
+        self.whole = False
+
     def move_old_weights(self) -> None:
         decay = self.config.objective.old_decay(self.iteration)
         if "old" in self.copies and decay is not None:
