@@ -35,7 +35,7 @@ def evaluate(
     processes: Processes = ALONE,
 ) -> dict[str, Any]:
     """Draw, score and average, all in memory; strictly too where a world is given. Every mean over all has its bootstrap
-    `interval` over prompts. `between` is called before every batch, or by several processes after each of the rounds in which
+    `interval` over prompts. `between` is called before every batch, or by several processes before each of the rounds in which
     they share the pictures."""
     pictures = pictures_of(prompts, settings.num_images)
     if processes.size == 1:
