@@ -41,7 +41,8 @@ def evaluate(
     if processes.size == 1:
         judged = judge_model(policy, pictures, panel, settings, world, between)
     else:
-        size = min(settings.batch_size or BATCH_SIZE, BATCH_SIZE, -(-len(pictures) // processes.size))
+        share = min(settings.batch_size or BATCH_SIZE, BATCH_SIZE, -(-len(pictures) // processes.size))
+        size = -(-share // settings.num_images) * settings.num_images  # whole prompts: a reward may compare their pictures
         parts = [pictures[start : start + size] for start in range(0, len(pictures), size)]
         judged = together(
             parts,
