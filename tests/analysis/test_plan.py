@@ -192,11 +192,11 @@ def test_the_command(capsys):
     out = capsys.readouterr().out
     assert "256 images per iteration, " in out
     assert "fits into 24GB" in out
-    assert "estimate of data-parallel" not in out
+    assert "vgrpo train --gpus" not in out
     assert main(["plan", "sprites", "--gpus", "5", "--gpu-memory", "1GB", "--reward", "mine:warm"]) == 0
     out = capsys.readouterr().out
     assert "56 images per iteration on each GPU" in out  # 7 of 32 groups of 8
-    assert "vgrpo train runs on one GPU; these figures are an estimate of data-parallel training" in out
+    assert "These figures are for vgrpo train --gpus 5, by which every GPU holds the whole model." in out
     assert "not counted, as it is your own: mine:warm" in out
     assert re.search(r"does not fit into 1GB.*which is the smallest GPU for it\. Every GPU holds the whole model", out)
 

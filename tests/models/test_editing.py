@@ -76,6 +76,17 @@ def test_our_sampler_draws_qwens_own_images(folder, monkeypatch, guidance):
     assert torch.allclose(ours, torch.cat(theirs).float(), atol=2e-3)
 
 
+def test_more_edits_than_the_cache_holds_are_encoded(folder, monkeypatch):
+    prompts = [Prompt(text=text, image=folder / name) for name in ("a.png", "b.png") for text in TEXTS]
+    whole = policy_of(folder).encode_prompts(prompts)
+    monkeypatch.setattr("vgrpo.models.policy.CACHE_BYTES", 1)
+    policy = policy_of(folder)
+    for _ in range(2):
+        cond = policy.encode_prompts(prompts)
+        assert torch.equal(cond.sequence, whole.sequence)
+        assert torch.equal(cond.image, whole.image)
+
+
 def test_a_run_trains_qwen_with_guidance(folder, tmp_path):
     rollout = RolloutConfig(num_prompts=2, group_size=2, num_steps=2, guidance=2.0)
     config = tiny_config(tmp_path / "run", num_iterations=1, max_sequence_length=LENGTH, resolution=SIDE, rollout=rollout)

@@ -175,6 +175,14 @@ def test_the_command_waits_for_the_answer(tmp_path, capsys):
     assert f"no process works in {folder}; go on with it: vgrpo train" in capsys.readouterr().err
 
 
+def test_a_request_that_a_beginning_run_drops_is_not_waited_for(tmp_path, monkeypatch, capsys):
+    (tmp_path / "config.yaml").write_text("")
+    monkeypatch.setattr("vgrpo.commands.ctl.send", lambda folder, request: "gone by now")
+    with RunLock(tmp_path):
+        assert main(["ctl", str(tmp_path), "pause", "--timeout", "0"]) == 1
+    assert "was beginning and dropped the request; ask again" in capsys.readouterr().err
+
+
 def test_what_cannot_be_steered_is_said_in_one_line(tmp_path, capsys):
     for words, status, text in (
         ([str(tmp_path), "pause"], 1, "holds no run"),

@@ -8,7 +8,7 @@ from vgrpo.commands.options import HelpShown, asks_for_help, take_option
 from vgrpo.commands.words import UsageError
 from vgrpo.support.lock import holder_of
 from vgrpo.support.numbers import plain_number
-from vgrpo.training.control import COMMANDS, Answer, Request, answer_to, send, withdraw
+from vgrpo.training.control import COMMANDS, Answer, Request, answer_to, send, waits, withdraw
 from vgrpo.training.resume import state_of
 
 USAGE = "vgrpo ctl RUN_DIR pause|resume|checkpoint|sample|stop|lr VALUE [--note TEXT] [--timeout SECONDS]"
@@ -72,15 +72,18 @@ def _alive(folder: Path) -> Path:
 
 
 def _wait(folder: Path, name: str, timeout: float) -> Answer:
-    """Raises TimeoutError if no answer comes in time, ValueError if the run ends before it read the request."""
+    """Raises TimeoutError if no answer comes in time, ValueError if the run ends before it read the request, or dropped it."""
     began, told = time.monotonic(), False
     while (found := answer_to(folder, name)) is None:
         waited = time.monotonic() - began
-        if holder_of(folder) is None and (found := answer_to(folder, name)) is None:
+        alive = holder_of(folder) is not None
+        # A request stays until its answer is there. One that came while the run began is dropped without an answer.
+        if not (alive and waits(folder, name)):
+            if (found := answer_to(folder, name)) is not None:
+                break
             withdraw(folder, name)
-            raise ValueError(f"the run in {folder} ended before it read the request")
-        if found is not None:
-            break
+            what = "was beginning and dropped the request; ask again" if alive else "ended before it read the request"
+            raise ValueError(f"the run in {folder} {what}")
         if waited >= timeout and withdraw(folder, name):
             raise TimeoutError(
                 f"no answer within {timeout:g} s, so the request is taken back: the run reads requests between iterations, and "

@@ -11,6 +11,7 @@ from vgrpo.commands.words import UsageError
 from vgrpo.models.loading import load_policy
 from vgrpo.models.lora_export import Format, export_lora
 from vgrpo.models.lora_files import lora_file
+from vgrpo.models.settings import MemoryConfig
 from vgrpo.pages.card import write_card
 from vgrpo.support.checks import require
 from vgrpo.support.folders import require_folder
@@ -77,8 +78,10 @@ def export(run: Path, config: ExportConfig) -> Path:
 
 
 def _merge(settings: Any, lora: Path, target: Path, dtype: torch.dtype) -> None:
-    """In fp32, so that a small change of a weight is not lost before it is rounded once, also where the run quantised them."""
-    settings = replace(settings, memory=replace(settings.memory, weights="fp32"))
+    """In fp32, so that a small change of a weight is not lost before it is rounded once, also where the run quantised them. On
+    the CPU: a network that was quantised to fit into a GPU does not fit there in fp32."""
+    whole = MemoryConfig(weights="fp32")
+    settings = replace(settings, device="cpu", precision="fp32", compile=False, attention=None, memory=whole)
     pipeline = load_policy(settings, lora=lora, full=True).pipeline
     pipeline.fuse_lora()
     pipeline.unload_lora_weights()

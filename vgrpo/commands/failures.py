@@ -2,7 +2,7 @@
 
 import shlex
 
-from vgrpo.commands.options import take_flag
+from vgrpo.commands.options import take_flag, take_option
 from vgrpo.core.processes import PeerError
 from vgrpo.rewards.base import RewardError
 from vgrpo.support.memory_errors import GpuMemoryError
@@ -28,6 +28,8 @@ def remedy(command: str, words: list[str], error: RuntimeError) -> str | None:
 
 
 def _plan_of(words: list[str], memory: str | None) -> str:
-    """The `vgrpo plan` of a training command."""
-    words, _ = take_flag(words, "--resume")
+    """The `vgrpo plan` of a training command: with its settings, and without what only a run takes."""
+    words, _ = take_option(words, "--fit")  # the plan says itself what would fit into the memory that is there
+    for flag in ("--resume", "--allow-changes", "--quiet", "--json"):
+        words, _ = take_flag(words, flag)
     return shlex.join(["vgrpo", "plan", *words, *(["--gpu-memory", memory] if memory else [])])

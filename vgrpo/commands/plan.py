@@ -135,7 +135,7 @@ def costs(job: Job, machine: Machine) -> list[str]:
     if job.num_gpus > 1:
         lines.append(
             f"{job.gradient_bytes() / GB:,.2f} GB of gradients to all-reduce per iteration, their time not counted. "
-            "vgrpo train runs on one GPU; these figures are an estimate of data-parallel training."
+            f"These figures are for vgrpo train --gpus {job.num_gpus}, by which every GPU holds the whole model."
         )
     return lines
 

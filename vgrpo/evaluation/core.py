@@ -35,13 +35,14 @@ def evaluate(
     processes: Processes = ALONE,
 ) -> dict[str, Any]:
     """Draw, score and average, all in memory; strictly too where a world is given. Every mean over all has its bootstrap
-    `interval` over prompts. `between` is called before every batch, or by several processes after each of the rounds in which
+    `interval` over prompts. `between` is called before every batch, or by several processes before each of the rounds in which
     they share the pictures."""
     pictures = pictures_of(prompts, settings.num_images)
     if processes.size == 1:
         judged = judge_model(policy, pictures, panel, settings, world, between)
     else:
-        size = min(settings.batch_size or BATCH_SIZE, BATCH_SIZE, -(-len(pictures) // processes.size))
+        share = min(settings.batch_size or BATCH_SIZE, BATCH_SIZE, -(-len(pictures) // processes.size))
+        size = -(-share // settings.num_images) * settings.num_images  # whole prompts: a reward may compare their pictures
         parts = [pictures[start : start + size] for start in range(0, len(pictures), size)]
         judged = together(
             parts,

@@ -21,13 +21,14 @@ def together(
     *,
     strict: bool,
 ) -> Judged:
-    """What all pictures scored, in every process. `between` is called after each round, by all, with its number of pictures.
+    """What all pictures scored, in every process. `between` is called before each round, by all, with its number of pictures.
     `strict` says whether there are strict scores.
 
     Raises RewardError in all processes if `score` raises it in one, as where a reward fails on every image of a part.
     """
     mine, tables, places = processes.share(len(parts)), [torch.zeros(0, 2 * num_rewards + strict)], list[int]()
     for turn in range(-(-len(parts) // processes.size)):
+        between(min(processes.size, len(parts) - turn * processes.size) * len(parts[0]))
         failure, fails = RewardError("a reward failed on a part of the evaluation, in another process"), False
         if turn < len(mine):
             part = mine[turn]
@@ -38,7 +39,6 @@ def together(
                 failure, fails = error, True
         if processes.most(fails):
             raise failure
-        between(min(processes.size, len(parts) - turn * processes.size) * len(parts[0]))
     table = processes.gather(torch.cat(tables), torch.tensor(places, dtype=torch.long))
     rewards, failed, rest = table.split([num_rewards, num_rewards, int(strict)], 1)
     return Judged(rewards=rewards, failed=failed.bool(), strict=rest[:, 0] if strict else None)

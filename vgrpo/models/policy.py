@@ -23,6 +23,7 @@ from vgrpo.models.text_store import TextStore, text_encoders
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
 CACHE_BYTES = 2**30  # of encoded texts, on the network's device: those of many thousand prompts would fill a GPU
+AT_ONCE = 32  # texts, so that off-loaded encoders come to the GPU rarely and their activations stay small
 JOINT_ATTENTION = (*ATTENTION, "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")  # image and text in one
 
 
@@ -135,7 +136,8 @@ class Policy(ABC):
             with self.encoders_at_hand():
                 # Alone, as the last bits depend on what else is in the batch, and that on which process it is. Off-loaded
                 # encoders would come to the device for every text.
-                parts = [new] if self.offload_encoders else [[text] for text in new]
+                size = AT_ONCE if self.offload_encoders else 1
+                parts = [new[start : start + size] for start in range(0, len(new), size)]
                 encoded = Cond.cat([self.encode_texts(part).to(self.device) for part in parts])
             rows = {text: encoded[torch.tensor([index])] for index, text in enumerate(new)}  # a copy, for a view keeps all
             self._cache |= {text: row.to(self.dtype) for text, row in rows.items()}

@@ -87,6 +87,11 @@ def answer_to(folder: Path, name: str) -> Answer | None:
     return found
 
 
+def waits(folder: Path, name: str) -> bool:
+    """Whether a request is still there: unread, or about to be answered."""
+    return _request(folder, name).exists()
+
+
 def withdraw(folder: Path, name: str) -> bool:
     """Take a request back; whether it was still there."""
     try:

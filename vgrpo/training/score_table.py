@@ -8,6 +8,7 @@ from vgrpo.evaluation.pictures import pictures_of
 from vgrpo.models.loading import load_policy
 from vgrpo.rewards.panel import Panel
 from vgrpo.rewards.registry import load_reward
+from vgrpo.rewards.visiting import visiting
 from vgrpo.support.json_files import read_json, write_json
 from vgrpo.training.config import Config
 from vgrpo.training.stages import Curriculum
@@ -31,7 +32,8 @@ class ScoreTable:
         """Measure the pipeline as it is."""
         for prompts, (config, names) in self.asked.items():
             where = config.device_of_rewards
-            rewards = [load_reward(name, where) for name in names]  # each time anew: they would fill the memory a stage needs
+            loaded = (load_reward(name, where) for name in names)  # each time anew: they would fill the memory a stage needs
+            rewards = [visiting(reward) if config.memory.offload_rewards else reward for reward in loaded]
             pictures = pictures_of(main_prompts(config).held_out, config.eval.num_images)
             judged = judge_model(
                 load_policy(config.model_settings, pipeline), pictures, Panel.of(rewards), config.eval_sampling

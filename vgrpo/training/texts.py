@@ -1,10 +1,8 @@
 """All texts of a run, encoded before its first iteration into the folder of encoded prompts."""
 
-from vgrpo.models.policy import Policy
+from vgrpo.models.policy import AT_ONCE, Policy
 from vgrpo.training.events import Events
 from vgrpo.training.task_prompts import RunPrompts
-
-AT_ONCE = 32  # texts, so that the encoders come to the GPU rarely and their activations stay small
 
 
 def texts_of(prompts: RunPrompts, num_iterations: int, num_prompts: int) -> list[str]:

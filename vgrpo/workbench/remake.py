@@ -13,15 +13,21 @@ SAMPLING = ("solver", "num_steps", "shift", "guidance")
 
 def command(folder: Path, settings: dict[str, Any], part: str, *, last: str) -> dict[str, Any]:
     """Of the pictures of a set, with a note where its weights are not kept. `last` is the newest set."""
-    words = ["vgrpo", "sample", "--model", str(settings.get("model", "sprites"))]
+    tuned, full, note = int(part) > 0, settings.get("finetune") == "full", ""
+    model = str(folder / "pipeline") if tuned and full else str(settings.get("model", "sprites"))
+    words = ["vgrpo", "sample", "--model", model]
     for name in MODEL:
         if settings.get(name) not in (None, "auto"):
             words += [f"--{name.replace('_', '-')}", str(settings[name])]
+    weights = table(settings.get("memory")).get("weights")
+    if weights not in (None, "auto"):  # rounded ones draw other pictures
+        words += ["--memory.weights", str(weights)]
     for name in SAMPLING:
         if name in table(settings.get("eval")):
             words += [f"--{name.replace('_', '-')}", str(settings["eval"][name])]
-    note = ""
-    if int(part) > 0:
+    if tuned and full:
+        note = "pipeline/ holds the weights of the run's end, and is there when it is finished"
+    elif tuned:
         words += ["--lora", str(folder / "lora")]
         if part != last:
             note = f"lora/ holds the weights of the newest checkpoint; those of iteration {int(part)} may be gone"

@@ -85,13 +85,14 @@ class Job:
         return self.plain.forward_flops * (counts["rollout"] + counts["other weights"] + passes * counts["training"])
 
     def evaluation_flops(self) -> float:
-        """Of one evaluation of all held-out prompts; a run has one before its first iteration and one after its last."""
+        """Of one evaluation of all held-out prompts, whose pictures GPUs share; a run has one before its first iteration and
+        one after its last."""
         settings = self.config.eval
-        drawn = settings.num_prompts * settings.num_images * self.num_evaluated_branches
+        drawn = math.ceil(settings.num_prompts * settings.num_images / self.num_gpus) * self.num_evaluated_branches
         return self.plain.forward_flops * drawn * num_evaluations(settings.solver, settings.num_steps)
 
     def total_flops(self) -> float:
-        """To the run's end. Evaluations are not shared by GPUs."""
+        """To the run's end."""
         return self.config.num_iterations * self.flops() + 2 * self.evaluation_flops()
 
     def gradient_bytes(self) -> float:

@@ -36,14 +36,16 @@ class EditPolicy(PackedPolicy):
         """Each distinct pair of a text and a source once. Raises ValueError for a prompt without a source."""
         check_sources(self, prompts)
         distinct = list(dict.fromkeys(prompt.identity for prompt in prompts))
-        names = {pair: f"{pair[1]}\0{pair[0]}" for pair in distinct}
+        found: dict[str, Cond] = {}
         for text, image in distinct:
-            name = names[text, image]
+            name = f"{image}\0{text}"
             if name not in self._cache:
                 assert image is not None
                 self._cache[name] = self.encode_edit(text, open_picture(image, self.size)).to(self.dtype)
-        cond = Cond.cat([self._cache[names[pair]] for pair in distinct])
-        self._forget(list(names.values()))
+            found[name] = self._cache[name]
+        cond = Cond.cat(list(found.values()))
+        self._cache |= found  # an edit's text goes through the cache, too, and may have pushed out others of these
+        self._forget(list(found))
         place = {pair: row for row, pair in enumerate(distinct)}
         return replace(cond, index=torch.tensor([place[prompt.identity] for prompt in prompts], device=self.device))
 
