@@ -5,6 +5,7 @@ import os
 import shutil
 
 import pytest
+from PIL import Image
 from ui_folder import make_run
 
 EVIL = "<script>alert(1)</script>"
@@ -70,6 +71,9 @@ HARM = {
     "a huge picture": lambda run: os.truncate(run / STRIP, 10**9),
     "a torn picture": lambda run: write(run, STRIP, (run / STRIP).read_bytes()[:50]),
     "HTML for a picture": lambda run: write(run, STRIP, EVIL),
+    "a picture of one column": lambda run: Image.new("RGB", (1, 70_000)).save(run / STRIP),
+    "a sheet of one row": lambda run: Image.new("RGB", (70_000, 1)).save(run / "groups/000003.jpg", "PNG"),
+    "a set that is being drawn": lambda run: (run / "samples/000000/prompts.txt").unlink(),
     "HTML for a sheet": lambda run: write(run, "groups/000003.jpg", EVIL),
     "garbage for metrics": lambda run: write(run, "metrics.jsonl", bytes(range(256)) * 99),
     "garbage for settings": lambda run: write(run, "config.yaml", bytes(range(256)) * 99),

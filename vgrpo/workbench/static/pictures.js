@@ -130,6 +130,7 @@ export async function picturesTab(place, page) {
       const last = at === sets.length - 1;
       sets = now.run.sets;
       slider.max = sets.length - 1;
+      album.forget(sets.at(-1)); // it may have been drawn again
       if (last) go(sets.length - 1);
     },
   };
@@ -155,6 +156,10 @@ export class Album {
       this.entries.set(set, wanted);
     }
     return this.entries.get(set);
+  }
+
+  forget(set) {
+    this.entries.delete(set);
   }
 
   dress(element, entry) {
