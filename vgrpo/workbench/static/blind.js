@@ -44,7 +44,7 @@ export async function blind([first, firstPart, second, secondPart], still) {
     if (!still()) return;
     const percent = (value) => `${number(100 * value)}%`;
     const [a, b] = found.names.map((name) => h("b", {}, name.replace("@", ", iteration ").replace(/0+(?=\d+$)/, "")));
-    const bar = h("div", { class: "interval", role: "img", "aria-label": "interval" }, h("u"), h("i"), h("b"));
+    const bar = h("div", { class: "interval", role: "img", "aria-label": "the interval, and a dashed line at one half" }, h("u"), h("i"), h("b"));
     if (found.count) {
       bar.children[1].style.left = percent(found.low);
       bar.children[1].style.width = percent(found.high - found.low);
@@ -61,7 +61,8 @@ export async function blind([first, firstPart, second, secondPart], still) {
 
   function keys(event) {
     const choice = { ArrowLeft: "left", ArrowRight: "right", ArrowDown: "tie" }[event.key];
-    if (!choice || at >= waiting.length || !body.querySelector(".duel")) return;
+    if (!choice || event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
+    if (at >= waiting.length || !body.querySelector(".duel")) return;
     event.preventDefault();
     choose(choice);
   }
