@@ -113,7 +113,7 @@ export async function picturesTab(place, page) {
 
   function keys(event) {
     if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
-    if (event.target.closest("input, select, .choice, .tabs")) return;
+    if (event.target.closest("input, select, .choice")) return;
     if (event.key === "ArrowRight") go(at + 1);
     else if (event.key === "ArrowLeft") go(at - 1);
     else if (event.key === " " && !event.target.closest("button")) toggle();
