@@ -165,7 +165,7 @@ class RunFiles:
 
     def verdicts(self, name: str) -> list[list[float | None]]:
         """What a world's verifier said of each image of each prompt of a set; empty where there was none."""
-        found = _parsed(self.text(f"{name}/scores.json", 256 * KB) or "{}")
+        found = _parsed(self.text(f"{name}/scores.json", 4 * MB) or "{}")
         rows = found.get("strict", []) if isinstance(found, dict) else None
         if not isinstance(rows, list):
             self.leave_out(f"{name}/scores.json", "it holds no scores")
