@@ -22,6 +22,7 @@ export async function groupsTab(place, page) {
     h("p", { class: "soft small grow" }, "Groups that training kept, from hard to easy prompts of each iteration. Bars are advantages: right and blue is learned, left and orange unlearned.")), list, more);
 
   function anew() {
+    entries.clear(); // a resumed run writes some anew
     last = null;
     list.replaceChildren();
     fresh.classList.add("hidden");
@@ -45,7 +46,7 @@ export async function groupsTab(place, page) {
     if (!groups.length && !last) list.replaceChildren(words ? empty("No group has these words", "Search for others.") : empty("No groups yet", "Runs of this and later versions keep some at every iteration."));
     last = groups.at(-1) ?? last;
     const cards = await Promise.all(groups.map(async (row) => card(row, await entry(row.iteration))));
-    if (mine === turn) list.append(...cards);
+    if (mine === turn) list.append(...cards.filter(Boolean));
   }
 
   function entry(iteration) {

@@ -28,9 +28,11 @@ export async function picturesTab(place, page) {
   const told = h("output", {});
   const play = h("button", { type: "button", onclick: toggle, "aria-label": "Play" }, "▶");
   const scrub = h("div", { class: "card scrub" }, play, slider, told);
+  const ends = () => `#/blind/${page.run.id}/${sets[0]}/${page.run.id}/${sets.at(-1)}`;
+  const compare = h("a", { class: "small", href: ends() }, "Compare blind");
   place.replaceChildren(h("div", { class: "tools" }, h("div", { class: "search" }, search), sort,
     choice("View", [["one", "One checkpoint"], ["all", "Side by side"]], mode, (value) => { mode = value; draw(); }),
-    h("a", { class: "small", href: `#/blind/${page.run.id}/${sets[0]}/${page.run.id}/${sets.at(-1)}` }, "Compare blind")), body, scrub);
+    compare), body, scrub);
 
   async function go(index) {
     at = Math.max(0, Math.min(sets.length - 1, index));
@@ -132,6 +134,7 @@ export async function picturesTab(place, page) {
       sets = now.run.sets;
       slider.max = sets.length - 1;
       album.forget(sets.at(-1)); // it may have been drawn again
+      compare.setAttribute("href", ends());
       if (last) go(sets.length - 1);
     },
   };
