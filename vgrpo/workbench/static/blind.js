@@ -19,13 +19,13 @@ export async function blind([first, firstPart, second, secondPart], still) {
 
   function draw() {
     if (!count) return body.replaceChildren(empty("Nothing to compare", "The two have no prompts in common."));
-    if (at >= waiting.length) return result();
+    if (at >= waiting.length) return result().catch((error) => toast(error.message));
     const pair = waiting[at];
     const side = (name) => h("button", { type: "button", class: "card", "aria-label": `${name} is better`, onclick: () => choose(name) },
       h("img", { class: "hard", src: `${path}/${pair.id}/${name}`, alt: `${name} picture of: ${pair.prompt}` }), h("span", {}, name === "left" ? "Left is better" : "Right is better"));
     body.replaceChildren(h("h2", { class: "section under-duel" }, pair.prompt), h("div", { class: "duel" }, side("left"), side("right")),
       h("div", { class: "row section under-duel" }, h("button", { type: "button", onclick: () => choose("tie") }, "No difference"),
-        h("span", { class: "soft small grow" }, `${count - waiting.length + at} of ${count} decided`), h("button", { type: "button", class: "bare", onclick: result }, "Show the result")));
+        h("span", { class: "soft small grow" }, `${count - waiting.length + at} of ${count} decided`), h("button", { type: "button", class: "bare", onclick: () => result().catch((error) => toast(error.message)) }, "Show the result")));
     return undefined;
   }
 
