@@ -14,7 +14,7 @@ from vgrpo.models.weight_sets import trainable
 from vgrpo.support.interrupts import StopRequested
 from vgrpo.support.lock import RunLock, holder_of
 from vgrpo.training.config import UpdateConfig
-from vgrpo.training.control import FOLDER, Request, answer_to, pending, send, withdraw
+from vgrpo.training.control import FOLDER, Request, answer_to, clear, pending, send, withdraw
 from vgrpo.training.events import Events, IterationDone, Steered
 from vgrpo.training.loop import train
 from vgrpo.training.start import Given, start_run
@@ -127,6 +127,18 @@ def test_requests_that_are_none_are_refused_and_harm_nothing(tmp_path):
         assert not any(answer_to(run.folder, str(number)).done for number in (*range(len(bad) + 1), 99))
         assert not (run.folder / "steering.jsonl").exists()
         assert run.optimizer.lr == 1e-3
+
+
+def test_files_behind_a_link_are_left_alone(tmp_path):
+    """A folder that comes from elsewhere may name any other for its requests."""
+    (tmp_path / "mine").mkdir()
+    kept = tmp_path / "mine/request-notes.json"
+    kept.write_text("{}")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / FOLDER).symlink_to(tmp_path / "mine")
+    clear(tmp_path / "run")
+    assert kept.exists()
+    assert not (tmp_path / "run" / FOLDER).is_symlink()
 
 
 @pytest.mark.parametrize(("value", "fits"), [(1e-4, True), (0.0, False), (-1.0, False), (2000.0, False), (float("inf"), False)])

@@ -79,3 +79,12 @@ def test_no_way_leads_out(served, runs, path):
     client = served(runs)
     run = client.get("/api/runs").json()["runs"][0]["id"]
     assert client.get(path.format(run=run)).status_code == 404
+
+
+def test_cookies_of_other_servers_on_this_machine_do_no_harm(served, runs):
+    """A browser sends a cookie to every port of a host, whatever another server put into it."""
+    others = 'state={"a": [1, 2]}; =; odd; name="half'
+    client = served(runs, known=False)
+    for cookies in (f"{others}; vgrpo-8470={TOKEN}", f"vgrpo-8470={TOKEN}; {others}"):
+        assert client.get("/api/runs", headers={"cookie": cookies}).status_code == 200
+    assert client.get("/api/runs", headers={"cookie": others}).status_code == 403

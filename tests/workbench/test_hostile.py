@@ -5,6 +5,7 @@ import os
 import shutil
 
 import pytest
+from PIL import Image
 from ui_folder import make_run
 
 EVIL = "<script>alert(1)</script>"
@@ -50,6 +51,8 @@ def edit(run, name, **changes):
 
 
 GROUP, SCORES, STRIP = "groups/000003.json", "samples/000000/scores.json", "samples/000000/00.png"
+ALIASES = "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 12))
+ALIASES += "reward: *a11\n"
 HARM = {
     "metrics elsewhere": lambda run: link(run, "metrics.jsonl"),
     "settings elsewhere": lambda run: link(run, "config.yaml"),
@@ -68,11 +71,16 @@ HARM = {
     "a huge picture": lambda run: os.truncate(run / STRIP, 10**9),
     "a torn picture": lambda run: write(run, STRIP, (run / STRIP).read_bytes()[:50]),
     "HTML for a picture": lambda run: write(run, STRIP, EVIL),
+    "a picture of one column": lambda run: Image.new("RGB", (1, 70_000)).save(run / STRIP),
+    "a sheet of one row": lambda run: Image.new("RGB", (70_000, 1)).save(run / "groups/000003.jpg", "PNG"),
+    "a set that is being drawn": lambda run: (run / "samples/000000/prompts.txt").unlink(),
     "HTML for a sheet": lambda run: write(run, "groups/000003.jpg", EVIL),
     "garbage for metrics": lambda run: write(run, "metrics.jsonl", bytes(range(256)) * 99),
     "garbage for settings": lambda run: write(run, "config.yaml", bytes(range(256)) * 99),
     "settings that make objects": lambda run: write(run, "config.yaml", "a: !!python/object/apply:os.system [exit]"),
     "settings of another form": lambda run: write(run, "config.yaml", "rollout: 3\nobjective: [1]\nreward: 7\n.inf: .nan\n"),
+    "aliases that stand for gigabytes": lambda run: write(run, "config.yaml", ALIASES),
+    "a number of many digits": lambda run: write(run, "config.yaml", f"model: 0x{'f' * 9999}\nseed: 0x{'f' * 9999}\n"),
     "deep scores": lambda run: write(run, SCORES, "[" * 100_000),
     "a deep group": lambda run: write(run, GROUP, '{"groups": [{"reward": ' + "[" * 900 + "]" * 900 + "}]}"),
     "deep evaluation": lambda run: write(run, "eval.json", '{"base": ' + '{"a": ' * 900 + "1" + "}" * 901),

@@ -67,9 +67,10 @@ def test_every_rule_is_tested_and_documented():
     assert re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE) == list(RULES)
 
 
-def test_a_lagging_run_has_no_first_ratio_of_one():
+@pytest.mark.parametrize("objective", [{"old_schedule": "fast"}, {"name": "crd"}])
+def test_a_lagging_run_has_no_first_ratio_of_one(objective):
     numbers = numbers_of("well", **EDITED["first_ratio"])
-    lagging = Numbers(series=numbers.series, settings=numbers.settings | {"objective": {"old_schedule": "fast"}})
+    lagging = Numbers(series=numbers.series, settings=numbers.settings | {"objective": objective})
     assert findings(lagging) == []
 
 

@@ -21,7 +21,7 @@ from vgrpo.support.version import VERSION
 USAGE = """vgrpo: online reinforcement learning for text-to-image diffusion and flow models.
 
   vgrpo train [RECIPE | run.yaml] [--option value ...]   fine-tune a model on a reward
-  vgrpo ctl RUN_DIR pause|resume|stop|lr VALUE [...]      steer a run that goes on
+  vgrpo ctl RUN_DIR pause|resume|stop|lr VALUE [...]     steer a run that goes on
   vgrpo sample --prompts FILE [...]                      draw images, with or without a LoRA
   vgrpo eval [--suite geneval] [...]                     score a model on held-out prompts, with intervals
   vgrpo report RUN_DIR                                   rebuild a run's report.html
@@ -34,7 +34,7 @@ USAGE = """vgrpo: online reinforcement learning for text-to-image diffusion and 
   vgrpo doctor                                           what this machine has and can train, and what to type
   vgrpo prompts --kind geneval --output FILE [...]       generate training prompts
   vgrpo diagnose MODEL [...]                             measure how noisy a model's likelihood is
-  vgrpo bench [--suite methods] [...]                    race algorithms on the bundled model
+  vgrpo bench [--suite equal] [...]                      race algorithms on the bundled model
 
 `vgrpo COMMAND --help` explains every option; `vgrpo --version` says which vgrpo this is. Start with: vgrpo train sprites
 """

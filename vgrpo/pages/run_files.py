@@ -14,6 +14,7 @@ from PIL import Image
 
 from vgrpo.pages.frames import cut
 from vgrpo.pages.thumbnails import decode
+from vgrpo.support.textfiles import parse_yaml
 from vgrpo.worlds.registry import bundled_world
 
 KB, MB = 10**3, 10**6
@@ -133,7 +134,7 @@ class RunFiles:
         """config.yaml, as it is written and as it is meant."""
         text = self.text("config.yaml", 256 * KB)
         try:
-            content = yaml.safe_load(text) if text else {}
+            content = parse_yaml(text) if text else {}
         except (yaml.YAMLError, ValueError, RecursionError):
             content = None
         if not isinstance(content, dict):
@@ -164,7 +165,7 @@ class RunFiles:
 
     def verdicts(self, name: str) -> list[list[float | None]]:
         """What a world's verifier said of each image of each prompt of a set; empty where there was none."""
-        found = _parsed(self.text(f"{name}/scores.json", 256 * KB) or "{}")
+        found = _parsed(self.text(f"{name}/scores.json", 4 * MB) or "{}")
         rows = found.get("strict", []) if isinstance(found, dict) else None
         if not isinstance(rows, list):
             self.leave_out(f"{name}/scores.json", "it holds no scores")

@@ -36,7 +36,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: {size:,} bytes are no file of settings; it may have {MOST_BYTES:,} at most")
     text = read_text(path)
     try:
-        values = yaml.load(text, Loader=_Settings)
+        values = parse_yaml(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
@@ -45,6 +45,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ValueError(f"{path} holds no settings; write them as lines of `name: value`")
     return values
+
+
+def parse_yaml(text: str) -> Any:
+    """A text of plain settings, as `read_yaml` takes them. Raises yaml.YAMLError for anything else."""
+    return yaml.load(text, Loader=_Settings)
 
 
 class _Settings(yaml.SafeLoader):

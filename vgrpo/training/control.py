@@ -102,9 +102,14 @@ def withdraw(folder: Path, name: str) -> bool:
 
 
 def clear(folder: Path) -> None:
-    """Drop what was asked of an earlier process and never read, and answers that nobody waited for."""
-    for path in (folder / FOLDER).glob("*-*.json"):
-        path.unlink(missing_ok=True)
+    """Drop what was asked of an earlier process and never read, and answers that nobody waited for. A folder that is a link is
+    let go: the files behind it are not a run's."""
+    place = folder / FOLDER
+    if place.is_symlink():
+        place.unlink()
+    for kind in ("request", "answer"):
+        for path in place.glob(f"{kind}-*.json"):
+            path.unlink(missing_ok=True)
 
 
 def _request(folder: Path, name: str) -> Path:

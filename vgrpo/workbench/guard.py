@@ -6,9 +6,9 @@ address bar. The name of the host is checked as well, so that no other site can 
 
 import hmac
 import secrets
-from http.cookies import CookieError, SimpleCookie
 
 from starlette.datastructures import Headers, MutableHeaders, QueryParams
+from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -64,7 +64,7 @@ class Guard:
         given = QueryParams(scope["query_string"]).get("token")
         if given is not None and scope["method"] == "GET" and scope["path"] == "/":
             return self._traded(given)
-        if not self._knows(_cookie(headers, self.cookie)):
+        if not self._knows(HTTPConnection(scope).cookies.get(self.cookie)):
             return PlainTextResponse("open the address that `vgrpo ui` printed; it holds the token", 403)
         if scope["method"] in UNSAFE and not self._own(headers):
             return PlainTextResponse("only the page itself may send this", 403)
@@ -84,11 +84,3 @@ class Guard:
         """Whether a request that changes something was sent by the page."""
         origin, kind = headers.get("origin"), headers.get("content-type", "")
         return origin in {f"http://{host}:{self.port}" for host in HOSTS} and kind.partition(";")[0] == "application/json"
-
-
-def _cookie(headers: Headers, name: str) -> str | None:
-    try:
-        found = SimpleCookie(headers.get("cookie", "")).get(name)
-    except CookieError:
-        return None
-    return None if found is None else found.value

@@ -48,6 +48,7 @@ class Index:
 
     def _open(self) -> sqlite3.Connection:
         base = sqlite3.connect(self.path, check_same_thread=False, isolation_level=None, timeout=10)
+        base.create_function("lowered", 1, str.lower, deterministic=True)  # SQL's own knows A to Z alone
         base.execute("PRAGMA journal_mode=WAL")
         base.execute("PRAGMA synchronous=OFF")  # what a power cut destroys is made again
         version = base.execute("PRAGMA user_version").fetchone()[0]
@@ -77,12 +78,11 @@ class Index:
 
     def keep_groups(self, run: str, sheets: dict[int, str], rows: Iterable[GroupRow]) -> None:
         """Take the groups of some iterations anew; `sheets` has the stamp of each."""
-        with self._lock:
+        with self._lock, self._base:  # which takes all back if something fails, as on a full disk
             self._base.execute("BEGIN")
             self._base.executemany("DELETE FROM groups WHERE run=? AND iteration=?", [(run, it) for it in sheets])
             self._base.executemany("INSERT OR REPLACE INTO sheets VALUES (?, ?, ?)", [(run, *item) for item in sheets.items()])
             self._base.executemany("INSERT INTO groups VALUES (?, ?, ?, ?, ?, ?, ?)", [(run, *row) for row in rows])
-            self._base.execute("COMMIT")
 
     def forget_groups(self, run: str, iterations: Iterable[int]) -> None:
         """Of iterations whose files are gone."""
@@ -95,7 +95,7 @@ class Index:
         takes as long as the first."""
         conditions, values = ["run=?"], [run]
         for word in words.split()[:8]:
-            conditions.append("instr(lower(prompt), ?)")
+            conditions.append("instr(lowered(prompt), ?)")
             values.append(word.lower())
         limits: list[Any] = [limit]
         if before is not None:

@@ -24,14 +24,18 @@ MOST_PROMPTS = 100
 MOST_GROUPS, MOST_MEMBERS = 64, 64
 MOST_READ = 300
 """Files of groups that one request reads into the index."""
+MOST_OF_JPEG = 65_500
+"""Pixels of a side."""
 NUM_IMAGES = 4
 """In a strip of samples."""
 SET, GROUPS_FILE = re.compile(r"\d{6,9}"), re.compile(r"(\d{6,9})\.json")
 
 
 def sample_sets(files: RunFiles) -> list[str]:
-    """The iterations with sample pictures, in order, as their folders are called."""
-    return [name.removeprefix("samples/") for name in files.sample_sets() if SET.fullmatch(name.removeprefix("samples/"))]
+    """The iterations with sample pictures, in order, as their folders are called. The newest counts once its prompts.txt is
+    there, which a run writes last."""
+    found = [name.removeprefix("samples/") for name in files.sample_sets() if SET.fullmatch(name.removeprefix("samples/"))]
+    return found[:-1] if found and files.stamp(f"samples/{found[-1]}/prompts.txt") is None else found
 
 
 def prompts_of(files: RunFiles, part: str) -> list[str]:
@@ -61,14 +65,20 @@ def sample_sheet(files: RunFiles, part: str, cache: Path) -> bytes:
     if path.is_file():
         return path.read_bytes()
     indices = files.samples(f"samples/{part}")[:MOST_PROMPTS]
-    strips = [files.picture(f"samples/{part}/{index:02d}.png") for index in indices]
-    cell = _cell([strip for strip in strips if strip is not None])
+    strips: list[Image.Image | None] = []
+    cell: tuple[int, int] | None = None
+    for index in indices:  # each made small at once: in full, a hundred strips are gigabytes
+        strip = files.picture(f"samples/{part}/{index:02d}.png")
+        if strip is not None:
+            cell = cell or _cell(*strip.size)
+            size = cell[0] * NUM_IMAGES, cell[1]
+            strip = strip if strip.size == size else strip.resize(size, Image.Resampling.BOX)
+        strips.append(strip)
+    cell = cell or (SIDE, SIDE)
     sheet = Image.new("RGB", (cell[0] * NUM_IMAGES, cell[1] * max(1, len(strips))), (128, 128, 128))
     for row, strip in enumerate(strips):
         if strip is not None:
-            width = cell[0] * NUM_IMAGES
-            same = strip.size == (width, cell[1])
-            sheet.paste(strip if same else strip.resize((width, cell[1]), Image.Resampling.BOX), (0, row * cell[1]))
+            sheet.paste(strip, (0, row * cell[1]))
     data = encoded(sheet, hard=cell[1] < SIDE)
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole(path) as draft:
@@ -81,7 +91,7 @@ def sample_picture(files: RunFiles, part: str, index: int, member: int) -> bytes
     strip = files.picture(f"samples/{part}/{index:02d}.png")
     if strip is None:
         return None
-    width = strip.width // NUM_IMAGES
+    width = max(1, strip.width // NUM_IMAGES)
     return encoded(strip.crop((member * width, 0, (member + 1) * width, strip.height)), hard=strip.height <= 512)
 
 
@@ -122,7 +132,7 @@ def group_sheet(files: RunFiles, iteration: int) -> bytes | None:
 
 def encoded(picture: Image.Image, *, hard: bool) -> bytes:
     data = io.BytesIO()
-    if hard:
+    if hard or max(picture.size) > MOST_OF_JPEG:
         picture.save(data, "PNG", compress_level=1)
     else:
         picture.save(data, "JPEG", quality=85)
@@ -160,9 +170,8 @@ def _stamp_of_set(files: RunFiles, part: str) -> str:
     return hashlib.blake2b(repr((str(files.root), part, SIDE, stamps)).encode(), digest_size=16).hexdigest()
 
 
-def _cell(strips: list[Image.Image]) -> tuple[int, int]:
-    """Width and height of a thumbnail."""
-    width, height = strips[0].size if strips else (SIDE * NUM_IMAGES, SIDE)
+def _cell(width: int, height: int) -> tuple[int, int]:
+    """Width and height of a thumbnail, of a strip's."""
     scale = min(1.0, SIDE / height)
     return max(1, min(4 * SIDE, round(width / NUM_IMAGES * scale))), max(1, round(height * scale))
 

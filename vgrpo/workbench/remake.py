@@ -13,8 +13,8 @@ SAMPLING = ("solver", "num_steps", "shift", "guidance")
 
 def command(folder: Path, settings: dict[str, Any], part: str, *, last: str) -> dict[str, Any]:
     """Of the pictures of a set, with a note where its weights are not kept. `last` is the newest set."""
-    tuned, full, note = int(part) > 0, settings.get("finetune") == "full", ""
-    model = str(folder / "pipeline") if tuned and full else str(settings.get("model", "sprites"))
+    trained, full = int(part) > 0, settings.get("finetune") == "full"
+    model = str(folder / "pipeline") if trained and full else str(settings.get("model", "sprites"))
     words = ["vgrpo", "sample", "--model", model]
     for name in MODEL:
         if settings.get(name) not in (None, "auto"):
@@ -25,12 +25,15 @@ def command(folder: Path, settings: dict[str, Any], part: str, *, last: str) -> 
     for name in SAMPLING:
         if name in table(settings.get("eval")):
             words += [f"--{name.replace('_', '-')}", str(settings["eval"][name])]
-    if tuned and full:
-        note = "pipeline/ holds the weights of the run's end, and is there when it is finished"
-    elif tuned:
+    if trained and not full:
         words += ["--lora", str(folder / "lora")]
-        if part != last:
-            note = f"lora/ holds the weights of the newest checkpoint; those of iteration {int(part)} may be gone"
+    note = ""
+    if trained and full:
+        note = "pipeline/ is written when the run ends, and holds the weights of its end"
+    elif trained and part != last:
+        note = f"lora/ holds the weights of the newest checkpoint; those of iteration {int(part)} may be gone"
     words += ["--prompts", str(folder / "samples" / part / "prompts.txt"), "--num-images", "4", "--seed", "0"]
     words += ["--output-dir", f"pictures-{part}"]
-    return {"command": redact(shlex.join(words)), "note": note}
+    # A terminal would obey a sign of control that somebody's settings hold.
+    text = "".join(letter if letter.isprintable() else "?" for letter in shlex.join(words))
+    return {"command": redact(text), "note": note}

@@ -63,16 +63,22 @@ class Run:
 
     def summary(self, index: Index) -> dict[str, Any]:
         """A line of the list of runs. What takes reading comes from the index, unless a file has changed."""
-        files = self.files()
+        files, state = self.files(), self.state()
         stamp = "|".join(str(files.stamp(name)) for name in ("metrics.jsonl", "config.yaml", "eval.json"))
         known = index.summary(self.id, stamp)
         if known is None:
-            known = self._facts(files)
+            known = self._facts(files, keep=state == "running")
             index.keep_summary(self.id, stamp, known)
-        return {"id": self.id, "name": shown(self.name), "state": self.state(), "changed": self.changed(), **known}
+        return {"id": self.id, "name": shown(self.name), "state": state, "changed": self.changed(), **known}
 
-    def _facts(self, files: RunFiles) -> dict[str, Any]:
-        series, (_, settings), evaluation = self.fresh_series(), files.settings(), files.evaluation()
+    def _facts(self, files: RunFiles, *, keep: bool) -> dict[str, Any]:
+        """`keep` holds the numbers in memory, to read on from there; of thousands of runs that ended they are gigabytes."""
+        if keep:
+            series = self.fresh_series()
+        else:
+            series = Series()
+            series.refresh(files)
+        (_, settings), evaluation = files.settings(), files.evaluation()
         rewards = series.known("reward/mean")
         base, tuned = (table(evaluation.get(part)) for part in ("base", "tuned"))
         metric = "reward" if number(base.get("strict")) is None else "strict"

@@ -48,12 +48,10 @@ class Series:
         self.rows += 1
 
     def after(self, row: int) -> dict[str, Any]:
-        """The rows from one on, as the page takes them."""
-        return {
-            "start": row,
-            "rows": self.rows,
-            "columns": {name: column[row:] for name, column in sorted(self.columns.items())},
-        }
+        """The rows from one on, as the page takes them. Another request may be reading on: every column has `rows` at least."""
+        rows = self.rows
+        columns = {name: column[row:rows] for name, column in sorted(self.columns.items())}
+        return {"start": row, "rows": rows, "columns": columns}
 
     def known(self, name: str) -> list[float]:
         return [value for value in self.columns.get(name, ()) if value is not None]

@@ -79,15 +79,15 @@ def gradient_spikes(numbers: Numbers) -> Finding | None:
 
 FIRST_RATIO = 0.02
 """Of the first ratio from 1: rounding of a network in bf16 stays below it."""
-LAGGING = ("crd",)
-"""Algorithms whose old weights always lag; the others have a setting for it."""
+ALWAYS_LAG = ("crd",)
+"""Algorithms whose old weights lag by no setting of theirs."""
 
 
 def first_ratio(numbers: Numbers) -> Finding | None:
     """Not for algorithms whose old weights lag, where the first ratio is not 1."""
     values = numbers.series.known("ratio/first")[-RECENT:]
     objective = table(numbers.settings.get("objective"))
-    lags = objective.get("name") in LAGGING or objective.get("old_schedule") not in (None, "none")
+    lags = objective.get("name") in ALWAYS_LAG or objective.get("old_schedule") not in (None, "none")
     if len(values) < ENOUGH or lags or fmean(abs(value - 1) for value in values) < FIRST_RATIO:
         return None
     return Finding(

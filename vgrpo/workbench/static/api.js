@@ -47,23 +47,30 @@ export class Metrics {
 }
 
 let stream = null;
+const ALL = ["metrics", "scores", "settings", "finished", "samples", "groups"];
 
 export function watch(runs, act) {
   unwatch();
-  const dot = document.getElementById("live");
+  let opened = 0;
   stream = new EventSource(`/api/events?runs=${runs.join(",")}`);
   stream.addEventListener("changed", (event) => act(JSON.parse(event.data)));
-  stream.addEventListener("open", () => mark("on", "live"));
+  stream.addEventListener("open", () => {
+    mark("on", "live");
+    if (opened++) runs.forEach((run) => act({ run, parts: ALL })); // what changed while it was cut off, nobody told
+  });
   stream.addEventListener("error", () => mark("off", "not connected"));
-  function mark(name, title) {
-    if (dot) {
-      dot.className = `dot ${name}`;
-      dot.title = title;
-    }
-  }
 }
 
 export function unwatch() {
   stream?.close();
   stream = null;
+  mark("", "not connected");
+}
+
+function mark(name, title) {
+  const dot = document.getElementById("live");
+  if (!dot) return;
+  dot.className = `dot ${name}`;
+  dot.title = title;
+  dot.setAttribute("aria-label", title);
 }

@@ -27,7 +27,7 @@ function bar() {
   document.getElementById("bar").replaceChildren(
     h("a", { class: "brand", href: "#/" }, h("img", { src: "/static/icon.svg", alt: "" }), "vgrpo"),
     h("span", { class: "where soft small grow", id: "where" }),
-    h("span", { class: "dot", id: "live", title: "not connected" }),
+    h("span", { class: "dot", id: "live", role: "img", "aria-label": "not connected", title: "not connected" }),
     h("button", { class: "bare", type: "button", onclick: other, "aria-label": "Light or dark" }, "◐"),
     h("button", { class: "bare", type: "button", onclick: help, "aria-label": "Keys" }, "?"),
   );
@@ -76,5 +76,9 @@ let kept = null;
 try { kept = localStorage.getItem("theme"); } catch { /* as above */ }
 theme(kept ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light"));
 bar();
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault(); // its address would be taken for a view
+  document.getElementById("main").focus();
+});
 window.addEventListener("hashchange", route);
 route();

@@ -19,13 +19,13 @@ export async function blind([first, firstPart, second, secondPart], still) {
 
   function draw() {
     if (!count) return body.replaceChildren(empty("Nothing to compare", "The two have no prompts in common."));
-    if (at >= waiting.length) return result();
+    if (at >= waiting.length) return result().catch((error) => toast(error.message));
     const pair = waiting[at];
     const side = (name) => h("button", { type: "button", class: "card", "aria-label": `${name} is better`, onclick: () => choose(name) },
       h("img", { class: "hard", src: `${path}/${pair.id}/${name}`, alt: `${name} picture of: ${pair.prompt}` }), h("span", {}, name === "left" ? "Left is better" : "Right is better"));
     body.replaceChildren(h("h2", { class: "section under-duel" }, pair.prompt), h("div", { class: "duel" }, side("left"), side("right")),
       h("div", { class: "row section under-duel" }, h("button", { type: "button", onclick: () => choose("tie") }, "No difference"),
-        h("span", { class: "soft small grow" }, `${count - waiting.length + at} of ${count} decided`), h("button", { type: "button", class: "bare", onclick: result }, "Show the result")));
+        h("span", { class: "soft small grow" }, `${count - waiting.length + at} of ${count} decided`), h("button", { type: "button", class: "bare", onclick: () => result().catch((error) => toast(error.message)) }, "Show the result")));
     return undefined;
   }
 
@@ -44,7 +44,7 @@ export async function blind([first, firstPart, second, secondPart], still) {
     if (!still()) return;
     const percent = (value) => `${number(100 * value)}%`;
     const [a, b] = found.names.map((name) => h("b", {}, name.replace("@", ", iteration ").replace(/0+(?=\d+$)/, "")));
-    const bar = h("div", { class: "interval", role: "img", "aria-label": "interval" }, h("u"), h("i"), h("b"));
+    const bar = h("div", { class: "interval", role: "img", "aria-label": "the interval, and a dashed line at one half" }, h("u"), h("i"), h("b"));
     if (found.count) {
       bar.children[1].style.left = percent(found.low);
       bar.children[1].style.width = percent(found.high - found.low);
@@ -61,7 +61,8 @@ export async function blind([first, firstPart, second, secondPart], still) {
 
   function keys(event) {
     const choice = { ArrowLeft: "left", ArrowRight: "right", ArrowDown: "tie" }[event.key];
-    if (!choice || at >= waiting.length || !body.querySelector(".duel")) return;
+    if (!choice || event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
+    if (at >= waiting.length || !body.querySelector(".duel")) return;
     event.preventDefault();
     choose(choice);
   }

@@ -24,7 +24,7 @@ export function svg(name, attributes = {}, ...children) {
 
 export function show(...children) {
   const main = document.getElementById("main");
-  main.replaceChildren(...children);
+  main.replaceChildren(...children.filter((child) => child !== null && child !== undefined)); // null would be read as a word
   return main;
 }
 

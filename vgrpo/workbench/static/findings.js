@@ -34,5 +34,6 @@ export async function findingsTab(place, page) {
     })));
   }
   draw();
-  return { changed: (parts, now) => { page = now; if (parts.includes("metrics")) draw(); }, leave: () => charts.forEach((each) => each.destroy()) };
+  const moved = ["metrics", "scores", "settings"]; // what the rules read
+  return { changed: (parts, now) => { page = now; if (parts.some((part) => moved.includes(part))) draw(); }, leave: () => charts.forEach((each) => each.destroy()) };
 }

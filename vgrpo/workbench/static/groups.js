@@ -1,6 +1,6 @@
 // What training judged: every image of some groups of each iteration, from best to worst.
 import { get } from "./api.js";
-import { dialog, empty, h, number } from "./dom.js";
+import { dialog, empty, h, number, toast } from "./dom.js";
 
 const PAGE = 15;
 
@@ -8,20 +8,27 @@ export async function groupsTab(place, page) {
   let words = "";
   let turn = 0;
   const list = h("div", {});
-  const more = h("button", { type: "button", onclick: () => load() }, "Earlier groups");
+  const more = h("button", { type: "button", onclick: () => load().catch(failed) }, "Earlier groups");
   let last = null;
   let timer = null;
   const search = h("input", { type: "search", placeholder: "Search prompts  ( / )", "aria-label": "Search prompts", oninput: () => {
     words = search.value;
     clearTimeout(timer);
-    timer = setTimeout(anew, 200);
+    timer = setTimeout(() => anew().catch(failed), 200);
   } });
   const entries = new Map();
-  const fresh = h("button", { type: "button", class: "hidden", onclick: () => anew() }, "New groups are there");
+  const fresh = h("button", { type: "button", class: "hidden", onclick: () => anew().catch(failed) }, "New groups are there");
   place.replaceChildren(h("div", { class: "tools" }, h("div", { class: "search" }, search), fresh,
     h("p", { class: "soft small grow" }, "Groups that training kept, from hard to easy prompts of each iteration. Bars are advantages: right and blue is learned, left and orange unlearned.")), list, more);
 
+  function failed(error) {
+    more.disabled = false;
+    more.textContent = "Earlier groups";
+    toast(error.message);
+  }
+
   function anew() {
+    entries.clear(); // a resumed run writes some anew
     last = null;
     list.replaceChildren();
     fresh.classList.add("hidden");
@@ -45,7 +52,7 @@ export async function groupsTab(place, page) {
     if (!groups.length && !last) list.replaceChildren(words ? empty("No group has these words", "Search for others.") : empty("No groups yet", "Runs of this and later versions keep some at every iteration."));
     last = groups.at(-1) ?? last;
     const cards = await Promise.all(groups.map(async (row) => card(row, await entry(row.iteration))));
-    if (mine === turn) list.append(...cards);
+    if (mine === turn) list.append(...cards.filter(Boolean));
   }
 
   function entry(iteration) {

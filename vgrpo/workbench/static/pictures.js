@@ -28,9 +28,11 @@ export async function picturesTab(place, page) {
   const told = h("output", {});
   const play = h("button", { type: "button", onclick: toggle, "aria-label": "Play" }, "▶");
   const scrub = h("div", { class: "card scrub" }, play, slider, told);
+  const ends = () => `#/blind/${page.run.id}/${sets[0]}/${page.run.id}/${sets.at(-1)}`;
+  const compare = h("a", { class: "small", href: ends() }, "Compare blind");
   place.replaceChildren(h("div", { class: "tools" }, h("div", { class: "search" }, search), sort,
     choice("View", [["one", "One checkpoint"], ["all", "Side by side"]], mode, (value) => { mode = value; draw(); }),
-    h("a", { class: "small", href: `#/blind/${page.run.id}/${sets[0]}/${page.run.id}/${sets.at(-1)}` }, "Compare blind")), body, scrub);
+    compare), body, scrub);
 
   async function go(index) {
     at = Math.max(0, Math.min(sets.length - 1, index));
@@ -112,7 +114,8 @@ export async function picturesTab(place, page) {
   }
 
   function keys(event) {
-    if (event.target.closest("input, select, .choice, .tabs") || document.querySelector("dialog[open]")) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
+    if (event.target.closest("input, select, .choice")) return;
     if (event.key === "ArrowRight") go(at + 1);
     else if (event.key === "ArrowLeft") go(at - 1);
     else if (event.key === " " && !event.target.closest("button")) toggle();
@@ -130,6 +133,8 @@ export async function picturesTab(place, page) {
       const last = at === sets.length - 1;
       sets = now.run.sets;
       slider.max = sets.length - 1;
+      album.forget(sets.at(-1)); // it may have been drawn again
+      compare.setAttribute("href", ends());
       if (last) go(sets.length - 1);
     },
   };
@@ -155,6 +160,10 @@ export class Album {
       this.entries.set(set, wanted);
     }
     return this.entries.get(set);
+  }
+
+  forget(set) {
+    this.entries.delete(set);
   }
 
   dress(element, entry) {

@@ -14,6 +14,7 @@ export const TABS = [
 ];
 
 export async function runPage(id, tab = "pictures", still = () => true) {
+  const tabbed = Boolean(document.activeElement?.closest(".tabs")); // it goes with the page that was shown before
   show(h("div", { "aria-busy": "true" }, h("div", { class: "bone", style: { height: "32px", width: "240px" } }),
     h("div", { class: "tiles" }, [1, 2, 3, 4, 5].map(() => h("div", { class: "bone tile card", style: { height: "64px" } })))));
   const waiting = get(`/api/runs/${id}/diagnosis`); // the pictures need not wait for it
@@ -25,6 +26,8 @@ export async function runPage(id, tab = "pictures", still = () => true) {
   const page = { run, metrics, diagnosis: null, waiting, still };
   const [name, , open] = TABS.find(([key]) => key === tab) ?? TABS[0];
   const top = h("div", {});
+  const links = TABS.map(([key, text]) => h("a", { href: `#/run/${id}/${key}`, "aria-current": key === name ? "page" : undefined }, text));
+  const nav = h("nav", { class: "tabs", "aria-label": "Views of this run" }, links);
   const content = h("section", { "aria-label": name });
 
   function head() {
@@ -34,15 +37,17 @@ export async function runPage(id, tab = "pictures", still = () => true) {
       h("p", { class: "soft small" }, [page.run.algorithm, page.run.model, page.run.rewards.join(" + ")].filter(Boolean).join(" · ")),
       ...page.run.notes.map((note) => h("p", { class: "error small" }, `Not all is shown. ${note}`)),
       tiles(page),
-      h("nav", { class: "tabs", "aria-label": "Views of this run" }, TABS.map(([key, text]) =>
-        h("a", { href: `#/run/${id}/${key}`, "aria-current": key === name ? "page" : undefined }, text,
-          key === "diagnosis" && count ? h("span", { class: "count", "aria-label": `${count} findings` }, String(count)) : null))),
     );
+    // The links stay while the numbers go on: a keyboard keeps its place.
+    TABS.forEach(([key, text], place) => links[place].replaceChildren(text,
+      ...(key === "diagnosis" && count ? [h("span", { class: "count", "aria-label": `${count} findings` }, String(count))] : [])));
   }
 
   head();
-  show(top, content);
-  top.querySelector("[aria-current]").scrollIntoView({ block: "nearest", inline: "center" });
+  show(top, nav, content);
+  const current = nav.querySelector("[aria-current]");
+  current.scrollIntoView({ block: "nearest", inline: "center" });
+  if (tabbed) current.focus({ preventScroll: true });
   waiting.then((found) => {
     page.diagnosis ??= found;
     if (still()) head();

@@ -16,10 +16,12 @@ export async function runsPage(still) {
 
   function draw() {
     const runs = found.runs.filter((run) => `${run.name} ${run.algorithm} ${run.model}`.toLowerCase().includes(words));
+    const focus = list.contains(document.activeElement) ? document.activeElement.dataset.key : undefined;
     overlay.textContent = chosen.size ? `Compare ${chosen.size} run${chosen.size > 1 ? "s" : ""}` : "Compare runs";
     overlay.disabled = chosen.size === 0;
     list.replaceChildren(...(runs.length ? runs.map((run) => line(run, chosen, draw))
       : [found.runs.length ? empty("No run has this name", "Search for another.") : empty("No runs yet", `Under ${found.folder} there is no folder with config.yaml and metrics.jsonl. Start one with: vgrpo train sprites`)]));
+    if (focus) list.querySelector(`[data-key="${focus}"]`)?.focus({ preventScroll: true });
   }
 
   draw();
@@ -29,7 +31,7 @@ export async function runsPage(still) {
   const timer = setInterval(refresh, 15000);
   async function refresh() {
     try { found = await get("/api/runs"); } catch { return; }
-    if (still() && !list.contains(document.activeElement)) draw();
+    if (still() && !list.matches(":active")) draw(); // a line must not go from under a click
   }
   return () => clearInterval(timer);
 }
@@ -38,9 +40,9 @@ function line(run, chosen, draw) {
   const score = run.held_out;
   const done = run.planned ? Math.min(1, run.iterations / run.planned) : 0;
   return h("div", { class: "card run-line" },
-    h("input", { type: "checkbox", "aria-label": `Choose ${run.name}`, checked: chosen.has(run.id),
+    h("input", { type: "checkbox", "data-key": `choose ${run.id}`, "aria-label": `Choose ${run.name}`, checked: chosen.has(run.id),
       onchange: (event) => { chosen[event.target.checked ? "add" : "delete"](run.id); draw(); } }),
-    h("div", {}, h("a", { class: "title", href: `#/run/${run.id}/pictures` }, run.name),
+    h("div", {}, h("a", { class: "title", "data-key": `open ${run.id}`, href: `#/run/${run.id}/pictures` }, run.name),
       h("div", { class: "soft small" }, [run.algorithm, run.model, run.rewards.join(" + ")].filter(Boolean).join(" · "))),
     h("div", {}, state(run.state)),
     h("div", { class: "wide" }, h("span", { class: "num" }, `${run.iterations}${run.planned ? ` / ${run.planned}` : ""}`),

@@ -2,10 +2,11 @@
 import { h, number, signed } from "./dom.js";
 
 export function settingsTab(place, page) {
-  place.replaceChildren(scores(page.run.evaluation), h("h2", { class: "section" }, "Settings"),
-    h("p", { class: "soft small" }, `${page.run.folder}/config.yaml repeats the run: `, h("code", {}, `vgrpo train ${page.run.folder}/config.yaml`)),
+  const held = scores(page.run.evaluation);
+  place.replaceChildren(...(held ? [held] : []), h("h2", { class: "section" }, "Settings"),
+    h("p", { class: "soft small" }, `${page.run.folder}/config.yaml repeats the run: `, h("code", {}, `vgrpo train ${page.run.folder}/config.yaml --output-dir NEW`)),
     table([page.run], Object.keys(page.run.settings)));
-  return {};
+  return { changed: (parts, now) => (parts.includes("scores") || parts.includes("settings")) && settingsTab(place, now) };
 }
 
 function scores(evaluation) {
