@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from vgrpo.commands.main import main
+from vgrpo.core.processes import ALONE
 from vgrpo.core.types import Prompt
 from vgrpo.evaluation.core import Judged, evaluate
 from vgrpo.evaluation.gallery import write_gallery
@@ -19,11 +20,14 @@ from vgrpo.evaluation.pictures import pictures_of
 from vgrpo.evaluation.scores import ScoreFiles, Shard
 from vgrpo.evaluation.settings import EvalConfig
 from vgrpo.evaluation.summary import summarise
+from vgrpo.evaluation.together import together
 from vgrpo.models.loading import load_policy
 from vgrpo.models.settings import ModelSettings
 from vgrpo.prompts.sources import evaluation_prompts
+from vgrpo.rewards.base import RewardError
 from vgrpo.rewards.panel import Panel
 from vgrpo.rewards.registry import load_reward
+from vgrpo.sampling.draw import nothing
 from vgrpo.worlds.registry import WORLDS
 
 SMALL = "--eval.num-prompts 14 --eval.num-images 2 --eval.num-steps 2 --eval.batch-size 5"  # batches that cut prompts in two
@@ -238,3 +242,21 @@ def test_a_disk_that_refuses_is_named_with_the_scores_so_far(tmp_path, capsys, m
     count = 7 if place.endswith("save") else 0
     assert f"can only be read. The scores so far, {count} of base, are in {tmp_path}/out/scores and stay." in said
     assert said.endswith("then give the same command again: it goes on there.\n")
+
+
+def test_a_part_on_which_a_reward_fails_is_counted_and_ends_nothing_else():
+    pictures = pictures_of([Prompt(text=str(index)) for index in range(4)], 1)
+
+    def score(part):
+        if part[0].index in failing:
+            raise RewardError("no answer")
+        return Judged(rewards=torch.tensor([[float(part[0].index)]]), failed=torch.tensor([[False]]), strict=torch.ones(1))
+
+    parts, failing = [[picture] for picture in pictures], {1}
+    found = together(parts, score, 1, nothing, ALONE, strict=True)
+    assert found.failed[:, 0].tolist() == [False, True, False, False]
+    assert found.rewards[:, 0].nan_to_num(-1).tolist() == [0, -1, 2, 3]
+    assert found.strict.isnan().tolist() == [False, True, False, False]
+    failing = {0, 1, 2, 3}
+    with pytest.raises(RewardError, match="no answer"):
+        together(parts, score, 1, nothing, ALONE, strict=True)

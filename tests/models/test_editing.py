@@ -157,6 +157,9 @@ def test_an_image_column_is_checked_from_the_files_folder_on(folder, tmp_path):
     (tmp_path / "edits.csv").write_text("prompt,image\nmake it red,missing.png\n")
     with pytest.raises(ValueError, match=r"edits.csv, line 2: `image`: no file .*missing.png; correct the path"):
         read_prompts(tmp_path / "edits.csv")
+    (tmp_path / "addresses.jsonl").write_text('{"prompt": "a cat", "image": "https://example.com/cat.png"}\n')
+    (prompt,) = read_prompts(tmp_path / "addresses.jsonl")
+    assert (prompt.image, prompt.metadata["image"]) == (None, "https://example.com/cat.png")
     (tmp_path / "missing.png").write_text("no picture")
     with pytest.raises(ValueError, match=r"missing.png is not a picture that can be read"):
         read_prompts(tmp_path / "edits.csv")

@@ -102,3 +102,11 @@ def test_of_a_large_group_the_best_and_the_worst_are_kept(tmp_path):
     assert group["members"] == order[:16] + order[-16:]
     assert len(group["members"]) == MOST_MEMBERS
     assert (group["reward"][-1], group["failed"][-1]) == (None, True)
+
+
+def test_a_resumed_run_keeps_no_groups_of_iterations_that_it_draws_anew(tmp_path):
+    GroupsFile(tmp_path, ["mine"])(judged(2, 4, 8))
+    GroupsFile(tmp_path, ["mine"], start=8)
+    assert len(list((tmp_path / "groups").iterdir())) == 2
+    GroupsFile(tmp_path, ["mine"], start=7)
+    assert list((tmp_path / "groups").iterdir()) == []

@@ -44,3 +44,10 @@ def test_it_can_be_watched_by_name():
     clean = boards(None)
     monitor = load_reward("sprites_clean")
     assert torch.equal(monitor(clean, [Prompt(text="a heart")] * 8), -ghosts(clean))
+
+
+def test_the_monitor_takes_pictures_of_any_size_and_full_boards():
+    monitor, prompt = load_reward("sprites_clean"), Prompt(text="a heart")
+    assert monitor(torch.rand(2, 3, 96, 160), [prompt] * 2).isfinite().all()
+    full = render([Scene(shapes=(0,) * 16, colors=(1,) * 16)], torch.Generator().manual_seed(0))
+    assert monitor(full, [prompt]).tolist() == [0.0]

@@ -14,7 +14,7 @@ from vgrpo.commands.screen import Screen
 from vgrpo.commands.words import UsageError
 from vgrpo.core.processes import Processes
 from vgrpo.models.quiet import hide_download_bars
-from vgrpo.support.checks import require
+from vgrpo.support.launched import launched
 from vgrpo.training import curriculum as stages
 from vgrpo.training import loop
 from vgrpo.training.config import Config
@@ -64,7 +64,6 @@ def _train(words: list[str], processes: Processes) -> None:
         if isinstance(job, Config):
             loop.train(job, resume=resume, allow_changes=allow, listeners=listeners, processes=processes)
             return
-        require(processes.size == 1, "a curriculum trains in one process; train its stages one by one, each with --lora.init")
         stages.train_curriculum(job, resume=resume, listeners=listeners, say=display.say if display else stages.silent)
 
 
@@ -73,6 +72,8 @@ def _job(words: list[str], *, resume: bool, say: Callable[[str], None]) -> Confi
     if resume and "auto" in words:
         words = _newest(words)
     words, fit = take_option(words, "--fit")
+    if fit is not None and launched().size > 1:
+        raise UsageError("--fit chooses for one process: take the options that `vgrpo plan RECIPE --fit 24GB --gpus N` prints")
     job = parse_job(words, prog="vgrpo train [RECIPE | run.yaml]", description=DESCRIPTION, resume=resume)
     if resume and job.output_dir is None:
         raise UsageError("--resume: name the run, by --output-dir or by its config.yaml")

@@ -24,24 +24,32 @@ def together(
     """What all pictures scored, in every process. `between` is called before each round, by all, with its number of pictures.
     `strict` says whether there are strict scores.
 
-    Raises RewardError in all processes if `score` raises it in one, as where a reward fails on every image of a part.
+    A part on which `score` raises RewardError, as where a reward fails on all its images, has failed. Raises RewardError in all
+    processes if all parts have.
     """
     mine, tables, places = processes.share(len(parts)), [torch.zeros(0, 2 * num_rewards + strict)], list[int]()
+    failure, num_failed = RewardError("a reward failed on every part of the evaluation"), 0
     for turn in range(-(-len(parts) // processes.size)):
         between(min(processes.size, len(parts) - turn * processes.size) * len(parts[0]))
-        failure, fails = RewardError("a reward failed on a part of the evaluation, in another process"), False
         if turn < len(mine):
             part = mine[turn]
             try:
                 tables.append(_table(score(parts[part])))
-                places += [part] * len(parts[part])
             except RewardError as error:
-                failure, fails = error, True
-        if processes.most(fails):
-            raise failure
+                tables.append(_failed(len(parts[part]), num_rewards, strict=strict))
+                failure, num_failed = error, num_failed + 1
+            places += [part] * len(parts[part])
+    if int(processes.total(torch.tensor(num_failed))) == len(parts):
+        raise failure
     table = processes.gather(torch.cat(tables), torch.tensor(places, dtype=torch.long))
     rewards, failed, rest = table.split([num_rewards, num_rewards, int(strict)], 1)
     return Judged(rewards=rewards, failed=failed.bool(), strict=rest[:, 0] if strict else None)
+
+
+def _failed(count: int, num_rewards: int, *, strict: bool) -> Tensor:
+    """The rows of pictures that nothing is known of."""
+    missing = torch.full((count, num_rewards), torch.nan)
+    return torch.cat([missing, torch.ones(count, num_rewards), *[missing[:, :1]] * strict], 1)
 
 
 def _table(judged: Judged) -> Tensor:

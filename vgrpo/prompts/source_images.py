@@ -14,12 +14,13 @@ COLUMN = "image"
 
 
 def with_source(prompt: Prompt, folder: Path, where: str) -> Prompt:
-    """The prompt with the picture that its field `image` names, from `folder` on. Its metadata then hold the whole path.
+    """The prompt with the picture that its field `image` names, from `folder` on. Its metadata then hold the whole path. Lists
+    of prompts often hold an address there, which stays what it is.
 
     Raises ValueError, naming the place, for a file that is not there or is no picture; only its first bytes are read.
     """
     name = prompt.metadata.get(COLUMN)
-    if name in (None, ""):
+    if name in (None, "") or (isinstance(name, str) and "://" in name):  # an address is no source: nothing is fetched from there
         return prompt
     if not isinstance(name, str | Path):
         raise ValueError(f"{where}: `{COLUMN}` must be the path of a picture, seen from {folder}; it is {str(name)[:80]!r}")

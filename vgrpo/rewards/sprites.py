@@ -5,12 +5,15 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from vgrpo.core.types import Prompt
 from vgrpo.rewards.preference.clip import ClipCosine, clip_and_processor
 from vgrpo.worlds.sprites import verifier
 from vgrpo.worlds.sprites.ghosts import ghosts
 
+SIDE = 64
+"""Pixels of a board."""
 PREFERENCE = Path(__file__).parents[1] / "worlds/sprites/preference_model"
 
 
@@ -39,8 +42,10 @@ sprites_strict = Verified("sprites_strict", "strict")
 
 
 def sprites_clean(images: Tensor, prompts: list[Prompt]) -> Tensor:
-    """Minus what is faintly visible in the worst of a board's empty cells, in 255ths; near 0 is clean: [B]. Of any prompt."""
-    return -ghosts(images)
+    """Minus what is faintly visible in the worst of a board's empty cells, in 255ths; near 0 is clean, and so is a full board:
+    [B]. Of any prompt, and of images [B, 3, H, W] of any size."""
+    boards = images if images.shape[-2:] == (SIDE, SIDE) else interpolate(images, size=(SIDE, SIDE), mode="area")
+    return -ghosts(boards).nan_to_num(0.0)
 
 
 def sprites_preference(source: str | None, device: str) -> ClipCosine:

@@ -14,8 +14,10 @@ from vgrpo.models.precision import device_of
 from vgrpo.models.supported import check_model
 from vgrpo.rewards.base import RewardError
 from vgrpo.rewards.registry import load_reward
+from vgrpo.support.checks import require
 from vgrpo.support.files import clear_drafts
 from vgrpo.support.interrupts import StopRequested
+from vgrpo.support.launched import launched
 from vgrpo.support.lock import RunLock
 from vgrpo.support.memory_errors import GpuMemoryError
 from vgrpo.training.config import Config
@@ -49,6 +51,7 @@ def train_curriculum(
 
     Raises what `vgrpo.train` raises; all stages' prompts, rewards and the model are checked before the first.
     """
+    require(launched().size == 1, "a curriculum trains in one process; train its stages one by one, each with --lora.init")
     if resume and curriculum.output_dir is None:
         raise ValueError("--resume: name the curriculum's folder, by --output-dir or by its config.yaml")
     folder = Path(str(curriculum.output_dir))

@@ -34,11 +34,16 @@ class Kept(NamedTuple):
 
 
 class GroupsFile:
-    """Listens to a run and writes the files. The names of its rewards come in the order of the scores' columns."""
+    """Listens to a run and writes the files. The names of its rewards come in the order of the scores' columns. What a resumed
+    run draws anew, from iteration `start` on, is deleted."""
 
-    def __init__(self, folder: Path, reward_names: list[str]) -> None:
+    def __init__(self, folder: Path, reward_names: list[str], start: int = 0) -> None:
         self.folder = folder / "groups"
         self.reward_names = reward_names
+        for path in self.folder.glob("*.jpg") if not self.folder.is_symlink() else ():
+            if path.stem.isdecimal() and int(path.stem) >= start:
+                path.unlink()
+                path.with_suffix(".json").unlink(missing_ok=True)
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, ImagesJudged):

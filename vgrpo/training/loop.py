@@ -27,7 +27,7 @@ from vgrpo.support.memory_errors import out_of_memory_while
 from vgrpo.training.batch import advantages_of, make_batch
 from vgrpo.training.config import Config
 from vgrpo.training.events import Events, ImagesJudged, Listener, PhaseAdvanced, RunFinished, RunStarted, Values
-from vgrpo.training.metrics import iteration_values, judged, nfe_values
+from vgrpo.training.metrics import iteration_values, nfe_values, rollout_scores
 from vgrpo.training.resume import FINISHED
 from vgrpo.training.run import Run, save_samples
 from vgrpo.training.start import Given, start_run
@@ -129,7 +129,7 @@ def iterate(run: Run) -> Values:
     run.check()
     with run.events.phase("reward", seconds):
         scores, weights = judge(run, rollout, rollout.images), run.task.panel.weights_of(rollout.prompts)
-        images = judged(rollout, scores, weights, list(run.task.panel.weights), run.processes)
+        images = rollout_scores(rollout, scores, weights, list(run.task.panel.weights), run.processes)
         require_judged(images.scores, images.weights, run.iteration)
         gains = objective.credit.gains(scores.usable, judge_latents(run, rollout), rollout.group.cpu(), run.processes)
     run.check()

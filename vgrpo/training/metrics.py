@@ -18,7 +18,7 @@ from vgrpo.training.update import StepMetrics
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judged:
+class RolloutScores:
     """The B images of an iteration, of all processes, and what they scored."""
 
     group: Tensor  # [B] on the CPU
@@ -28,14 +28,14 @@ class Judged:
     weights: Tensor  # [B, R]
 
 
-def judged(rollout: Rollout, scores: Scores, weights: Tensor, tasks: Sequence[str], processes: Processes) -> Judged:
+def rollout_scores(rollout: Rollout, scores: Scores, weights: Tensor, tasks: Sequence[str], processes: Processes) -> RolloutScores:
     """From what this process drew and judged; `tasks` are all that there are."""
     group = rollout.group.cpu()
     task = torch.tensor([[tasks.index(prompt.task)] for prompt in rollout.prompts])
     columns = torch.cat([part.double() for part in (scores.values, scores.failed, weights, task)], 1)
     table, width = processes.gather(columns, group), scores.values.shape[1]
     values, failed, weights, task = table.split([width, width, width, 1], 1)
-    return Judged(
+    return RolloutScores(
         group=processes.gather(group, group),
         num_groups=rollout.num_groups,
         tasks=[tasks[int(index)] for index in task[:, 0].tolist()],
@@ -45,7 +45,7 @@ def judged(rollout: Rollout, scores: Scores, weights: Tensor, tasks: Sequence[st
 
 
 def iteration_values(
-    images: Judged, trained: Tensor, steps: Sequence[StepMetrics], seconds: Values, reward_names: Sequence[str]
+    images: RolloutScores, trained: Tensor, steps: Sequence[StepMetrics], seconds: Values, reward_names: Sequence[str]
 ) -> Values:
     """One line of metrics.jsonl. `trained` are the groups of the rows that were trained on, `seconds` those of each phase."""
     total = sum(seconds.values())
@@ -59,7 +59,7 @@ def iteration_values(
     }
 
 
-def _reward_values(images: Judged, names: Sequence[str]) -> Values:
+def _reward_values(images: RolloutScores, names: Sequence[str]) -> Values:
     """The weighted reward that is trained on, and each part beside it, if there are several."""
     scores = images.scores
     trained = weighted_mean(scores.usable, images.weights)
