@@ -42,6 +42,8 @@ class Index:
         self._lock = Lock()
         try:
             self._base = self._open()
+        except sqlite3.OperationalError as error:  # another server's lock, or a folder that cannot be written
+            raise OSError(f"{self.path}: cannot be opened ({error}); name another --cache-dir") from error
         except sqlite3.DatabaseError:  # torn by a power cut, or of another version
             self.path.unlink(missing_ok=True)
             self._base = self._open()

@@ -48,6 +48,7 @@ export class Metrics {
 
 let stream = null;
 const ALL = ["metrics", "scores", "settings", "finished", "samples", "groups"];
+const AT_FIRST = ["metrics", "finished"];
 
 export function watch(runs, act) {
   unwatch();
@@ -56,7 +57,8 @@ export function watch(runs, act) {
   stream.addEventListener("changed", (event) => act(JSON.parse(event.data)));
   stream.addEventListener("open", () => {
     mark("on", "live");
-    if (opened++) runs.forEach((run) => act({ run, parts: ALL })); // what changed while it was cut off, nobody told
+    const missed = opened++ ? ALL : AT_FIRST; // what changed while it was cut off, or since the page was read, nobody told
+    runs.forEach((run) => act({ run, parts: missed }));
   });
   stream.addEventListener("error", () => mark("off", "not connected"));
 }
