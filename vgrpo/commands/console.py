@@ -28,6 +28,7 @@ from vgrpo.training.events import (
 QUIET_PHASES = ("loading the model", "rollout", "reward", "update", "samples")
 """These have no line of their own: loading has the libraries' bars, and the others come often."""
 PART = re.compile(r"reward/.+/mean")
+WORTH_SAYING = 1.0  # seconds that training waited
 LINES_EVERY, SECONDS = 5, 30.0  # without a terminal, a line after so many iterations, or after so long
 
 
@@ -141,7 +142,8 @@ class RunConsole:
         if event.evaluation:
             self.console.print(results_table(event.evaluation))
         self.say(f"weights  {event.weights}\nreport   {event.report}")
-        self.say(f"training waited {self.waited:.1f} s for checkpoints to be copied and written")
+        if self.waited >= WORTH_SAYING:
+            self.say(f"training waited {self.waited:.1f} s for checkpoints to be copied and written")
 
 
 def _parts(values: Values) -> str:

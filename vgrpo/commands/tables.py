@@ -14,14 +14,15 @@ def results_table(evaluation: dict[str, Any]) -> Table:
     table = Table(title=f"held-out, {evaluation['num_prompts']} prompts, {evaluation['num_images']} images")
     parts = [evaluation[name] for name in ("base", "tuned") if name in evaluation]
     metric = "reward" if parts[0].get("strict") is None else "strict"
-    for name in ("", *(name for name in ("base", "tuned") if name in evaluation), "change"):
-        table.add_column(name, justify="right" if name else "left")
+    for name in (f"{metric} score", *(name for name in ("base", "tuned") if name in evaluation), "change"):
+        table.add_column(name, justify="left" if name.endswith("score") else "right")
     for category in parts[0]["by_category"]:
         table.add_row(*_cells(category, [part["by_category"][category][metric] for part in parts]))
     table.add_section()
-    table.add_row(*_cells("reward", [part["reward"] for part in parts]))
     if metric == "strict":
-        table.add_row(*_cells("strict", [part["strict"] for part in parts]), style="bold")
+        table.add_row(*_cells("all", [part["strict"] for part in parts]), style="bold")
+        table.add_section()
+    table.add_row(*_cells("reward" if metric == "strict" else "all", [part["reward"] for part in parts]))
     return table
 
 

@@ -74,7 +74,7 @@ def train(
     run = start_run(config, given, resume=resume, allow_changes=allow_changes, events=events, processes=processes)
     with closing(run), Interrupts() as interrupts, saved_on_stop(run):
         run.check = partial(check_together, interrupts, processes)
-        events.emit(RunStarted(folder=run.folder, config=config, iteration=run.iteration, past=run.past))
+        events.emit(RunStarted(folder=run.folder, config=run.config, iteration=run.iteration, past=run.past))
         if run.finished and run.iteration >= config.num_iterations:
             events.notice("this run is finished; a larger --num-iterations goes on with it")
             evaluation = read_eval(run.folder)

@@ -16,6 +16,7 @@ from vgrpo.models.lora import save_lora
 from vgrpo.models.policy import Policy
 from vgrpo.models.weight_sets import AverageWeights, WeightCopy, trainable
 from vgrpo.objectives.base import WeightSet
+from vgrpo.pages.run_files import NUM_IMAGES
 from vgrpo.prompts.sources import PromptSource
 from vgrpo.rewards.base import Reward
 from vgrpo.rewards.panel import Panel
@@ -226,15 +227,14 @@ def save_samples(run: Run) -> Path:
     prompts = run.task.eval_prompts or run.task.prompts(0, settings.num_sample_prompts)
     prompts = prompts[:: max(1, len(prompts) // settings.num_sample_prompts)][: settings.num_sample_prompts]
     folder.mkdir(parents=True, exist_ok=True)
-    num_images = 4
-    noise = torch.stack([named_noise(run.policy, 0, "sample", p, i) for p in range(len(prompts)) for i in range(num_images)])
-    repeated = [prompt for prompt in prompts for _ in range(num_images)]
+    noise = torch.stack([named_noise(run.policy, 0, "sample", p, i) for p in range(len(prompts)) for i in range(NUM_IMAGES)])
+    repeated = [prompt for prompt in prompts for _ in range(NUM_IMAGES)]
     with run.events.phase("samples"), run.average.active():
         _, images = draw_images(run.policy, repeated, noise, settings, run.batches("samples", len(noise), in_step=False))
-    for index, row in enumerate(images.unflatten(0, (len(prompts), num_images))):
+    for index, row in enumerate(images.unflatten(0, (len(prompts), NUM_IMAGES))):
         strip: Image.Image = to_pil(torch.cat(list(row), 2))
         strip.save(folder / f"{index:02d}.png")
-    scores = sample_scores(run.task.panel, run.task.world, images, repeated, num_images, run.events.notice)
+    scores = sample_scores(run.task.panel, run.task.world, images, repeated, NUM_IMAGES, run.events.notice)
     write_json(folder / "scores.json", scores)
     (folder / "prompts.txt").write_text("".join(prompt.text.replace("\n", " ") + "\n" for prompt in prompts))
     run.events.emit(SamplesDrawn(folder=folder, iteration=run.iteration))

@@ -39,23 +39,31 @@ class Steering:
             self._look()
 
     def _look(self) -> None:
-        for name, request in self._requests():
-            text = self._do(request)
+        while (found := self._next()) is not None:
+            name, request = found
+            try:
+                text = self._do(request)
+            except Exception as error:
+                if self.reads:
+                    self._answer(name, f"failed: {error}", done=False)
+                raise
             if self.reads:
                 self._tell(request)
                 self._answer(name, text, done=True)
             if request.command == "stop":
                 raise StopRequested("vgrpo ctl")
 
-    def _requests(self) -> list[tuple[str, Request]]:
-        """Those that wait and can be carried out, the same in every process."""
-        found = dict(pending(self.run.folder)) if self.reads else {}
-        for name, request in found.items():
-            if isinstance(request, ValueError):
-                self._answer(name, str(request), done=False)
-        fields = {name: dataclasses.asdict(request) for name, request in found.items() if isinstance(request, Request)}
+    def _next(self) -> tuple[str, Request] | None:
+        """The first that waits and can be carried out, the same in every process. One at a time: a later one may be taken back
+        while it waits."""
+        fields = None
+        for name, request in pending(self.run.folder) if self.reads else ():
+            if isinstance(request, Request):
+                fields = {"name": name, "request": dataclasses.asdict(request)}
+                break
+            self._answer(name, str(request), done=False)
         told = json.loads(self.run.processes.told(json.dumps(fields).encode()))
-        return [(name, Request(**fields)) for name, fields in told.items()]
+        return None if told is None else (told["name"], Request(**told["request"]))
 
     def _answer(self, name: str, text: str, *, done: bool) -> None:
         answer(self.run.folder, name, Answer(text=text, iteration=self.run.iteration, done=done))

@@ -85,6 +85,11 @@ def main_prompts(config: Config, given: list[str] | list[Prompt] | None = None) 
                 f"{len(held_out)} of the {num_all} prompts of {where} are held out for the evaluation "
                 "(--held-out-prompts says how many, --eval-prompts takes others)"
             )
+        elif config.held_out_prompts is None and config.eval.num_prompts > 0:
+            notes.append(
+                f"{num_all} prompts are too few to hold some out, so there are no scores before and after "
+                "(--held-out-prompts N holds out N, --eval-prompts takes others)"
+            )
         held_out = held_out[: config.eval.num_prompts]
     return _found(from_listed(listed, config.prompt_shares, config.seed), held_out, listed, notes)
 

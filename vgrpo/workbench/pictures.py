@@ -13,6 +13,7 @@ from typing import Any
 from PIL import Image
 
 from vgrpo.pages.run_files import KB, MB, RunFiles, number, table
+from vgrpo.pages.run_files import NUM_IMAGES as NUM_IMAGES
 from vgrpo.support.files import whole
 from vgrpo.workbench.index import GroupRow, Index
 from vgrpo.workbench.runs import Run, shown
@@ -26,8 +27,6 @@ MOST_READ = 300
 """Files of groups that one request reads into the index."""
 MOST_OF_JPEG = 65_500
 """Pixels of a side."""
-NUM_IMAGES = 4
-"""In a strip of samples."""
 SET, GROUPS_FILE = re.compile(r"\d{6,9}"), re.compile(r"(\d{6,9})\.json")
 
 
