@@ -1,6 +1,7 @@
 """A judge's server that is not as it should be: each mistake is named, and a failed image costs no other its score."""
 
 import json
+import math
 import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -183,3 +184,37 @@ def test_an_answer_that_was_cut_off_is_named(ask):
     judge, _ = ask(answers={"q": http(json.dumps(answer).encode())})
     with pytest.raises(RewardError, match="an answer cut off at max_tokens=256; give more: 'Final Score: 2 would be'"):
         score(judge, ["q"])
+
+
+def first_words(**logprobs):
+    """An answer whose first word is one of these, with their log-probabilities."""
+    listed = [{"token": token.replace("_", " "), "logprob": value} for token, value in logprobs.items()]
+    choice = {"message": {"content": "Yes"}, "finish_reason": "length", "logprobs": {"content": [{"top_logprobs": listed}]}}
+    return http(json.dumps({"choices": [choice]}).encode())
+
+
+def test_a_yes_is_scored_by_its_probability(ask):
+    answers = {
+        "sure": first_words(Yes=math.log(0.8), No=math.log(0.2)),
+        "spelt": first_words(Yes=math.log(0.3), _yes=math.log(0.2), YES=math.log(0.1), No=math.log(0.2), Maybe=math.log(0.2)),
+        "only no": first_words(No=-0.01),
+    }
+    judge, _ = ask(answers=answers, score="probability")
+    assert score(judge, list(answers)).tolist() == pytest.approx([0.8, 0.75, 0.0])
+
+
+def test_what_is_no_yes_or_no_is_a_failure_that_is_named(ask):
+    answers = {"sure": first_words(Yes=-0.1), "else": first_words(Maybe=-0.1, Perhaps=-3.0)}
+    judge, _ = ask(answers=answers, score="probability")
+    assert score(judge, list(answers)).isnan().tolist() == [False, True]
+    with pytest.raises(RewardError, match="neither Yes nor No among the first words of the answer, which are 'Maybe', 'Perhaps'"):
+        judge(torch.zeros(1, 3, 8, 8), [Prompt(text="else")])
+    judge, _ = ask(score="probability", num_tries=1)  # answers with a number
+    with pytest.raises(RewardError, match="no `logprobs`"):
+        judge(torch.zeros(1, 3, 8, 8), [Prompt(text="x")])
+
+
+def test_a_judge_of_yes_and_no_asks_for_one_token(tmp_path, ask):
+    judge, _ = ask(score="probability")
+    body = json.loads(judge._body(torch.zeros(3, 8, 8), Prompt(text="Is it red?")))
+    assert (body["max_tokens"], body["logprobs"], body["top_logprobs"]) == (1, True, 20)

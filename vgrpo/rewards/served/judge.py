@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from PIL import Image
@@ -27,6 +27,7 @@ from vgrpo.rewards.base import RewardError
 from vgrpo.rewards.served.answers import NO_ANSWER, fetch, reason_of
 from vgrpo.rewards.served.hosts import checked_address
 from vgrpo.rewards.served.wire import strict_json
+from vgrpo.rewards.served.yes_or_no import YES_OR_NO, yes_share
 from vgrpo.support.checks import require, require_finite
 from vgrpo.support.secrets import redact
 from vgrpo.support.settings import from_dict
@@ -48,6 +49,9 @@ class JudgeSettings:
     model: str
     question: str
     """Asked with every image; `{prompt}` stands for its prompt."""
+    score: Literal["number", "probability"] = "number"
+    """What counts: the number in an answer, or how probable `Yes` is as its first word, against `No` (as in VQAScore,
+    arXiv:2404.01291). The server has to give the log-probabilities of tokens."""
     pattern: str = r"Final Score:\s*(-?\d+(?:\.\d+)?)"
     """Regular expression whose first group is the score."""
     lowest: float = 1.0
@@ -59,6 +63,7 @@ class JudgeSettings:
     num_tries: int = 3
     num_parallel: int = 16
     max_tokens: int = 256
+    """Of an answer with a number."""
 
     def __post_init__(self) -> None:
         require_finite(self, "judge ")
@@ -126,30 +131,32 @@ class Judge:
         for attempt in range(self.settings.num_tries):
             try:
                 choice = strict_json(self._ask("/v1/chat/completions", body))["choices"][0]
-                answer = choice["message"]["content"]
-                if not isinstance(answer, str):
-                    raise TypeError(f"the answer is a {type(answer).__name__} and not text")
+                return yes_share(choice) if self.settings.score == "probability" else self._number(choice)
             except NO_ANSWER as error:
                 reason = reason_of(error)
                 if attempt + 1 < self.settings.num_tries:
                     time.sleep(min(PAUSE * 2**attempt, LONGEST_PAUSE))
-                continue
-            if choice.get("finish_reason") == "length":
-                shown = redact(answer[-300:])
-                return math.nan, f"an answer cut off at max_tokens={self.settings.max_tokens}; give more: {shown!r}"
-            score = self._parse(answer)
-            return score, f"an answer without a score in range: {redact(answer[:300])!r}" if math.isnan(score) else None
         return float("nan"), reason
+
+    def _number(self, choice: Any) -> tuple[float, str | None]:
+        """The score in an answer, or NaN and why there is none. Raises one of NO_ANSWER for what is no answer."""
+        answer = choice["message"]["content"]
+        if not isinstance(answer, str):
+            raise TypeError(f"the answer is a {type(answer).__name__} and not text")
+        if choice.get("finish_reason") == "length":
+            shown = redact(answer[-300:])
+            return math.nan, f"an answer cut off at max_tokens={self.settings.max_tokens}; give more: {shown!r}"
+        score = self._parse(answer)
+        return score, f"an answer without a score in range: {redact(answer[:300])!r}" if math.isnan(score) else None
 
     def _body(self, image: Tensor, prompt: Prompt) -> bytes:
         """A source image comes first."""
         pictures = [to_pil(image)] if prompt.image is None else [open_picture(prompt.image), to_pil(image)]
         content: list[dict[str, Any]] = [self._picture(picture) for picture in pictures]
         content.append({"type": "text", "text": self.settings.question.replace("{prompt}", prompt.text)})
-        message = {"role": "user", "content": content}
-        return json.dumps(
-            {"model": self.settings.model, "messages": [message], "temperature": 0, "max_tokens": self.settings.max_tokens}
-        ).encode()
+        message, settings = {"role": "user", "content": content}, self.settings
+        asked = YES_OR_NO if settings.score == "probability" else {"max_tokens": settings.max_tokens}
+        return json.dumps({"model": settings.model, "messages": [message], "temperature": 0} | asked).encode()
 
     def _picture(self, picture: Image.Image) -> dict[str, Any]:
         buffer = BytesIO()
