@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from vgrpo.workbench import live
-from vgrpo.workbench.duels import wilson
+from vgrpo.workbench.duels import wilson, worth
 from vgrpo.workbench.index import Index
 
 ORIGIN = {"origin": "http://127.0.0.1:8470"}
@@ -171,7 +171,7 @@ def test_a_blind_comparison(client, runs):
     try:
         found = client.get(f"{path}/result").json()
         assert (found["first"], found["second"], found["tie"], found["share"]) == (3, 15, 2, 0.8)
-        assert (found["low"], found["high"]) == pytest.approx(wilson(0.8, 20))
+        assert wilson(0.8, 5)[0] <= found["low"] <= wilson(0.8, 20)[0]  # 20 choices about 5 prompts
         assert all(pair["decided"] for pair in client.get(path).json()["pairs"])
         lines = [json.loads(line) for line in client.get(f"{path}/preferences").text.splitlines()]
         assert len(lines) == 18
@@ -184,6 +184,19 @@ def test_a_blind_comparison(client, runs):
 def test_wilsons_interval():
     """Of 8 in 10: Wilson (1927), by hand."""
     assert wilson(0.8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)
+
+
+def test_choices_about_one_prompt_are_worth_less_where_they_agree():
+    """By hand: five prompts of four pairs, of 20 choices 16 for the second."""
+
+    def kept(*seconds):
+        winners = [["second"] * count + ["first"] * (4 - count) for count in seconds]
+        lines = [{"prompt": str(index), "winner": winner} for index, row in enumerate(winners) for winner in row]
+        return dict(enumerate(lines))
+
+    assert worth(kept(4, 4, 4, 4, 0), 0.8) == 5  # all four of a prompt alike: as good as one
+    assert worth(kept(3, 3, 3, 3, 4), 0.8) == 20
+    assert worth(kept(4, 4, 4, 3, 1), 0.8) == pytest.approx(0.16 / (1.25 * (3 * 0.8**2 + 0.2**2 + 2.2**2) / 400))
 
 
 def test_what_changes_is_told():

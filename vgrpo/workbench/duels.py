@@ -108,16 +108,32 @@ def choices(folder: Path, duel: Duel) -> dict[str, dict[str, Any]]:
 
 
 def result(kept: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """How often the second side won, ties counted as half, with Wilson's 95% interval (1927)."""
+    """How often the second side won, ties counted as half, with Wilson's 95% interval (1927) for as many independent choices as
+    these are worth."""
     wins = {name: sum(line["winner"] == name for line in kept.values()) for name in ("first", "second", "tie")}
     count = sum(wins.values())
     share = (wins["second"] + wins["tie"] / 2) / count if count else None
-    low, high = (None, None) if share is None else wilson(share, count)
+    low, high = (None, None) if share is None else wilson(share, worth(kept, share))
     return {**wins, "count": count, "share": share, "low": low, "high": high}
 
 
-def wilson(share: float, count: int) -> tuple[float, float]:
-    """The interval of a share that was seen in so many trials."""
+def worth(kept: dict[str, dict[str, Any]], share: float) -> float:
+    """How many independent choices these are worth: images of one prompt tend to win together (Kish's design effect, 1965). At
+    least one for each prompt, at most all."""
+    excess: dict[str, list[float]] = {}
+    for line in kept.values():
+        value = {"first": 0.0, "tie": 0.5, "second": 1.0}[line["winner"]]
+        excess.setdefault(str(line.get("prompt")), []).append(value - share)
+    count, num_prompts = len(kept), len(excess)
+    if num_prompts < 2:
+        return float(num_prompts)
+    spread = num_prompts / (num_prompts - 1) * sum(sum(values) ** 2 for values in excess.values()) / count**2
+    alike = sum(value**2 for values in excess.values() for value in values) / count
+    return min(count, max(num_prompts, alike / spread)) if spread > 0 else float(num_prompts)
+
+
+def wilson(share: float, count: float) -> tuple[float, float]:
+    """The interval of a share that was seen in so many independent trials."""
     centre = (share + Z**2 / (2 * count)) / (1 + Z**2 / count)
     half = Z / (1 + Z**2 / count) * math.sqrt(share * (1 - share) / count + Z**2 / (4 * count**2))
     return max(0.0, centre - half), min(1.0, centre + half)
