@@ -207,7 +207,9 @@ def test_what_is_no_yes_or_no_is_a_failure_that_is_named(ask):
     answers = {"sure": first_words(Yes=-0.1), "else": first_words(Maybe=-0.1, Perhaps=-3.0)}
     judge, _ = ask(answers=answers, score="probability")
     assert score(judge, list(answers)).isnan().tolist() == [False, True]
-    with pytest.raises(RewardError, match="neither Yes nor No among the first words of the answer, which are 'Maybe', 'Perhaps'"):
+    with pytest.raises(
+        RewardError, match="neither Yes nor No among the first words of the answer, which are 'Maybe', 'Perhaps'"
+    ):
         judge(torch.zeros(1, 3, 8, 8), [Prompt(text="else")])
     judge, _ = ask(score="probability", num_tries=1)  # answers with a number
     with pytest.raises(RewardError, match="no `logprobs`"):

@@ -20,7 +20,9 @@ def with_source(prompt: Prompt, folder: Path, where: str) -> Prompt:
     Raises ValueError, naming the place, for a file that is not there or is no picture; only its first bytes are read.
     """
     name = prompt.metadata.get(COLUMN)
-    if name in (None, "") or (isinstance(name, str) and "://" in name):  # an address is no source: nothing is fetched from there
+    if name in (None, "") or (
+        isinstance(name, str) and "://" in name
+    ):  # an address is no source: nothing is fetched from there
         return prompt
     if not isinstance(name, str | Path):
         raise ValueError(f"{where}: `{COLUMN}` must be the path of a picture, seen from {folder}; it is {str(name)[:80]!r}")

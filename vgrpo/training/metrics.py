@@ -28,7 +28,9 @@ class RolloutScores:
     weights: Tensor  # [B, R]
 
 
-def rollout_scores(rollout: Rollout, scores: Scores, weights: Tensor, tasks: Sequence[str], processes: Processes) -> RolloutScores:
+def rollout_scores(
+    rollout: Rollout, scores: Scores, weights: Tensor, tasks: Sequence[str], processes: Processes
+) -> RolloutScores:
     """From what this process drew and judged; `tasks` are all that there are."""
     group = rollout.group.cpu()
     task = torch.tensor([[tasks.index(prompt.task)] for prompt in rollout.prompts])
