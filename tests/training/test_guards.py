@@ -47,10 +47,10 @@ def weights_of(pipeline):
     return [value.detach().clone() for value in trainable(pipeline.transformer).values()]
 
 
-def run(folder, listener, **changes):
+def run(folder, listener, *, resume=False, **changes):
     pipeline = tiny_pipeline()
     given = Given(pipeline=pipeline, reward=red, prompts=PROMPTS)
-    train(tiny_config(folder, **changes), given, listeners=(lambda event: listener(event, pipeline),))
+    train(tiny_config(folder, **changes), given, resume=resume, listeners=(lambda event: listener(event, pipeline),))
 
 
 @pytest.mark.parametrize("spoil", SPOILS.values(), ids=SPOILS)
@@ -91,9 +91,8 @@ def test_too_many_in_a_row_stop_the_run_which_then_goes_on_from_before_them(tmp_
             run(tmp_path / "ill", listener, **settings)
     assert stopped == [all_in(tmp_path / "ill/checkpoints")[-1][1]]
     assert stopped[0].name == "iteration-000003"
-    given = Given(pipeline=tiny_pipeline(), reward=red, prompts=PROMPTS)
-    train(tiny_config(tmp_path / "ill", **settings), given, resume=True)
-    assert all(map(torch.equal, expected, weights_of(given.pipeline)))
+    run(tmp_path / "ill", listener, resume=True, **settings)
+    assert all(map(torch.equal, expected, found[3]))
 
 
 def test_the_command_ends_with_status_1_and_says_why(tmp_path, monkeypatch, capsys):
