@@ -1,10 +1,13 @@
 """Reward models that come to the GPU for a call and leave again, with torch's meta device in the GPU's place."""
 
+import threading
+import time
+
 import pytest
 import torch
 
 from vgrpo.rewards.base import judges
-from vgrpo.rewards.calls import limited, name_of
+from vgrpo.rewards.calls import NoAnswer, limited, name_of
 from vgrpo.rewards.visiting import visiting
 
 
@@ -51,3 +54,27 @@ def test_it_keeps_its_name_and_its_rule():
 def test_what_has_no_network_or_is_on_the_cpu_stays_as_it_is():
     for reward in (Bright("cpu"), lambda images, prompts: images.mean((1, 2, 3))):
         assert visiting(reward) is reward
+
+
+def test_a_late_call_keeps_its_networks_where_it_needs_them(monkeypatch):
+    go, moves = threading.Event(), []
+
+    class Slow(Bright):
+        def __call__(self, images, prompts):
+            go.wait(10)
+            return images.mean((1, 2, 3))
+
+    reward = Slow("meta")
+    monkeypatch.setattr(reward.network, "to", lambda device: moves.append(device.type))
+    guest, image = limited(visiting(reward), 0.05), (torch.ones(1, 3, 2, 2), ["light"])
+    with pytest.raises(NoAnswer, match="no answer within"):
+        guest(*image)
+    with pytest.raises(NoAnswer, match="still busy with an earlier call"):
+        guest(*image)
+    assert moves == ["cpu", "meta"]
+    go.set()
+    end = time.monotonic() + 10
+    while moves[-1] != "cpu" and time.monotonic() < end:
+        time.sleep(0.01)
+    assert moves == ["cpu", "meta", "cpu"]
+    assert limited(visiting(reward), 5.0)(*image).tolist() == [1.0]

@@ -1,5 +1,6 @@
 """Reward models that are on the GPU only while they judge."""
 
+from threading import Lock
 from typing import Any
 
 import torch
@@ -7,7 +8,7 @@ from torch import Tensor, nn
 
 from vgrpo.core.types import Prompt
 from vgrpo.rewards.base import Reward
-from vgrpo.rewards.calls import keep_name
+from vgrpo.rewards.calls import NoAnswer, keep_name
 
 
 def visiting(reward: Reward) -> Reward:
@@ -18,13 +19,17 @@ def visiting(reward: Reward) -> Reward:
     if not networks or device is None or device.type == "cpu":
         return reward
     _move(networks, torch.device("cpu"))
+    busy = Lock()
 
     def judge(images: Tensor, prompts: list[Prompt]) -> Any:
-        _move(networks, device)
+        if not busy.acquire(blocking=False):  # a call that was late goes on in a thread, and would move them at its end
+            raise NoAnswer("its networks are still busy with an earlier call, which was late")
         try:
+            _move(networks, device)
             return reward(images, prompts)
         finally:
             _move(networks, torch.device("cpu"))
+            busy.release()
 
     return keep_name(judge, reward)
 
