@@ -6,12 +6,15 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from urllib.error import HTTPError
 from urllib.request import HTTPCookieProcessor, build_opener
 
 import pytest
 
+from vgrpo.commands.beside import PageBeside
 from vgrpo.commands.main import main
+from vgrpo.training.events import RunFinished
 
 
 def test_it_prints_its_address_serves_and_ends_with_ctrl_c(tmp_path):
@@ -49,3 +52,37 @@ def test_mistakes_are_one_line(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     assert main(["ui", str(tmp_path)]) == 1
     assert 'pip install "vgrpo[ui]"' in capsys.readouterr().err
+
+
+def test_a_page_beside_a_training_ends_with_it(tmp_path, capfd, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("BROWSER", "true")  # opens nothing
+    small = "--rollout.num-prompts 2 --rollout.group-size 2 --eval.num-prompts 0 --eval.num-sample-prompts 1 --num-iterations 1"
+    seen, began = [], PageBeside.__call__
+
+    def watched(self, event):
+        began(self, event)
+        if isinstance(event, RunFinished):
+            address, end = None, time.monotonic() + 60
+            while address is None and time.monotonic() < end:
+                time.sleep(0.05)
+                seen.append(capfd.readouterr().err)
+                address = re.search(r"http://127\.0\.0\.1:\d+/\?token=[\w-]{30,}", "".join(seen))
+            opener = build_opener(HTTPCookieProcessor())
+            assert b"<title>vgrpo</title>" in opener.open(address.group()).read()
+            seen.append(self.process)
+
+    monkeypatch.setattr(PageBeside, "__call__", watched)
+    assert main(["train", "sprites", "--output-dir", f"{tmp_path}/run", "--ui", "--quiet", *small.split()]) == 0
+    assert seen[-1].poll() is not None
+
+
+def test_a_page_ends_with_the_process_it_is_for(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+        command = [sys.executable, "-m", "vgrpo", "ui", str(tmp_path), "--no-browser", "--while-pid", str(other.pid)]
+        page = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+        assert "http://127.0.0.1" in page.stdout.readline()
+        other.communicate(b"\n")
+    assert page.wait(30) == 0
+    page.stdout.close()

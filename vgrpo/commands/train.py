@@ -4,6 +4,7 @@ from collections.abc import Callable
 from contextlib import closing, nullcontext
 from pathlib import Path
 
+from vgrpo.commands.beside import PageBeside
 from vgrpo.commands.console import RunConsole
 from vgrpo.commands.fit import fitted
 from vgrpo.commands.job import parse_job
@@ -30,8 +31,8 @@ DESCRIPTION = (
     "are then --objective.X. --resume goes on with the run in --output-dir, or begins it; --resume auto takes the newest "
     "unfinished run under runs/. --allow-changes lets a resumed run have other settings. --fit 24GB, or --fit auto for what "
     "the GPU has free, chooses settings with which the job fits there (docs/models.md). --gpus N trains with N processes, one "
-    "for each GPU (docs/scale.md). --quiet prints errors alone; --json prints one JSON object a line for every event "
-    "(docs/watching.md)."
+    "for each GPU (docs/scale.md). --ui opens the workbench's page while the run goes on (docs/workbench.md). --quiet prints "
+    "errors alone; --json prints one JSON object a line for every event (docs/watching.md)."
 )
 
 
@@ -53,14 +54,16 @@ def _train(words: list[str], processes: Processes) -> None:
     quiet = quiet or processes.rank > 0
     if quiet:
         hide_download_bars()
+    words, page = take_flag(words, "--ui")
     words, allow = take_flag(words, "--allow-changes")
     words, resume = take_flag(words, "--resume")
     if allow and not resume:
         raise UsageError("--allow-changes: only a resumed run has settings to change; add --resume")
     job = _job(words, resume=resume, say=stages.silent if quiet else Screen(stderr=json).print)
     display = None if quiet else JsonLines() if json else RunConsole()
-    listeners: list[Listener] = [display] if display else []
-    with closing(display) if display else nullcontext():
+    beside = PageBeside(None if isinstance(job, Config) else job.output_dir) if page and processes.rank == 0 else None
+    listeners: list[Listener] = [each for each in (display, beside) if each]
+    with closing(display) if display else nullcontext(), closing(beside) if beside else nullcontext():
         if isinstance(job, Config):
             loop.train(job, resume=resume, allow_changes=allow, listeners=listeners, processes=processes)
             return

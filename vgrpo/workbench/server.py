@@ -2,6 +2,7 @@
 
 import socket
 import threading
+import time
 import webbrowser
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,8 @@ from vgrpo.workbench.runs import Runs
 from vgrpo.workbench.settings import UiConfig, default_cache
 
 HOST = "127.0.0.1"
+LOOK = 1.0
+"""Seconds between looks whether a process still lives."""
 STATIC = Path(__file__).parent / "static"
 
 
@@ -55,8 +58,16 @@ def serve(root: Path, config: UiConfig, say: Callable[[str], None]) -> None:
     say(f"{root} at {address}")
     if config.browser:
         threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
+    if config.while_pid is not None:
+        threading.Thread(target=_end_with, args=(server, config.while_pid), daemon=True).start()
     with listener:
         server.run(sockets=[listener])
+
+
+def _end_with(server: uvicorn.Server, pid: int) -> None:
+    while Path(f"/proc/{pid}").exists():
+        time.sleep(LOOK)
+    server.should_exit = True
 
 
 def _listener(port: int) -> socket.socket:

@@ -23,5 +23,10 @@ class UiConfig:
     cache_dir: Path | None = None
     """Where the index and sheets of thumbnails are kept; None is vgrpo/workbench in the user's cache folder."""
 
+    while_pid: int | None = None
+    """Serve as long as the process with this number lives; None is until Ctrl-C."""
+
     def __post_init__(self) -> None:
+        pid = self.while_pid
+        require(pid is None or 1 <= pid < 2**22, f"--while-pid {pid}: must be the number of a process, 1 to {2**22 - 1}")
         require(0 <= self.port <= 65535, f"--port {self.port}: must lie in 0 to 65535; 0 takes a free one")
