@@ -30,6 +30,6 @@ def remedy(command: str, words: list[str], error: RuntimeError) -> str | None:
 def _plan_of(words: list[str], memory: str | None) -> str:
     """The `vgrpo plan` of a training command: with its settings, and without what only a run takes."""
     words, _ = take_option(words, "--fit")  # the plan says itself what would fit into the memory that is there
-    for flag in ("--resume", "--allow-changes", "--quiet", "--json"):
+    for flag in ("--resume", "--allow-changes", "--quiet", "--json", "--ui"):
         words, _ = take_flag(words, flag)
     return shlex.join(["vgrpo", "plan", *words, *(["--gpu-memory", memory] if memory else [])])
