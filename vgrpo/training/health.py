@@ -5,11 +5,9 @@ from statistics import median
 from typing import Any
 
 from vgrpo.training.events import Values
+from vgrpo.training.signs import COLLAPSED, FIRST_RATIO, SPIKE
 
-SPIKE = 10.0  # times the median of the gradient's norm
 WINDOW = 20  # iterations
-COLLAPSED = 0.8  # share of groups whose images all earned the same
-OFF = 0.02  # of the first ratio from 1: rounding of a network in bf16 stays below it
 
 
 class Health:
@@ -59,7 +57,7 @@ class Health:
 
     def _ratio(self, values: Values) -> str | None:
         ratio = values.get("ratio/first", 1.0)
-        if self.lags or abs(ratio - 1) <= OFF:
+        if self.lags or abs(ratio - 1) <= FIRST_RATIO:
             return None
         return (
             f"before the first optimiser step the ratio is {ratio:.4f} and not 1: old and current answers differ although the "

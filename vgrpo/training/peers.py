@@ -71,13 +71,9 @@ class Peers:
         content = torch.zeros(length, dtype=torch.uint8)
         if self.rank == 0 and length > 0:
             content[:] = torch.frombuffer(bytearray(data), dtype=torch.uint8)
-        return bytes(self.told_tensor(content).numpy().tobytes())
-
-    def told_tensor(self, value: Tensor) -> Tensor:
-        """Fill a tensor with what process 0 has in its own of the same shape and type."""
-        if value.numel() > 0:
-            self._together(lambda: dist.broadcast(value, group=self.group, group_src=0))
-        return value
+        if length > 0:
+            self._together(lambda: dist.broadcast(content, group=self.group, group_src=0))
+        return content.numpy().tobytes()
 
     def require_same(self, what: str, data: bytes) -> None:
         digest = hashlib.blake2b(data, digest_size=16).digest()

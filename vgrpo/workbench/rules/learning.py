@@ -5,6 +5,7 @@ from statistics import fmean
 
 from vgrpo.pages.run_files import number, table
 from vgrpo.training.alarm import Alarm
+from vgrpo.training.signs import COLLAPSED
 from vgrpo.workbench.rules.base import ENOUGH, FLAT, Finding, Numbers, change
 
 LOOKS = 100
@@ -70,7 +71,7 @@ def no_spread(numbers: Numbers) -> Finding | None:
     best = max(numbers.series.known("reward/mean"), default=0.0)
     hint = "" if reward is None else f" The reward is {reward:.3g} now and was {best:.3g} at its best."
     return Finding(
-        level="bad" if share > 0.8 else "warn",
+        level="bad" if share > COLLAPSED else "warn",
         title=f"{share:.0%} of the groups have no spread, so they teach nothing",
         advice="The prompts are too easy or too hard for the model, or the reward is too coarse. Take other prompts, larger "
         f"groups (rollout.group_size), or a reward with partial credit.{hint}",

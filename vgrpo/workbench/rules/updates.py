@@ -3,6 +3,7 @@
 from statistics import fmean, median
 
 from vgrpo.pages.run_files import table
+from vgrpo.training.signs import FIRST_RATIO, SPIKE
 from vgrpo.workbench.rules.base import ENOUGH, LONG, RECENT, Finding, Numbers
 
 RUNAWAY = 5.0
@@ -57,8 +58,8 @@ def bad_steps(numbers: Numbers) -> Finding | None:
     )
 
 
-SPIKE, SPIKES = 10.0, 3
-"""Times the median of the gradient's norm; so many of them in the last 50 iterations."""
+SPIKES = 3
+"""In the last 50 iterations."""
 
 
 def gradient_spikes(numbers: Numbers) -> Finding | None:
@@ -77,8 +78,6 @@ def gradient_spikes(numbers: Numbers) -> Finding | None:
     )
 
 
-FIRST_RATIO = 0.02
-"""Of the first ratio from 1: rounding of a network in bf16 stays below it."""
 ALWAYS_LAG = ("crd",)
 """Algorithms whose old weights lag by no setting of theirs."""
 
