@@ -70,6 +70,20 @@ def test_a_target_that_some_seeds_miss(tmp_path):
     assert "| 10 (5 to never, 1 of 3) |" in markdown(write(tmp_path / "results.jsonl", {"m": curves}), "m")
 
 
+def test_what_a_learned_reward_and_the_verifier_say(tmp_path):
+    curve = [point(0, 0.3, trained=0.1), point(10, 0.5, trained=0.2), point(20, 0.36, trained=0.34)]
+    text = markdown(write(tmp_path / "results.jsonl", {"m": [curve]}), "m")
+    assert "| m | +0.240 | +0.060 | +0.060 | +0.140 |" in text
+
+
+def test_race_on_a_learned_reward(tmp_path):
+    words = "bench --suite smoke --only vgrpo-fast-4-steps --reward sprites_preference --seconds 0.1".split()
+    assert main([*words, "--num-prompts", "14", "--num-images", "1", "--output-dir", str(tmp_path)]) == 0
+    before, after = read_lines(tmp_path / "results.jsonl")
+    assert before["trained"] != after["trained"]
+    assert (tmp_path / "summary.md").read_text().startswith("| method | gain of the trained reward")
+
+
 def test_smoke_suite_races_and_resumes(tmp_path):
     line = f"bench --suite smoke --seconds 1 --eval-seconds 1000 --num-prompts 14 --num-images 2 --output-dir {tmp_path}"
     first = tmp_path / "lanes/mixgrpo-0"

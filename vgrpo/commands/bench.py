@@ -1,5 +1,6 @@
 """`vgrpo bench`: search, race, tables, plots."""
 
+from dataclasses import replace
 from typing import TypeVar
 
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -61,10 +62,14 @@ class RaceScreen:
 
 
 def choose(config: BenchConfig) -> dict[str, Config]:
-    """The suite's entries, narrowed by `only`, with the settings of `tuned`."""
+    """The suite's entries, narrowed by `only`, with the settings of `tuned`, trained on `reward`."""
     suite = _known(config.suite, SUITES, "--suite")
     entries = {name: _known(name, suite, "--only") for name in config.only or suite}
-    return read_tuned(config.tuned, config.suite, entries) if config.tuned else entries
+    if config.tuned:
+        entries = read_tuned(config.tuned, config.suite, entries)
+    if config.reward is None:
+        return entries
+    return {name: replace(entry, reward=(config.reward,)) for name, entry in entries.items()}
 
 
 def _known(name: str, table: dict[str, T], option: str) -> T:

@@ -55,6 +55,8 @@ class BenchConfig:
     """Search for each method's settings, on training prompts, instead of racing; writes tuned.json."""
     tuned: Path | None = None
     """A tuned.json whose settings the methods race with."""
+    reward: str | None = None
+    """Train all on this reward instead of the world's verifier, which goes on judging: how far do the two part?"""
     workers: int = 1
     """Processes that share the work, each on one core."""
     lead: str = "vgrpo-fast-4-steps"

@@ -9,6 +9,7 @@ from torch import Tensor
 from vgrpo.evaluation.core import mean_over_tags
 from vgrpo.evaluation.pictures import pictures_of
 from vgrpo.prompts.sources import evaluation_prompts, training_prompts
+from vgrpo.rewards.base import Reward
 from vgrpo.rewards.registry import load_reward
 from vgrpo.sampling.draw import draw_images, named_noise
 from vgrpo.training.run import Run
@@ -46,18 +47,20 @@ class Exam:
             self.base = self._draw(run)
             network.enable_adapters()
         if run.iteration == 0:  # fresh adapters change nothing, so every lane's first score is the base's
-            return self._scores(*self.base, self.base[0])
+            return self._scores(run, *self.base, self.base[0])
         with run.average.active():
             latents, images = self._draw(run)
-        return self._scores(latents, images, self.base[0])
+        return self._scores(run, latents, images, self.base[0])
 
-    def _scores(self, latents: Tensor, images: Tensor, base: Tensor) -> dict[str, float]:
+    def _scores(self, run: Run, latents: Tensor, images: Tensor, base: Tensor) -> dict[str, float]:
         prompts = [picture.prompt for picture in self.pictures]
-        scores = torch.stack([self.world.strict(images, prompts), self.reward(images, prompts)], 1)
-        strict, reward = mean_over_tags(scores, self.pictures)
+        judges: dict[str, Reward] = {"strict": self.world.strict, "reward": self.reward}
+        if run.config.reward != (self.world.rewards[0],):
+            judges["trained"] = run.task.panel.rewards[0]
+        scores = torch.stack([judge(images, prompts) for judge in judges.values()], 1)
         spread = latents.unflatten(0, (-1, self.num_images)).flatten(2).std(1).mean().item() if self.num_images > 1 else 0.0
         drift = (latents - base).square().mean().sqrt().item()
-        return {"strict": strict, "reward": reward, "diversity": spread, "drift": drift}
+        return dict(zip(judges, mean_over_tags(scores, self.pictures), strict=True)) | {"diversity": spread, "drift": drift}
 
 
 @cache

@@ -109,7 +109,27 @@ def markdown(path: Path, lead: str) -> str:
     summaries = summarise_all(path)
     leaders = [summary for summary in summaries if summary.method == lead]
     parts = [_scores(summaries), *(_ratios(summaries, leader) for leader in leaders), _costs(summaries), _legend(path)]
+    curves = read_curves(path)
+    if all("trained" in curve[0] for seeds in curves.values() for curve in seeds.values()):
+        parts.insert(0, _parting(curves))
     return "\n\n".join(parts) + "\n"
+
+
+def _parting(curves: dict[str, dict[int, Curve]]) -> str:
+    """Of runs on another reward than the verifier: what both gave, and what the verifier has taken back by the end."""
+    rows = []
+    for method, seeds in curves.items():
+        runs = list(seeds.values())
+        gains = [_spread([curve[-1][score] - curve[0][score] for curve in runs]) for score in ("trained", "reward", "strict")]
+        lost = _spread([max(point["reward"] for point in curve) - curve[-1]["reward"] for curve in runs])
+        rows.append(f"| {method} | {' | '.join(gains)} | {lost} |")
+    head = "| method | gain of the trained reward (95% CI) | of the verifier | of the strict score |"
+    return _table(f"{head} the verifier's fall from its best |", rows)
+
+
+def _spread(values: list[float]) -> str:
+    interval = _half_width(values)
+    return f"{statistics.mean(values):+.3f}" + ("" if math.isnan(interval) else f" ± {interval:.3f}")
 
 
 def _gains() -> str:
