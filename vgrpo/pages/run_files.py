@@ -93,6 +93,10 @@ class RunFiles:
         except OSError:
             return {}
 
+    def inside(self, name: str) -> bool:
+        """Whether a name of the folder, also one that is not there yet, leads to no place outside it."""
+        return self._inside(self.root / name)
+
     def _inside(self, path: Path) -> bool:
         try:
             return path.resolve().is_relative_to(self.root)

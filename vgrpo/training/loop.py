@@ -27,7 +27,7 @@ from vgrpo.support.memory_errors import out_of_memory_while
 from vgrpo.training.batch import advantages_of, make_batch
 from vgrpo.training.config import Config
 from vgrpo.training.events import Events, ImagesJudged, Listener, PhaseAdvanced, RunFinished, RunStarted, Values
-from vgrpo.training.metrics import iteration_values, nfe_values, rollout_scores
+from vgrpo.training.metrics import iteration_values, memory_values, nfe_values, rollout_scores
 from vgrpo.training.resume import FINISHED
 from vgrpo.training.run import Run, save_samples
 from vgrpo.training.start import Given, start_run
@@ -148,6 +148,7 @@ def iterate(run: Run) -> Values:
     line = iteration_values(images, trained, steps, seconds, run.task.panel.names) | _monitored(run, rollout)
     forwards = run.policy.num_branches(config.training_guidance) * batch.points.times().shape[1]
     line |= nfe_values(objective, config.update, rollout.nfe, forwards * len(trained) / len(images.group))
+    line |= memory_values(run.policy.device)
     line |= {"iteration": run.iteration, "lr": run.optimizer.last_lr, "seconds/checkpoint": run.newly_waited()}
     return line
 

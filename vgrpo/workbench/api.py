@@ -12,6 +12,7 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from vgrpo.workbench import pictures
+from vgrpo.workbench.exports import HeldOut, held_out_entry
 from vgrpo.workbench.index import Index
 from vgrpo.workbench.live import events
 from vgrpo.workbench.remake import command
@@ -43,6 +44,7 @@ class Api:
     cache: Path
     leaving: Callable[[], bool] = lambda: False
     """Whether the server is about to end, and with it every stream of events."""
+    _held_out: HeldOut = field(default_factory=HeldOut)
     _diagnoses: dict[str, tuple[str, dict[str, Any]]] = field(default_factory=dict)
 
     def routes(self) -> list[Route]:
@@ -52,6 +54,7 @@ class Api:
             Route("/api/runs/{run}", self.run),
             Route("/api/runs/{run}/metrics", self.metrics),
             Route("/api/runs/{run}/diagnosis", self.diagnosis),
+            Route("/api/runs/{run}/held-out", self.held_out),
             Route("/api/runs/{run}/samples/{part}", self.samples),
             Route("/api/runs/{run}/samples/{part}/sheet", self.sample_sheet),
             Route("/api/runs/{run}/samples/{part}/{index:int}/{member:int}", self.sample_picture),
@@ -95,6 +98,10 @@ class Api:
             content = diagnosis(numbers)
             self._diagnoses[run.id] = stamp, content
         return Json(content)
+
+    def held_out(self, request: Request) -> Response:
+        run = self.known(request)
+        return Json(held_out_entry(run, self._held_out.points(run, run.files())))
 
     def samples(self, request: Request) -> Response:
         run, part = self.known_set(request)

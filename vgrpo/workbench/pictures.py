@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ SIDE = 128
 """Pixels of a thumbnail's height at most."""
 MOST_PROMPTS = 100
 """Rows of a sheet of samples."""
-MOST_GROUPS, MOST_MEMBERS = 64, 64
+MOST_GROUPS, MOST_MEMBERS, MOST_NAMES, MOST_BOXES = 64, 64, 40, 64
 MOST_READ = 300
 """Files of groups that one request reads into the index."""
 MOST_OF_JPEG = 65_500
@@ -54,6 +55,8 @@ def sample_entry(files: RunFiles, part: str) -> dict[str, Any]:
         "parts": [_rows_of(row) for row in _list(content.get("parts"))],
         "strict": _rows_of(content.get("strict")),
         "tags": [shown(tag) for tag in _list(content.get("tags"))],
+        "monitors": {shown(name): _rows_of(rows) for name, rows in list(table(content.get("monitors")).items())[:MOST_NAMES]},
+        "found": _found(content.get("found"), lambda row: [_boxes(image) for image in _list(row)]),
         "stamp": _stamp_of_set(files, part),
     }
 
@@ -139,15 +142,31 @@ def encoded(picture: Image.Image, *, hard: bool) -> bytes:
 
 
 def _group(content: dict[str, Any]) -> dict[str, Any]:
-    columns = {name: _numbers(content.get(name))[:MOST_MEMBERS] for name in ("members", "reward", "advantage")}
+    columns = {name: _numbers(content.get(name))[:MOST_MEMBERS] for name in ("members", "noise", "reward", "advantage")}
     return {
         "group": number(content.get("group")),
         "prompt": shown(content.get("prompt")),
         "tag": shown(content.get("tag")),
         "parts": _rows_of(content.get("parts"))[:MOST_MEMBERS],
+        "found": _found(content.get("found"), _boxes),
         "failed": [value is True for value in _list(content.get("failed"))[:MOST_MEMBERS]],
         **columns,
     }
+
+
+def _found(value: object, read: Callable[[object], Any]) -> dict[str, list[Any]]:
+    """What each reward saw, a row for each prompt of a set or for each member of a group."""
+    return {shown(name): [read(row) for row in _list(rows)] for name, rows in list(table(value).items())[:MOST_NAMES]}
+
+
+def _boxes(value: object) -> list[list[Any]]:
+    """Label, left, top, right and bottom in thousandths; what is none is left out."""
+    found = []
+    for box in _list(value)[:MOST_BOXES]:
+        sides = [side for item in _list(box)[1:] if (side := number(item)) is not None and 0 <= side <= 1000]
+        if len(sides) == 4 and sides[0] < sides[2] and sides[1] < sides[3]:
+            found.append([shown(box[0]), *sides])
+    return found
 
 
 def _rows(iteration: int, entry: dict[str, Any]) -> list[GroupRow]:

@@ -10,8 +10,8 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from vgrpo.pages.run_files import KB, RunFiles, number, table
-from vgrpo.support.files import lives_elsewhere
+from vgrpo.pages.run_files import RunFiles, number, table
+from vgrpo.support.lock import holder_of
 from vgrpo.support.secrets import redact
 from vgrpo.workbench.index import Index
 from vgrpo.workbench.series import Series
@@ -48,13 +48,11 @@ class Run:
         files = self.files()
         if files.stamp("finished") is not None:
             return "finished"
-        holder = _holder(files)
-        if not holder:
+        holder = holder_of(self.folder)
+        if holder is None:
             return "stopped"
-        pid = holder.get("pid")
-        if holder.get("host") == socket.gethostname() and isinstance(pid, int):
-            return "running" if pid == os.getpid() or lives_elsewhere(pid) else "stopped"
-        return "running" if time.time() - self.changed() < QUIET else "stopped"
+        here = holder.get("host") == socket.gethostname()  # of a process elsewhere, its numbers are all that can be seen
+        return "running" if here or time.time() - self.changed() < QUIET else "stopped"
 
     def changed(self) -> float:
         """When its numbers last grew, in seconds since 1970."""
@@ -165,14 +163,6 @@ def _folders(root: Path) -> Iterator[tuple[Path, str]]:
                 for entry in entries
                 if entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".")
             ]
-
-
-def _holder(files: RunFiles) -> dict[str, Any]:
-    """Who holds the folder's lock; empty where nobody does."""
-    try:
-        return table(json.loads(files.text(".lock", KB) or "{}"))
-    except (ValueError, RecursionError):
-        return {}
 
 
 def _list(value: object) -> list[Any]:

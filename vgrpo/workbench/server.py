@@ -15,6 +15,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
+from vgrpo.workbench.acts_api import ActsApi
 from vgrpo.workbench.api import Api, refused
 from vgrpo.workbench.duels_api import DuelsApi
 from vgrpo.workbench.guard import Guard, new_token
@@ -37,7 +38,7 @@ def make_app(root: Path, cache: Path, token: str, port: int, leaving: Callable[[
         return FileResponse(STATIC / "index.html")
 
     static = Mount("/static", StaticFiles(directory=STATIC))
-    routes = [Route("/", page), *api.routes(), *DuelsApi(runs=runs).routes(), static]
+    routes = [Route("/", page), *api.routes(), *DuelsApi(runs=runs).routes(), *ActsApi(runs=runs).routes(), static]
     return Guard(Starlette(routes=routes, exception_handlers={HTTPException: refused}), token, port)
 
 

@@ -7,7 +7,7 @@ import { runPage, TABS } from "./run.js";
 import { runsPage } from "./runs.js";
 
 const KEYS = [
-  ["1 – 5", "a run's tabs"], ["/", "search"], ["← →", "an earlier or later checkpoint"], ["Space", "play the checkpoints"],
+  ["1 – 7", "a run's tabs"], ["/", "search"], ["← →", "an earlier or later checkpoint"], ["Space", "play the checkpoints"],
   ["t", "light or dark"], ["g", "the list of runs"], ["?", "this list"], ["Esc", "close"],
 ];
 let shown = 0;
