@@ -28,15 +28,19 @@ def shown(text: str) -> str:
 
 
 def write_page(path: Path, title: str, body: list[str]) -> Path:
-    """The parts of the body are HTML, the title is text. The file takes the place of whatever has its name, also of a link,
-    which is not followed."""
+    """The parts of the body are HTML, the title is text."""
     head = f"<!doctype html><html lang=en><meta charset=utf-8><title>{shown(title)}</title><style>{STYLE}</style>"
+    return write_html(path, head + "".join(body))
+
+
+def write_html(path: Path, text: str) -> Path:
+    """The file takes the place of whatever has its name, also of a link, which is not followed."""
     if path.is_dir() and not path.is_symlink():
         raise IsADirectoryError(f"{path} is a folder; move it away, the page goes there")
     draft = path.with_name(f".draft-{os.getpid()}-{secrets.token_hex(4)}-{path.name}")  # a name that no link waits under
     try:
         with draft.open("x", encoding="utf-8", errors="xmlcharrefreplace") as file:
-            file.write(head + "".join(body))
+            file.write(text)
         draft.replace(path)
     except BaseException:
         draft.unlink(missing_ok=True)

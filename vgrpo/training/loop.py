@@ -18,7 +18,6 @@ from vgrpo.core.processes import ALONE, Processes
 from vgrpo.core.types import Batch, Rollout
 from vgrpo.evaluation.core import evaluate, read_eval, write_eval
 from vgrpo.objectives.advantage import weighted_mean
-from vgrpo.pages.report import write_report
 from vgrpo.rewards.base import RewardError, Scores, score_images
 from vgrpo.sampling.draw import decode, draw_groups
 from vgrpo.support.files import write_whole
@@ -111,10 +110,9 @@ def _end(run: Run) -> dict[str, Any]:
     if run.processes.rank > 0:
         return {"tuned": tuned} if tuned else {}
     evaluation = write_eval(run.folder, tuned=tuned)
-    report = write_report(run.folder)
     run.writer.finish()
     write_whole(run.folder / FINISHED, f"{run.iteration}\n")
-    run.events.emit(RunFinished(evaluation=evaluation, weights=weights, report=report))
+    run.events.emit(RunFinished(folder=run.folder, evaluation=evaluation, weights=weights))
     return evaluation
 
 

@@ -12,13 +12,11 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from vgrpo.workbench import pictures
+from vgrpo.workbench.answers import diagnosis_answer, run_answer, samples_answer
 from vgrpo.workbench.exports import HeldOut, held_out_entry
 from vgrpo.workbench.index import Index
 from vgrpo.workbench.live import events
-from vgrpo.workbench.remake import command
-from vgrpo.workbench.rules import diagnosis
-from vgrpo.workbench.rules.base import Numbers
-from vgrpo.workbench.runs import Run, Runs, flat, plain, shown
+from vgrpo.workbench.runs import Run, Runs, shown
 
 MOST_GROUPS = 50
 """Of a page of groups."""
@@ -67,22 +65,7 @@ class Api:
         return Json({"folder": shown(str(self.runs.root)), "runs": [run.summary(self.index) for run in self.runs.found()]})
 
     def run(self, request: Request) -> Response:
-        """What the page of a run needs at first: settings, scores, which pictures there are."""
-        run = self.known(request)
-        files = run.files()
-        (text, settings), evaluation, sets = files.settings(), files.evaluation(), pictures.sample_sets(files)
-        content = {
-            **run.summary(self.index),
-            "folder": shown(str(run.folder)),
-            "seed": settings.get("seed") if isinstance(settings.get("seed"), int) else None,
-            "settings": flat(settings),
-            "text": "\n".join(shown(line) for line in text.split("\n")[:1000]),
-            "evaluation": plain(evaluation),
-            "sets": sets,
-            "prompts": pictures.prompts_of(files, sets[0]) if sets else [],
-            "notes": [shown(note) for note in files.notes[:20]],
-        }
-        return Json(content)
+        return Json(run_answer(self.known(request), self.index))
 
     def metrics(self, request: Request) -> Response:
         series = self.known(request).fresh_series()
@@ -90,12 +73,11 @@ class Api:
 
     def diagnosis(self, request: Request) -> Response:
         run = self.known(request)
-        files, series = run.files(), run.fresh_series()
+        files = run.files()
         stamp = "|".join(str(files.stamp(name)) for name in ("metrics.jsonl", "config.yaml", "eval.json"))
         before, content = self._diagnoses.get(run.id, ("", {}))
         if before != stamp:
-            numbers = Numbers(series=series, settings=files.settings()[1], evaluation=files.evaluation())
-            content = diagnosis(numbers)
+            content = diagnosis_answer(run)
             self._diagnoses[run.id] = stamp, content
         return Json(content)
 
@@ -105,10 +87,7 @@ class Api:
 
     def samples(self, request: Request) -> Response:
         run, part = self.known_set(request)
-        files = run.files()
-        entry = pictures.sample_entry(files, part)
-        entry["remake"] = command(run.folder, files.settings()[1], part, last=pictures.sample_sets(files)[-1])
-        return Json(entry)
+        return Json(samples_answer(run, part))
 
     def sample_sheet(self, request: Request) -> Response:
         run, part = self.known_set(request)

@@ -66,26 +66,31 @@ def sample_sheet(files: RunFiles, part: str, cache: Path) -> bytes:
     path = cache / f"{_stamp_of_set(files, part)}.sheet"
     if path.is_file():
         return path.read_bytes()
+    data = made_sheet(files, part, SIDE)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole(path) as draft:
+        draft.write_bytes(data)
+    return data
+
+
+def made_sheet(files: RunFiles, part: str, side: int) -> bytes:
+    """The same with thumbnails of at most `side` pixels, kept nowhere."""
     indices = files.samples(f"samples/{part}")[:MOST_PROMPTS]
     strips: list[Image.Image | None] = []
     cell: tuple[int, int] | None = None
     for index in indices:  # each made small at once: in full, a hundred strips are gigabytes
         strip = files.picture(f"samples/{part}/{index:02d}.png")
         if strip is not None:
-            cell = cell or _cell(*strip.size)
+            cell = cell or _cell(*strip.size, side)
             size = cell[0] * NUM_IMAGES, cell[1]
             strip = strip if strip.size == size else strip.resize(size, Image.Resampling.BOX)
         strips.append(strip)
-    cell = cell or (SIDE, SIDE)
+    cell = cell or (side, side)
     sheet = Image.new("RGB", (cell[0] * NUM_IMAGES, cell[1] * max(1, len(strips))), (128, 128, 128))
     for row, strip in enumerate(strips):
         if strip is not None:
             sheet.paste(strip, (0, row * cell[1]))
-    data = encoded(sheet, hard=cell[1] < SIDE)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with whole(path) as draft:
-        draft.write_bytes(data)
-    return data
+    return encoded(sheet, hard=cell[1] < SIDE)
 
 
 def sample_picture(files: RunFiles, part: str, index: int, member: int) -> bytes | None:
@@ -108,9 +113,14 @@ def refresh_groups(run: Run, index: Index) -> int:
     if gone := known.keys() - there.keys():
         index.forget_groups(run.id, gone)
     if new:
-        rows = [row for iteration in new for row in _rows(iteration, group_entry(files, iteration))]
+        rows = [row for iteration in new for row in rows_of_groups(iteration, group_entry(files, iteration))]
         index.keep_groups(run.id, new, rows)
     return len(changed) - len(new)
+
+
+def group_iterations(files: RunFiles) -> list[int]:
+    """Those of which groups were kept, in order."""
+    return sorted(_groups_stamps(files))
 
 
 def group_entry(files: RunFiles, iteration: int) -> dict[str, Any]:
@@ -169,7 +179,7 @@ def _boxes(value: object) -> list[list[Any]]:
     return found
 
 
-def _rows(iteration: int, entry: dict[str, Any]) -> list[GroupRow]:
+def rows_of_groups(iteration: int, entry: dict[str, Any]) -> list[GroupRow]:
     rows = []
     for place, group in enumerate(entry["groups"]):
         known = [value for value in group["reward"] if value is not None]
@@ -188,10 +198,10 @@ def _stamp_of_set(files: RunFiles, part: str) -> str:
     return hashlib.blake2b(repr((str(files.root), part, SIDE, stamps)).encode(), digest_size=16).hexdigest()
 
 
-def _cell(width: int, height: int) -> tuple[int, int]:
+def _cell(width: int, height: int, side: int) -> tuple[int, int]:
     """Width and height of a thumbnail, of a strip's."""
-    scale = min(1.0, SIDE / height)
-    return max(1, min(4 * SIDE, round(width / NUM_IMAGES * scale))), max(1, round(height * scale))
+    scale = min(1.0, side / height)
+    return max(1, min(4 * side, round(width / NUM_IMAGES * scale))), max(1, round(height * scale))
 
 
 def _json(files: RunFiles, name: str) -> dict[str, Any]:

@@ -59,14 +59,15 @@ class Run:
         stamp = self.files().stamp("metrics.jsonl")
         return int(stamp.split(":")[1]) / 1e9 if stamp else 0.0
 
-    def summary(self, index: Index) -> dict[str, Any]:
-        """A line of the list of runs. What takes reading comes from the index, unless a file has changed."""
+    def summary(self, index: Index | None = None) -> dict[str, Any]:
+        """A line of the list of runs. What takes reading comes from the index, unless a file has changed, or there is none."""
         files, state = self.files(), self.state()
         stamp = "|".join(str(files.stamp(name)) for name in ("metrics.jsonl", "config.yaml", "eval.json"))
-        known = index.summary(self.id, stamp)
+        known = index.summary(self.id, stamp) if index else None
         if known is None:
             known = self._facts(files, keep=state == "running")
-            index.keep_summary(self.id, stamp, known)
+            if index:
+                index.keep_summary(self.id, stamp, known)
         return {"id": self.id, "name": shown(self.name), "state": state, "changed": self.changed(), **known}
 
     def _facts(self, files: RunFiles, *, keep: bool) -> dict[str, Any]:

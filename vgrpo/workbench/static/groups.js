@@ -40,7 +40,13 @@ export async function groupsTab(place, page) {
     const mine = ++turn;
     more.disabled = true;
     const from = last ? `&before=${last.iteration}&place=${last.place}` : "";
-    const ask = () => get(`/api/runs/${page.run.id}/groups?limit=${PAGE}&words=${encodeURIComponent(words)}${from}`);
+    const ask = () => bound ? within() : get(`/api/runs/${page.run.id}/groups?limit=${PAGE}&words=${encodeURIComponent(words)}${from}`);
+    // A report holds all the groups that it has, and nobody searches them for it.
+    const within = async () => {
+      const found = await get(`/api/runs/${page.run.id}/groups`);
+      const wanted = words.toLowerCase().split(/\s+/);
+      return { groups: found.groups.filter(({ prompt }) => wanted.every((word) => prompt.toLowerCase().includes(word))), left: 0 };
+    };
     let { groups, left } = await ask();
     while (left > 0 && groups.length < PAGE && mine === turn && page.still()) {
       more.textContent = `Reading ${left} earlier iterations…`;
@@ -49,7 +55,7 @@ export async function groupsTab(place, page) {
     more.textContent = "Earlier groups";
     if (mine !== turn || !page.still()) return;
     more.disabled = false;
-    more.classList.toggle("hidden", groups.length < PAGE);
+    more.classList.toggle("hidden", bound || groups.length < PAGE);
     if (!groups.length && !last) list.replaceChildren(words ? empty("No group has these words", "Search for others.") : empty("No groups yet", "Runs of this and later versions keep some at every iteration."));
     last = groups.at(-1) ?? last;
     const cards = await Promise.all(groups.map(async (row) => card(row, await entry(row.iteration))));
