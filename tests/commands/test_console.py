@@ -188,7 +188,7 @@ def test_a_terminal_gets_a_live_panel_and_the_lines_above_it():
     console = RunConsole(screen, clock)
     told(console, clock, (0, started()), (0, done(0)), (0, Noticed(text="a [red] notice")))
     console.live.refresh()
-    told(console, clock, (0, RunFinished(evaluation={}, weights=Path("w"), report=Path("r"))))
+    told(console, clock, (0, RunFinished(evaluation={}, weights=Path("w"), folder=Path("f"))))
     text = screen.file.getvalue()
     assert "a [red] notice" in text
     assert "╭─ runs/x ─" in text

@@ -90,6 +90,7 @@ def test_samples_are_sheets_and_single_pictures(client):
     entry = client.get(path).json()
     assert entry["pictures"] == list(range(5))
     assert len(entry["reward"][0]) == len(entry["strict"][4]) == 4
+    assert entry["found"]["sprites"][4][3][0] == ["red thing", 250, 250, 500, 500]
     sheet, one = picture(client.get(f"{path}/sheet")), picture(client.get(f"{path}/3/2"))
     assert (sheet.size, one.size) == ((256, 320), (64, 64))
     assert sheet.crop((128, 192, 192, 256)).tobytes() == one.tobytes()

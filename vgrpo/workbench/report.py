@@ -29,7 +29,19 @@ MOST_SETS, MOST_SHEETS = 6, 12
 """Checkpoints with pictures, the first and the last among them, and iterations with groups."""
 SIDE, MOST_BYTES = 256, 1_000_000
 """Pixels of a sample picture, and bytes of the pictures of all checkpoints; as much for all groups."""
+MOST_NOTES = 20
 ICON = "/static/icon.svg"
+
+
+class Whole(Run):
+    """A run whose files are read once, so that all that is left out is noted in one place."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, folder.name)
+        self.id, self._files = ID, RunFiles(folder)
+
+    def files(self) -> RunFiles:
+        return self._files
 
 
 class ReportFile:
@@ -59,8 +71,7 @@ def write_report(folder: Path) -> Path:
 
 def page_of(folder: Path) -> str:
     """The HTML."""
-    run = Run(folder.resolve(), folder.resolve().name)
-    run.id = ID
+    run = Whole(folder.resolve())
     answers = json.dumps(answers_of(run), allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
     script, styles = bundle.script(), bundle.styles()
     policy = (
@@ -97,8 +108,7 @@ def answers_of(run: Run) -> dict[str, Any]:
         told[f"{path}/samples/{part}"] = samples_answer(run, part) | {"remake": None}
         told[f"{path}/samples/{part}/sheet"] = sheets[part]
     told |= _groups(files, path)
-    named = [*told[path]["notes"], *(shown(note) for note in files.notes)]
-    told[path]["notes"] = list(dict.fromkeys(named))[:20]
+    told[path]["notes"] = list(dict.fromkeys(shown(note) for note in files.notes))[:MOST_NOTES]
     return told
 
 

@@ -81,5 +81,6 @@ document.querySelector(".skip").addEventListener("click", (event) => {
   event.preventDefault(); // its address would be taken for a view
   document.getElementById("main").focus();
 });
+if (bound && !location.hash) location.replace("#/run/report/pictures");
 window.addEventListener("hashchange", route);
 route();

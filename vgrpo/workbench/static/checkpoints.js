@@ -19,9 +19,9 @@ export async function checkpointsTab(place, page) {
     if (!rows.length) return place.replaceChildren(empty("No checkpoints yet", "The first one is saved before the first iteration."));
     const area = h("div", { class: "charts" });
     place.replaceChildren(
-      h("p", { class: "soft small" }, found.iterations.length ? `Means over ${found.num_images} sample pictures of ${found.num_prompts} prompts, the same prompts and noise at every checkpoint. The band is the 95% interval of the mean over prompts; ` : "No checkpoint has scores. ",
+      h("p", { class: "soft small intro" }, found.iterations.length ? `Means over ${found.num_images} sample pictures of ${found.num_prompts} prompts, the same prompts and noise at every checkpoint. The band is the 95% interval of the mean over prompts; ` : "No checkpoint has scores. ",
         "the evaluation of the run's start and end, on more prompts, is under Scores and settings."),
-      area, h("h2", { class: "section" }, "Checkpoints"), table(found, rows), bound ? null : newest(found));
+      area, h("h2", { class: "section" }, "Checkpoints"), table(found, rows), ...(bound ? [] : [newest(found)]));
     charts = found.iterations.length ? heldOutPanels([{ run: page.run, heldOut: found }]).map((panel) => chart(panel)) : [];
     area.append(...charts.map((each) => each.element));
     charts.forEach((each) => each.draw());

@@ -23,7 +23,7 @@ export async function steerTab(place, page) {
   const asked = h("div", { class: "asked", role: "status", "aria-live": "polite" });
   const log = h("div", {});
   place.replaceChildren(why, h("div", { class: "card panel" }, h("div", { class: "row" }, buttons), form,
-    h("div", { class: "row" }, h("label", { for: "why" }, "Why"), h("div", { class: "grow" }, note), h("span", { class: "soft small" }, "for the run's log, with the next request"))),
+    h("div", { class: "row" }, h("label", { for: "why" }, "Why"), note, h("span", { class: "soft small" }, "for the run's log, with the next request"))),
   asked, log);
 
   async function ask(command, value = null) {
@@ -52,7 +52,7 @@ export async function steerTab(place, page) {
     state = now;
     clearTimeout(timer);
     if (!page.still()) return;
-    why.replaceChildren(...(state.why ? [h("p", { class: "error" }, "This run cannot be steered: ", state.why)] : state.paused ? [h("p", { class: "told" }, "The run pauses. It goes on when it is asked to resume.")] : []));
+    why.replaceChildren(...(state.why ? [h("p", { class: "told" }, "This run cannot be steered: ", state.why)] : state.paused ? [h("p", { class: "told" }, "The run pauses. It goes on when it is asked to resume.")] : []));
     [...buttons, change, note, rate].forEach((each) => { each.disabled = Boolean(state.why); });
     buttons[0].disabled ||= state.paused;
     buttons[1].classList.toggle("main", state.paused);
