@@ -114,7 +114,8 @@ def answers_of(run: Run) -> dict[str, Any]:
 
 def _sheets(files: RunFiles, parts: list[str]) -> dict[str, str]:
     """Pictures of as many sets as there is room for, the last and the first before those between."""
-    sheets, size = {}, 0
+    sheets: dict[str, str] = {}
+    size = 0
     for part in dict.fromkeys([*parts[-1:], *parts]):
         data = pictures.made_sheet(files, part, SIDE)
         size += len(data)
