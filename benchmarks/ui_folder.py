@@ -17,6 +17,7 @@ rollout: {{num_prompts: 16, group_size: 16}}
 eval: {{num_steps: 16, solver: dpm_solver_2m, shift: 1.0, guidance: 1.0}}
 update: {{lr: {lr}}}
 """
+BOXES = [["red thing", 250, 250, 500, 500], ["blue thing", 500, 0, 750, 250]]
 NAMES = "seconds/rollout seconds/reward seconds/update surrogate/mean surrogate/cv_within surrogate/cv_between kl loss".split()
 
 
@@ -93,6 +94,8 @@ def _samples(folder: Path, rng: random.Random, texts: list[str], good: float) ->
     reward = [[round(min(1.0, max(0.0, rng.gauss(0.4 + 0.3 * good, 0.2))), 3) for _ in range(4)] for _ in texts]
     content = {"rewards": ["sprites"], "reward": reward, "parts": [[[r] for r in row] for row in reward]}
     content |= {"strict": [[float(r > 0.6) for r in row] for row in reward], "tags": ["colors" for _ in texts]}
+    content["monitors"] = {"sprites_strict": content["strict"]}
+    content["found"] = {"sprites": [[BOXES for _ in row] for row in reward]}
     (folder / "scores.json").write_text(json.dumps(content))
 
 
@@ -112,6 +115,8 @@ def _groups(folder: Path, rng: random.Random, iteration: int) -> None:
                 "parts": [[r] for r in reward],
                 "failed": [False] * 16,
                 "advantage": [(r - middle) * 3 for r in reward],
+                "noise": [0] * 16,
+                "found": {"sprites": [BOXES] * 16},
             }
         )
     _picture(rng, 0.5, 16, 2).save(folder / f"{iteration:06d}.jpg", quality=85)

@@ -28,6 +28,7 @@ from vgrpo.training.events import (
     Steered,
 )
 from vgrpo.training.loop import train
+from vgrpo.workbench.report import ReportFile
 from vgrpo.training.start import Given
 
 
@@ -188,7 +189,7 @@ def test_a_terminal_gets_a_live_panel_and_the_lines_above_it():
     console = RunConsole(screen, clock)
     told(console, clock, (0, started()), (0, done(0)), (0, Noticed(text="a [red] notice")))
     console.live.refresh()
-    told(console, clock, (0, RunFinished(evaluation={}, weights=Path("w"), report=Path("r"))))
+    told(console, clock, (0, RunFinished(evaluation={}, weights=Path("w"), folder=Path("f"))))
     text = screen.file.getvalue()
     assert "a [red] notice" in text
     assert "╭─ runs/x ─" in text
@@ -225,7 +226,7 @@ def test_who_listens_to_vgrpo_train(tmp_path, monkeypatch, flags, listener):
     heard = []
     monkeypatch.setattr(loop, "train", lambda config, *, listeners, **options: heard.extend(listeners))
     assert main(["train", "sprites", *flags, "--output-dir", str(tmp_path / "run")]) == 0
-    assert [type(found) for found in heard] == ([listener] if listener else [])
+    assert [type(found) for found in heard] == [ReportFile, *([listener] if listener else [])]
 
 
 def test_quiet_and_json_exclude_each_other(capsys):

@@ -18,8 +18,14 @@ from vgrpo.training.events import RunFinished
 
 
 def test_it_prints_its_address_serves_and_ends_with_ctrl_c(tmp_path):
-    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
-    command = [sys.executable, "-m", "vgrpo", "ui", str(tmp_path), "--no-browser"]
+    browser, words = tmp_path / "browser", tmp_path / "words"
+    browser.write_text(
+        f'#!/bin/sh\nstat -c %a "${{1#file://}}" > {words}.tmp\necho "$@" >> {words}.tmp\n'
+        f'cat "${{1#file://}}" >> {words}.tmp\nmv {words}.tmp {words}\n'
+    )
+    browser.chmod(0o700)
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache"), "BROWSER": f"{browser} %s"}
+    command = [sys.executable, "-m", "vgrpo", "ui", str(tmp_path)]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         line = process.stdout.readline()
@@ -30,6 +36,12 @@ def test_it_prints_its_address_serves_and_ends_with_ctrl_c(tmp_path):
         with pytest.raises(HTTPError, match="403"):
             build_opener().open(address.partition("?")[0])
         assert (tmp_path / "cache/vgrpo/workbench/index.sqlite").is_file()
+        end = time.monotonic() + 20
+        while not words.exists() and time.monotonic() < end:
+            time.sleep(0.05)
+        mode, given, page = words.read_text().split("\n", 2)
+        assert (mode, given.startswith("file://"), "token" in given) == ("600", True, False)  # others see a browser's words
+        assert f"url={address}" in page
     finally:
         process.send_signal(signal.SIGINT)
         rest, _ = process.communicate(timeout=60)

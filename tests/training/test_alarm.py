@@ -10,7 +10,6 @@ from helpers.tiny import PROMPTS, red, tiny_config, tiny_pipeline
 from safetensors.torch import load_file
 
 from vgrpo import train
-from vgrpo.pages.report import write_report
 from vgrpo.training.alarm import Alarm
 from vgrpo.training.config import RolloutConfig, UpdateConfig
 
@@ -80,7 +79,7 @@ def test_the_alarm_ends_a_run_that_asks_for_it(watched, capsys):
     assert not any("monitor/watching:broken" in line for line in lines)
     assert "watching:blue falls while the reward is up" in capsys.readouterr().out
     assert (result.output_dir / "lora/pytorch_lora_weights.safetensors").is_file()
-    assert "watching:blue, watched and not trained on" in write_report(result.output_dir).read_text()
+    assert '"monitor/watching:blue":[' in (result.output_dir / "report.html").read_text()
 
 
 def test_monitors_do_not_change_training(watched):

@@ -9,7 +9,9 @@ from PIL import Image
 
 from vgrpo import Prompt, train
 from vgrpo.core.types import Cond, Rollout
+from vgrpo.objectives.drawing import Drawing
 from vgrpo.rewards.base import Scores
+from vgrpo.rewards.panel import Panel
 from vgrpo.training.config import RolloutConfig
 from vgrpo.training.events import ImagesJudged
 from vgrpo.training.groups import MOST_MEMBERS, GroupsFile
@@ -64,6 +66,11 @@ def test_sample_pictures_have_scores(folder):
     assert (pixels[:, 0] - pixels[:, 2]).mean().item() == pytest.approx(scores["reward"][1][2], abs=0.005)
 
 
+def mine(images, prompts):
+    """A reward with a name."""
+    raise AssertionError("nobody asks it here")
+
+
 def judged(num_groups, group_size, side):
     generator = torch.Generator().manual_seed(0)
     count = num_groups * group_size
@@ -87,7 +94,7 @@ def judged(num_groups, group_size, side):
 
 @pytest.mark.parametrize(("num_groups", "group_size", "side", "kept"), [(8, 16, 64, 2), (8, 4, 512, 2), (3, 24, 256, 1)])
 def test_how_many_are_kept_depends_on_their_size(tmp_path, num_groups, group_size, side, kept):
-    GroupsFile(tmp_path, ["mine"])(judged(num_groups, group_size, side))
+    GroupsFile(tmp_path, Panel.of([mine]), Drawing())(judged(num_groups, group_size, side))
     entry, sheet = json.loads((tmp_path / "groups/000007.json").read_text()), Image.open(tmp_path / "groups/000007.jpg")
     assert len(entry["groups"]) == kept
     assert max(entry["cell"]) == min(side, 128)
@@ -96,7 +103,7 @@ def test_how_many_are_kept_depends_on_their_size(tmp_path, num_groups, group_siz
 
 def test_of_a_large_group_the_best_and_the_worst_are_kept(tmp_path):
     event = judged(1, 50, 8)
-    GroupsFile(tmp_path, ["mine"])(event)
+    GroupsFile(tmp_path, Panel.of([mine]), Drawing())(event)
     (group,) = json.loads((tmp_path / "groups/000007.json").read_text())["groups"]
     order = event.reward.nan_to_num(-torch.inf).argsort(descending=True).tolist()
     assert group["members"] == order[:16] + order[-16:]
@@ -105,8 +112,8 @@ def test_of_a_large_group_the_best_and_the_worst_are_kept(tmp_path):
 
 
 def test_a_resumed_run_keeps_no_groups_of_iterations_that_it_draws_anew(tmp_path):
-    GroupsFile(tmp_path, ["mine"])(judged(2, 4, 8))
-    GroupsFile(tmp_path, ["mine"], start=8)
+    GroupsFile(tmp_path, Panel.of([mine]), Drawing())(judged(2, 4, 8))
+    GroupsFile(tmp_path, Panel.of([mine]), Drawing(), start=8)
     assert len(list((tmp_path / "groups").iterdir())) == 2
-    GroupsFile(tmp_path, ["mine"], start=7)
+    GroupsFile(tmp_path, Panel.of([mine]), Drawing(), start=7)
     assert list((tmp_path / "groups").iterdir()) == []

@@ -50,7 +50,7 @@ def test_the_run_folder_holds_what_it_should(tmp_path):
         assert line["nfe/rollout"] == 3
         assert line["nfe/train"] == 4
         assert line["grad_norm"] > 0
-    assert (result.output_dir / "report.html").read_text().count("<svg") == 4
+    assert '"reward/zero_std_groups":[' in (result.output_dir / "report.html").read_text()
 
 
 def test_the_saved_lora_loads_in_diffusers_and_does_what_was_trained(tmp_path):

@@ -4,13 +4,18 @@ import asyncio
 import io
 import json
 import os
+import shutil
+import time
 
 import pytest
 from PIL import Image
+from ui_folder import make_run
 
 from vgrpo.workbench import live
-from vgrpo.workbench.duels import wilson, worth
+from vgrpo.workbench.duels import Duel, Side, wilson, worth
+from vgrpo.workbench.folders import Folders
 from vgrpo.workbench.index import Index
+from vgrpo.workbench.runs import Run
 
 ORIGIN = {"origin": "http://127.0.0.1:8470"}
 
@@ -90,6 +95,7 @@ def test_samples_are_sheets_and_single_pictures(client):
     entry = client.get(path).json()
     assert entry["pictures"] == list(range(5))
     assert len(entry["reward"][0]) == len(entry["strict"][4]) == 4
+    assert entry["found"]["sprites"][4][3][0] == ["red thing", 250, 250, 500, 500]
     sheet, one = picture(client.get(f"{path}/sheet")), picture(client.get(f"{path}/3/2"))
     assert (sheet.size, one.size) == ((256, 320), (64, 64))
     assert sheet.crop((128, 192, 192, 256)).tobytes() == one.tobytes()
@@ -97,6 +103,41 @@ def test_samples_are_sheets_and_single_pictures(client):
     assert entry["remake"]["note"] == ""
     assert "newest" in client.get(path.replace("60", "40")).json()["remake"]["note"]
     assert "--lora" not in client.get(path.replace("60", "00")).json()["remake"]["command"]
+
+
+def test_folders_are_read_again_only_where_something_changed(tmp_path, monkeypatch):
+    for name in ("a", "b/c"):
+        (tmp_path / name).mkdir(parents=True)
+        for file in ("config.yaml", "metrics.jsonl"):
+            (tmp_path / name / file).touch()
+    before = time.time() - 60
+    for folder in (tmp_path, tmp_path / "a", tmp_path / "b", tmp_path / "b/c"):
+        os.utime(folder, (before, before))
+    listed, folders = [], Folders(tmp_path)
+    scandir = os.scandir
+    monkeypatch.setattr("vgrpo.workbench.folders.os.scandir", lambda path: [listed.append(path), scandir(path)][1])
+    assert folders.runs() == [tmp_path / "a", tmp_path / "b/c"]
+    assert len(listed) == 4
+    listed.clear()
+    assert len(folders.runs()) == 2
+    assert listed == []
+    (tmp_path / "a/metrics.jsonl").unlink()
+    (tmp_path / "link").symlink_to(tmp_path / "b")
+    assert folders.runs() == [tmp_path / "b/c"]
+    assert listed == [tmp_path, tmp_path / "a"]
+    shutil.rmtree(tmp_path / "b")
+    assert folders.runs() == []
+
+
+def test_choices_belong_to_pictures_and_not_to_names(tmp_path):
+    make_run(tmp_path / "a", iterations=4, sets=2, prompts=2)
+    make_run(tmp_path / "other", iterations=4, sets=2, prompts=2, lr=1.0)
+    sides = lambda name: [Side(run=Run(tmp_path / name, name), part=part) for part in ("000000", "000004")]  # noqa: E731
+    id_of = lambda name: Duel(first=sides(name)[0], second=sides(name)[1]).id  # noqa: E731
+    before = id_of("a")
+    shutil.move(tmp_path / "a", tmp_path / "b")
+    shutil.move(tmp_path / "other", tmp_path / "a")
+    assert id_of("b") == before != id_of("a")
 
 
 def test_a_sheet_is_made_once(client, runs, tmp_path):

@@ -15,6 +15,9 @@ import time
 import pytest
 from ui_folder import make_run
 
+from vgrpo.training.control import Answer, answer, pending
+from vgrpo.workbench.report import write_report
+
 TOKEN, WIDE, NARROW = "a-token", {"width": 1280, "height": 900}, {"width": 400, "height": 850}
 BROWSER = os.environ.get("VGRPO_BROWSER") or shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = "--no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync".split()
@@ -153,7 +156,14 @@ def test_one_picture_with_its_divider_scores_and_command(tab, server):
     assert tab.locator(".divider").evaluate("(element) => element.style.getPropertyValue('--at')") in ("24%", "25%", "26%")
     tab.keyboard.press("ArrowRight")
     assert int(tab.locator(".divider input").input_value()) in (25, 26, 27)
+    assert tab.locator("dialog svg.boxes").count() == 2
+    tab.locator("dialog .found button").nth(1).focus()
+    assert tab.locator("dialog svg.before g.lit text").inner_html() == "2"
+    tab.get_by_label("Frames").uncheck()
+    assert not tab.locator("dialog svg.after").is_visible()
+    tab.get_by_label("Frames").check()
     text = tab.inner_text("dialog")
+    assert "What sprites saw" in text
     assert "vgrpo sample --model sprites" in text
     assert '(0, "sample", 1, 1)' in text
     assert {"reward", "strict"} <= set(tab.locator("dialog tbody td:first-child").all_inner_texts())
@@ -169,7 +179,8 @@ def test_groups_from_best_to_worst(tab, server):
     rewards = [float(text) for text in tab.locator(".group").first.locator(".member .num").all_text_contents()]
     assert rewards == sorted(rewards, reverse=True)
     tab.locator(".member").first.click()
-    assert 'named_noise(policy, 0, "iteration", 59' in tab.inner_text("dialog")
+    assert re.search(r'named_noise\(policy, 0, "iteration", 59, "noise", \d, 0\)', tab.inner_text("dialog"))
+    assert tab.locator("dialog svg.whole g").count() == 2
     tab.keyboard.press("Escape")
     tab.fill("input[type=search]", "nobody")
     tab.wait_for_selector("text=No group has these words")
@@ -199,6 +210,93 @@ def test_curves_their_axes_and_exports(tab, server):
     assert len(lines) == 81
 
 
+def test_changes_since_a_chosen_checkpoint(tab, server):
+    go(tab, server, f"run/{run_id(tab, 'good')}/pictures", ".cards .cell")
+    tab.get_by_label("changes since").select_option("000060")
+    tab.wait_for_function("() => !document.querySelector('.prompt .num .good, .prompt .num .bad')")
+    tab.get_by_label("changes since").select_option("000000")
+    tab.wait_for_selector(".prompt .num .good")
+
+
+def test_checkpoints_with_what_they_score_and_their_export(tab, server, errors):
+    (server[0] / "good/checkpoints/iteration-000040").mkdir(parents=True, exist_ok=True)
+    (server[0] / "good/lora").mkdir(exist_ok=True)
+    (server[0] / "good/lora/pytorch_lora_weights.safetensors").write_bytes(b"")
+    go(tab, server, f"run/{run_id(tab, 'good')}/checkpoints", ".chart canvas")
+    assert tab.locator(".chart h3").all_inner_texts() == ["Reward, held out", "Right in the strict sense", "Monitors, held out"]
+    assert tab.locator("tbody td:first-child").all_inner_texts() == ["60", "40", "20", "0"]
+    assert "★ best" in tab.inner_text("tbody")
+    tab.get_by_label("Export iteration 40").click()
+    tab.get_by_role("button", name="ComfyUI").click()
+    tab.get_by_text("Write the files").click()
+    tab.wait_for_selector("dialog .error")  # nothing of this run was trained
+    assert "damaged" in tab.inner_text("dialog .error") or "trained" in tab.inner_text("dialog .error")
+    errors[:] = [text for text in errors if "409" not in text]  # the browser's own note of the answer
+    tab.keyboard.press("Escape")
+
+
+def test_a_run_is_steered(tab, server, errors):
+    folder = server[0] / "good"
+    run = run_id(tab, "good")
+    go(tab, server, f"run/{run}/steer", ".told")
+    assert "is finished" in tab.inner_text(".told")
+    assert tab.get_by_text("Checkpoint now").is_disabled()
+    (folder / "finished").rename(folder / "kept")
+    (folder / ".lock").write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
+    go(tab, server, "", ".run-line")
+    go(tab, server, f"run/{run}/steer", ".panel")
+    tab.get_by_text("Checkpoint now").click()
+    tab.wait_for_selector(".asked .waiting")
+    ((name, request),) = pending(folder)
+    assert request.command == "checkpoint"
+    answer(folder, name, Answer(text="saved it", iteration=60, done=True))
+    tab.wait_for_selector(".asked .done")
+    assert "saved it, after iteration 60" in tab.inner_text(".asked")
+    tab.get_by_label("Learning rate").fill("1e-4")
+    tab.get_by_label("Why").fill("it oscillates")
+    tab.get_by_role("button", name="Change").click()
+    tab.wait_for_selector(".asked .waiting")
+    assert "lr 1.0e-4 (it oscillates)" in tab.inner_text(".asked .waiting")
+    tab.get_by_text("Take back").click()
+    tab.wait_for_selector(".asked .withdrawn")
+    tab.get_by_text("Stop…").click()
+    tab.get_by_text("Let it go on").click()
+    assert list(pending(folder)) == []
+    (folder / ".lock").write_text("")
+    (folder / "kept").rename(folder / "finished")
+
+
+def test_a_report_opens_without_a_server(session, server):
+    """From a file, offline, with the same views, and with nothing on the console."""
+    told, path = [], write_report(server[0] / "hacked")
+    context = session.new_context(viewport=WIDE, offline=True, reduced_motion="reduce")
+    page = context.new_page()
+    page.on("console", lambda line: told.append(line.text))
+    page.on("pageerror", lambda error: told.append(str(error)))
+    page.on("request", lambda asked: None if asked.url.startswith(("file:", "data:", "blob:")) else told.append(asked.url))
+    page.goto(path.as_uri())
+    page.wait_for_selector(".cards .cell")
+    assert page.locator(".tabs a").all_inner_texts()[:3] == ["Pictures", "Groups", "Curves"]
+    assert "Steer" not in page.inner_text(".tabs")
+    page.locator(".cell").first.click()
+    page.wait_for_selector("dialog img.after")
+    assert page.evaluate("document.querySelector('dialog img.after').naturalWidth") == 64
+    assert "vgrpo sample" not in page.inner_text("dialog")
+    page.keyboard.press("Escape")
+    for key, selector in enumerate((".cell", ".member", ".chart canvas", ".finding canvas", ".chart canvas", "td code"), 1):
+        page.keyboard.press(str(key))
+        page.wait_for_selector(selector)
+        assert "null" not in page.inner_text("main")
+        for size in (NARROW, WIDE):
+            page.set_viewport_size(size)
+            assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
+    page.goto(f"{path.as_uri()}#/run/report/groups")
+    page.fill("input[type=search]", "nobody")
+    page.wait_for_selector("text=No group has these words")
+    context.close()
+    assert told == []
+
+
 def test_what_the_numbers_say(tab, server):
     go(tab, server, f"run/{run_id(tab, 'hacked')}/diagnosis", ".finding canvas")
     assert "likely reward hacking" in tab.inner_text(".finding h2")
@@ -219,7 +317,7 @@ def test_several_runs_and_where_their_settings_differ(tab, server):
 def test_keys_theme_and_settings(tab, server):
     run = run_id(tab, "good")
     go(tab, server, f"run/{run}/pictures", ".cell")
-    tab.keyboard.press("5")
+    tab.keyboard.press("6")
     tab.wait_for_selector("text=Held-out scores")
     colour = "getComputedStyle(document.body).backgroundColor"
     before = tab.evaluate(colour)
@@ -294,7 +392,9 @@ VIEWS = {
     "groups": ".group",
     "curves": ".chart canvas",
     "diagnosis": ".finding canvas",
+    "checkpoints": ".chart canvas",
     "settings": "td",
+    "steer": ".told",
 }
 
 

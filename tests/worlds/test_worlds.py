@@ -178,4 +178,4 @@ def test_a_run_on_an_own_reward_is_strict_only_if_the_world_watches(tmp_path, mo
     for part in ("base", "tuned"):
         entries = [result.evaluation[part], *result.evaluation[part]["by_category"].values()]
         assert all(("strict" in entry) == strict for entry in entries)
-    assert ("held-out strict score" in (result.output_dir / "report.html").read_text()) == strict
+    assert ('"metric":"strict"' in (result.output_dir / "report.html").read_text()) == strict

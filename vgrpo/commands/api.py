@@ -14,6 +14,7 @@ from vgrpo.training.joining import joined
 from vgrpo.training.loop import Result
 from vgrpo.training.stages import Curriculum
 from vgrpo.training.start import Given
+from vgrpo.workbench.report import ReportFile
 
 
 def train(
@@ -36,16 +37,21 @@ def train(
     given = Given(pipeline=pipeline, reward=reward, prompts=prompts)
     with joined() if processes is None else nullcontext(processes) as everyone:
         if quiet:
-            return loop.train(config, given, resume=resume, allow_changes=allow_changes, processes=everyone)
-        with closing(RunConsole()) as console:
             return loop.train(
-                config, given, resume=resume, allow_changes=allow_changes, listeners=(console,), processes=everyone
+                config, given, resume=resume, allow_changes=allow_changes, listeners=(ReportFile(),), processes=everyone
+            )
+        with closing(RunConsole()) as console:
+            listeners = (ReportFile(), console)
+            return loop.train(
+                config, given, resume=resume, allow_changes=allow_changes, listeners=listeners, processes=everyone
             )
 
 
 def train_curriculum(curriculum: Curriculum, *, pipeline: Any = None, resume: bool = False, quiet: bool = False) -> Result:
     """Run all stages, or go on with them; a pipeline in memory takes the place of the named model."""
     if quiet:
-        return stages.train_curriculum(curriculum, pipeline=pipeline, resume=resume)
+        return stages.train_curriculum(curriculum, pipeline=pipeline, resume=resume, listeners=(ReportFile(),))
     with closing(RunConsole()) as console:
-        return stages.train_curriculum(curriculum, pipeline=pipeline, resume=resume, listeners=(console,), say=console.say)
+        return stages.train_curriculum(
+            curriculum, pipeline=pipeline, resume=resume, listeners=(ReportFile(), console), say=console.say
+        )

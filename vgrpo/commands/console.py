@@ -141,7 +141,8 @@ class RunConsole:
             self.say(f"iteration {self.timing.iteration}/{self.timing.num_iterations}  {self.panel.now}")
         if event.evaluation:
             self.console.print(results_table(event.evaluation))
-        self.say(f"weights  {event.weights}\nreport   {event.report}")
+        report = event.folder / "report.html"
+        self.say(f"weights  {event.weights}" + (f"\nreport   {report}" if report.is_file() else ""))
         if self.waited >= WORTH_SAYING:
             self.say(f"training waited {self.waited:.1f} s for checkpoints to be copied and written")
 

@@ -6,10 +6,8 @@ from pathlib import Path
 
 from vgrpo.commands.options import HelpShown, asks_for_help, take_option
 from vgrpo.commands.words import UsageError
-from vgrpo.support.lock import holder_of
 from vgrpo.support.numbers import plain_number
-from vgrpo.training.control import COMMANDS, Answer, Request, answer_to, send, waits, withdraw
-from vgrpo.training.resume import state_of
+from vgrpo.training.control import COMMANDS, Answer, Request, at_work, reply_to, send, withdraw
 
 USAGE = "vgrpo ctl RUN_DIR pause|resume|checkpoint|sample|stop|lr VALUE [--note TEXT] [--timeout SECONDS]"
 HELP = """
@@ -37,7 +35,7 @@ def run(words: list[str]) -> None:
     if timeout is None or not 0 <= timeout <= 1e6:
         raise UsageError(f"--timeout {text}: give seconds, from 0 to 1,000,000")
     folder, request = _asked(words, note or "")
-    folder = _alive(folder)
+    folder = at_work(folder)
     found = _wait(folder, send(folder, request), timeout)
     if not found.done:
         raise ValueError(found.text)
@@ -59,31 +57,11 @@ def _asked(words: list[str], note: str) -> tuple[Path, Request]:
         raise UsageError(str(error)) from None
 
 
-def _alive(folder: Path) -> Path:
-    """The folder in which a process is at work: of a curriculum, its stage's. Raises ValueError if there is none."""
-    if state_of(folder) == "fresh":
-        raise ValueError(f"{folder} holds no run; name a run's folder, such as runs/demo")
-    for place in (*folder.glob("stage-*"), folder):
-        if holder_of(place) is not None:
-            return place
-    if state_of(folder) == "finished":
-        raise ValueError(f"the run in {folder} is finished; a larger --num-iterations goes on with it")
-    raise ValueError(f"no process works in {folder}; go on with it: vgrpo train {folder}/config.yaml --resume")
-
-
 def _wait(folder: Path, name: str, timeout: float) -> Answer:
     """Raises TimeoutError if no answer comes in time, ValueError if the run ends before it read the request, or dropped it."""
     began, told = time.monotonic(), False
-    while (found := answer_to(folder, name)) is None:
+    while (found := reply_to(folder, name)) is None:
         waited = time.monotonic() - began
-        alive = holder_of(folder) is not None
-        # A request stays until its answer is there. One that came while the run began is dropped without an answer.
-        if not (alive and waits(folder, name)):
-            if (found := answer_to(folder, name)) is not None:
-                break
-            withdraw(folder, name)
-            what = "was beginning and dropped the request; ask again" if alive else "ended before it read the request"
-            raise ValueError(f"the run in {folder} {what}")
         if waited >= timeout and withdraw(folder, name):
             raise TimeoutError(
                 f"no answer within {timeout:g} s, so the request is taken back: the run reads requests between iterations, and "

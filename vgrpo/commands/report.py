@@ -4,7 +4,7 @@ from pathlib import Path
 
 from vgrpo.commands.options import HelpShown, asks_for_help
 from vgrpo.commands.words import UsageError
-from vgrpo.pages.report import write_report
+from vgrpo.workbench.report import write_report
 
 USAGE = "vgrpo report RUN_DIR"
 

@@ -23,6 +23,7 @@ from vgrpo.training.events import Listener
 from vgrpo.training.joining import joined, said_once
 from vgrpo.training.resume import newest_run
 from vgrpo.training.stages import Curriculum
+from vgrpo.workbench.report import ReportFile
 
 DESCRIPTION = (
     "Fine-tune a model on a reward. Settings: a recipe's (docs/recipes.md lists them) or a config.yaml's, then these "
@@ -62,7 +63,7 @@ def _train(words: list[str], processes: Processes) -> None:
     job = _job(words, resume=resume, say=stages.silent if quiet else Screen(stderr=json).print)
     display = None if quiet else JsonLines() if json else RunConsole()
     beside = PageBeside(None if isinstance(job, Config) else job.output_dir) if page and processes.rank == 0 else None
-    listeners: list[Listener] = [each for each in (display, beside) if each]
+    listeners: list[Listener] = [each for each in (ReportFile(), display, beside) if each]
     with closing(display) if display else nullcontext(), closing(beside) if beside else nullcontext():
         if isinstance(job, Config):
             loop.train(job, resume=resume, allow_changes=allow, listeners=listeners, processes=processes)

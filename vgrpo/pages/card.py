@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vgrpo.pages.frames import framed, sized
+from vgrpo.pages.held_out import point_of
 from vgrpo.pages.run_files import RunFiles, draws_hard_pixels, number, table
 from vgrpo.support.files import write_whole
 from vgrpo.support.version import VERSION
@@ -16,9 +17,9 @@ SIDE = 512  # pixels of a picture
 METRICS = ("strict", "reward")
 
 
-def write_card(run: Path, target: Path, usage: str) -> Path:
+def write_card(run: Path, target: Path, usage: str, iteration: int | None = None) -> Path:
     """Write the card of a run's weights into the folder they are in; pictures are copied beside it. `usage` is how the weights
-    are loaded."""
+    are loaded, `iteration` the checkpoint that they are of, None for the run's end."""
     files = RunFiles(run)
     _, settings = files.settings()
     lines = [
@@ -27,9 +28,9 @@ def write_card(run: Path, target: Path, usage: str) -> Path:
         "",
         f"Trained with online reinforcement learning by vgrpo {VERSION}; `config.yaml` repeats the run.",
         "",
-        *_facts(settings),
-        *_scores(files.evaluation()),
-        *_pictures(files, target, draws_hard_pixels(settings)),
+        *_facts(settings, iteration),
+        *(_scores(files.evaluation()) if iteration is None else _scores_of(files, iteration)),
+        *_pictures(files, target, draws_hard_pixels(settings), iteration),
         "## Use",
         "",
         usage,
@@ -50,7 +51,7 @@ def _front_matter(settings: dict[str, Any]) -> list[str]:
     return ["---", *(f"{name}: {json.dumps(value)}" for name, value in values.items()), "---", ""]
 
 
-def _facts(settings: dict[str, Any]) -> list[str]:
+def _facts(settings: dict[str, Any], iteration: int | None) -> list[str]:
     rollout, update, lora = (table(settings.get(name)) for name in ("rollout", "update", "lora"))
     guidance = rollout.get("guidance")
     facts = {
@@ -61,7 +62,7 @@ def _facts(settings: dict[str, Any]) -> list[str]:
         "weights of the rewards": _listed(settings.get("reward_weights")),
         "watched, not trained on": _listed(settings.get("monitor")),
         "algorithm": table(settings.get("objective")).get("name"),
-        "iterations": settings.get("num_iterations"),
+        "iterations": settings.get("num_iterations") if iteration is None else f"{iteration}, an earlier checkpoint of the run",
         "images per iteration": f"{rollout.get('num_prompts')} prompts x {rollout.get('group_size')} images",
         "sampling": f"{rollout.get('num_steps')} steps, guidance {guidance}, shift {rollout.get('shift')}",
         "learning rate": update.get("lr") or "the default for what is trained",
@@ -99,6 +100,18 @@ def _scores(evaluation: dict[str, Any]) -> list[str]:
     return [*lines, ""]
 
 
+def _scores_of(files: RunFiles, iteration: int) -> list[str]:
+    """A checkpoint on the way is not evaluated; its sample pictures have scores."""
+    first, here = (point_of(files, f"{number:06d}") for number in (0, iteration))
+    if here is None:
+        return ["## Scores", "", "None: this checkpoint was not evaluated, and no pictures were drawn from it.", ""]
+    lines = [f"Of {here.num_images} sample pictures of {here.num_prompts} prompts, from the same noise before and after.", ""]
+    lines += ["| | before | after |", "|---|---|---|"]
+    before = {} if first is None else first.means
+    lines += [f"| {_plain(name)} | {_score(before.get(name))} | {_score(value)} |" for name, value in here.means.items()]
+    return ["## Scores", "", *lines, ""]
+
+
 def _spelled(part: dict[str, Any], metric: str) -> str:
     interval = table(table(part.get("interval")).get(metric))
     low, high = (number(interval.get(end)) for end in ("low", "high"))
@@ -110,9 +123,9 @@ def _score(value: float | None) -> str:
     return "failed" if value is None else f"{value:.3f}"
 
 
-def _pictures(files: RunFiles, target: Path, hard_pixels: bool) -> Iterator[str]:
-    """The first and the last sample pictures of a few prompts, copied in frames."""
-    sets = files.sample_sets()
+def _pictures(files: RunFiles, target: Path, hard_pixels: bool, iteration: int | None) -> Iterator[str]:
+    """The first and the last sample pictures, or those of the iteration, of a few prompts, copied in frames."""
+    sets = [each for each in files.sample_sets() if iteration is None or each in ("samples/000000", f"samples/{iteration:06d}")]
     if len(sets) < 2:
         return
     prompts = files.text(f"{sets[0]}/prompts.txt", 256 * 1000).split("\n")

@@ -10,11 +10,8 @@ from vgrpo.support.secrets import redact
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 1080px; margin: 2rem auto; padding: 0 1rem; color: #223; }
 h1 { margin-bottom: 0 } h2 { margin-top: 2.2rem } .lead { color: #667; margin-top: .2rem }
-.tiles { display: flex; gap: 1rem; flex-wrap: wrap } .tile { background: #f4f5f9; border-radius: 10px; padding: .8rem 1.2rem }
-.tile b { display: block; font-size: 1.7rem } .tile span { color: #667; font-size: .85rem }
 table { border-collapse: collapse } td, th { padding: .3rem .9rem; text-align: right; border-bottom: 1px solid #e3e5ee }
-td:first-child, th:first-child { text-align: left } .curves { display: flex; flex-wrap: wrap; gap: 1rem }
-figure { margin: 0 } figcaption { color: #445; font-size: .9rem; margin-bottom: .2rem }
+td:first-child, th:first-child { text-align: left }
 .pairs { display: grid; grid-template-columns: 1fr 1fr; gap: .4rem 1.4rem } .pairs p { grid-column: 1 / 3; margin: .7rem 0 0 }
 .pairs img { width: 100%; max-height: 22rem; object-fit: contain; object-position: left }
 pre { background: #f4f5f9; padding: 1rem; overflow: auto }
@@ -28,15 +25,19 @@ def shown(text: str) -> str:
 
 
 def write_page(path: Path, title: str, body: list[str]) -> Path:
-    """The parts of the body are HTML, the title is text. The file takes the place of whatever has its name, also of a link,
-    which is not followed."""
+    """The parts of the body are HTML, the title is text."""
     head = f"<!doctype html><html lang=en><meta charset=utf-8><title>{shown(title)}</title><style>{STYLE}</style>"
+    return write_html(path, head + "".join(body))
+
+
+def write_html(path: Path, text: str) -> Path:
+    """The file takes the place of whatever has its name, also of a link, which is not followed."""
     if path.is_dir() and not path.is_symlink():
         raise IsADirectoryError(f"{path} is a folder; move it away, the page goes there")
     draft = path.with_name(f".draft-{os.getpid()}-{secrets.token_hex(4)}-{path.name}")  # a name that no link waits under
     try:
         with draft.open("x", encoding="utf-8", errors="xmlcharrefreplace") as file:
-            file.write(head + "".join(body))
+            file.write(text)
         draft.replace(path)
     except BaseException:
         draft.unlink(missing_ok=True)

@@ -93,6 +93,10 @@ class RunFiles:
         except OSError:
             return {}
 
+    def inside(self, name: str) -> bool:
+        """Whether a name of the folder, also one that is not there yet, leads to no place outside it."""
+        return self._inside(self.root / name)
+
     def _inside(self, path: Path) -> bool:
         try:
             return path.resolve().is_relative_to(self.root)
@@ -107,20 +111,6 @@ class RunFiles:
         except UnicodeDecodeError:
             self.leave_out(name, "parts of it are not UTF-8")
             return data.decode("utf-8", errors="replace")
-
-    def metrics(self) -> list[dict[str, float]]:
-        """The numbers of every line of metrics.jsonl. The last line may be torn, as a kill leaves it."""
-        lines = self.text("metrics.jsonl", 64 * MB, cut=True).split("\n")
-        found, torn = [], 0
-        for line in lines:
-            values = line_of(line) if line.strip() else {}
-            if values is None:
-                torn += 1
-            elif values:
-                found.append(values)
-        if torn:
-            self.leave_out("metrics.jsonl", f"{torn} of its lines are no JSON object")
-        return found
 
     def evaluation(self) -> dict[str, Any]:
         """eval.json, empty where there is none."""

@@ -65,9 +65,9 @@ def limited(reward: Reward, seconds: float | None) -> Reward:
 
 
 def keep_name(wrapper: Any, reward: Reward) -> Reward:
-    """A function that calls a reward, with its name and what it says of which prompts it judges."""
+    """A function that calls a reward, with its name, what it says of which prompts it judges, and what it finds."""
     wrapper.__name__ = name_of(reward)
-    for name in ("judges", "judges_groups"):
+    for name in ("judges", "judges_groups", "found"):
         if hasattr(reward, name):
             setattr(wrapper, name, getattr(reward, name))
     wrapped: Reward = wrapper

@@ -8,9 +8,11 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from vgrpo.core.types import Prompt
+from vgrpo.rewards.found import Found
 from vgrpo.rewards.preference.clip import ClipCosine, clip_and_processor
 from vgrpo.worlds.sprites import verifier
 from vgrpo.worlds.sprites.ghosts import ghosts
+from vgrpo.worlds.sprites.render import COLORS, EMPTY, GRID, SHAPES
 
 SIDE = 64
 """Pixels of a board."""
@@ -33,6 +35,23 @@ class Verified:
         if known:
             values[known] = getattr(verifier.score(images[known], [prompts[row] for row in known]), self.measure).cpu().float()
         return values
+
+    def found(self, images: Tensor, prompts: list[Prompt]) -> list[list[Found]]:
+        """The cells of each board that are not empty, as the verifier read them."""
+        if images.shape[-2:] != (SIDE, SIDE):
+            return [[] for _ in images]
+        board = verifier.read(images)
+        return [_cells(*row) for row in zip(board.shapes.tolist(), board.colors.tolist(), strict=True)]
+
+
+def _cells(shapes: list[int], colors: list[int]) -> list[Found]:
+    found = []
+    for cell, (shape, color) in enumerate(zip(shapes, colors, strict=True)):
+        if shape != EMPTY:
+            row, column = divmod(cell, GRID)
+            label = f"{COLORS[color]} {SHAPES[shape]}" if shape >= 0 else "unclear"
+            found.append(Found(label, (column / GRID, row / GRID, (column + 1) / GRID, (row + 1) / GRID)))
+    return found
 
 
 sprites = Verified("sprites", "reward")

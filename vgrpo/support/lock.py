@@ -91,7 +91,11 @@ def holder_of(folder: Path) -> dict[str, Any] | None:
     """Who works in a folder (`pid`, `host`, `since`), or None. A process on another machine counts as alive: from here nobody
     can tell."""
     try:
-        found = json.loads((folder / NAME).read_bytes()[:1000])
+        descriptor = os.open(
+            folder / NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        )  # a pipe would never end
+        with os.fdopen(descriptor, "rb") as file:
+            found = json.loads(file.read(1000))
     except (OSError, ValueError, RecursionError):
         return None
     if not isinstance(found, dict) or "pid" not in found:

@@ -14,6 +14,8 @@ from typing import Any, Literal, get_args
 
 from vgrpo.support.checks import TINY, require
 from vgrpo.support.json_files import parse_json, write_json
+from vgrpo.support.lock import holder_of
+from vgrpo.training.resume import state_of
 
 FOLDER = "control"
 Command = Literal["pause", "resume", "checkpoint", "sample", "stop", "lr"]
@@ -53,8 +55,23 @@ class Answer:
     """False if it was refused."""
 
 
+def at_work(folder: Path) -> Path:
+    """The folder in which a process is at work: of a curriculum, its stage's. Raises ValueError if there is none."""
+    if state_of(folder) == "fresh":
+        raise ValueError(f"{folder} holds no run; name a run's folder, such as runs/demo")
+    for place in (*folder.glob("stage-*"), folder):
+        if holder_of(place) is not None:
+            return place
+    if state_of(folder) == "finished":
+        raise ValueError(f"the run in {folder} is finished; a larger --num-iterations goes on with it")
+    raise ValueError(f"no process works in {folder}; go on with it: vgrpo train {folder}/config.yaml --resume")
+
+
 def send(folder: Path, request: Request) -> str:
-    """Leave a request in a run's folder; returns its name, for `answer_to`."""
+    """Leave a request in a run's folder; returns its name, for `answer_to`. Raises ValueError where that leads elsewhere."""
+    require(
+        not (folder / FOLDER).is_symlink(), f"{folder / FOLDER} is a link; delete it, requests go into the run's own folder"
+    )
     (folder / FOLDER).mkdir(exist_ok=True)
     name = f"{time.time_ns():020d}-{secrets.token_hex(3)}"
     write_json(_request(folder, name), dataclasses.asdict(request))
@@ -87,9 +104,20 @@ def answer_to(folder: Path, name: str) -> Answer | None:
     return found
 
 
-def waits(folder: Path, name: str) -> bool:
-    """Whether a request is still there: unread, or about to be answered."""
-    return _request(folder, name).exists()
+def reply_to(folder: Path, name: str) -> Answer | None:
+    """The answer to a request, None while it waits. Raises ValueError if the run ended before it read it, or dropped it."""
+    found = answer_to(folder, name)
+    if found is not None:
+        return found
+    # A request stays until its answer is there. One that came while the run began is dropped without an answer.
+    alive = holder_of(folder) is not None
+    if alive and _request(folder, name).exists():
+        return None
+    if (found := answer_to(folder, name)) is None:
+        withdraw(folder, name)
+        what = "was beginning and dropped the request; ask again" if alive else "ended before it read the request"
+        raise ValueError(f"the run in {folder} {what}")
+    return found
 
 
 def withdraw(folder: Path, name: str) -> bool:

@@ -121,9 +121,9 @@ class RunStopped:
 
 @dataclass(frozen=True, kw_only=True)
 class RunFinished:
+    folder: Path
     evaluation: dict[str, Any]
     weights: Path
-    report: Path
 
 
 Event = (

@@ -15,6 +15,9 @@ from torch.nn.functional import interpolate
 
 from vgrpo.core.images import to_pil
 from vgrpo.core.types import Rollout
+from vgrpo.objectives.drawing import Drawing
+from vgrpo.rewards.found import boxes_on
+from vgrpo.rewards.panel import Panel
 from vgrpo.support.json_files import to_json
 from vgrpo.training.events import Event, ImagesJudged
 
@@ -34,12 +37,12 @@ class Kept(NamedTuple):
 
 
 class GroupsFile:
-    """Listens to a run and writes the files. The names of its rewards come in the order of the scores' columns. What a resumed
-    run draws anew, from iteration `start` on, is deleted."""
+    """Listens to a run and writes the files. The panel's rewards come in the order of the scores' columns. What a resumed run
+    draws anew, from iteration `start` on, is deleted."""
 
-    def __init__(self, folder: Path, reward_names: list[str], start: int = 0) -> None:
+    def __init__(self, folder: Path, panel: Panel, drawing: Drawing, start: int = 0) -> None:
         self.folder = folder / "groups"
-        self.reward_names = reward_names
+        self.panel, self.drawing = panel, drawing
         for path in self.folder.glob("*.jpg") if not self.folder.is_symlink() else ():
             if path.stem.isdecimal() and int(path.stem) >= start:
                 path.unlink()
@@ -63,7 +66,7 @@ class GroupsFile:
         return {
             "iteration": event.iteration,
             "cell": [cell[1], cell[0]],
-            "rewards": self.reward_names,
+            "rewards": self.panel.names,
             "num_groups": event.rollout.num_groups,
             "groups": [self._group(event, each) for each in kept],
         }
@@ -71,15 +74,18 @@ class GroupsFile:
     def _group(self, event: ImagesJudged, kept: Kept) -> dict[str, Any]:
         prompt, first = event.rollout.prompts[kept.rows[0]], int((event.rollout.group == kept.group).nonzero()[0, 0])
         rows = torch.tensor(kept.rows)
+        prompts = [event.rollout.prompts[row] for row in kept.rows]
         return {
             "group": kept.group,
             "prompt": prompt.text,
             "tag": str(prompt.metadata.get("tag", "")),
             "members": [row - first for row in kept.rows],
+            "noise": [self.drawing.initial_noise(row - first) for row in kept.rows],
             "reward": event.reward[rows].tolist(),
             "parts": event.scores.values[rows].tolist(),
             "failed": event.scores.failed[rows].any(1).tolist(),
             "advantage": event.advantage.cpu()[rows].tolist(),
+            "found": boxes_on(self.panel.rewards, event.rollout.images[rows.to(event.rollout.images.device)], prompts),
         }
 
 

@@ -18,7 +18,6 @@ from vgrpo.core.processes import ALONE, Processes
 from vgrpo.core.types import Batch, Rollout
 from vgrpo.evaluation.core import evaluate, read_eval, write_eval
 from vgrpo.objectives.advantage import weighted_mean
-from vgrpo.pages.report import write_report
 from vgrpo.rewards.base import RewardError, Scores, score_images
 from vgrpo.sampling.draw import decode, draw_groups
 from vgrpo.support.files import write_whole
@@ -27,7 +26,7 @@ from vgrpo.support.memory_errors import out_of_memory_while
 from vgrpo.training.batch import advantages_of, make_batch
 from vgrpo.training.config import Config
 from vgrpo.training.events import Events, ImagesJudged, Listener, PhaseAdvanced, RunFinished, RunStarted, Values
-from vgrpo.training.metrics import iteration_values, nfe_values, rollout_scores
+from vgrpo.training.metrics import iteration_values, memory_values, nfe_values, rollout_scores
 from vgrpo.training.resume import FINISHED
 from vgrpo.training.run import Run, save_samples
 from vgrpo.training.start import Given, start_run
@@ -111,10 +110,9 @@ def _end(run: Run) -> dict[str, Any]:
     if run.processes.rank > 0:
         return {"tuned": tuned} if tuned else {}
     evaluation = write_eval(run.folder, tuned=tuned)
-    report = write_report(run.folder)
     run.writer.finish()
     write_whole(run.folder / FINISHED, f"{run.iteration}\n")
-    run.events.emit(RunFinished(evaluation=evaluation, weights=weights, report=report))
+    run.events.emit(RunFinished(folder=run.folder, evaluation=evaluation, weights=weights))
     return evaluation
 
 
@@ -148,6 +146,7 @@ def iterate(run: Run) -> Values:
     line = iteration_values(images, trained, steps, seconds, run.task.panel.names) | _monitored(run, rollout)
     forwards = run.policy.num_branches(config.training_guidance) * batch.points.times().shape[1]
     line |= nfe_values(objective, config.update, rollout.nfe, forwards * len(trained) / len(images.group))
+    line |= memory_values(run.policy.device)
     line |= {"iteration": run.iteration, "lr": run.optimizer.last_lr, "seconds/checkpoint": run.newly_waited()}
     return line
 

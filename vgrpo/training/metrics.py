@@ -135,3 +135,12 @@ def nfe_values(objective: Objective[Any], update: UpdateConfig, nfe_of_rollout: 
         "nfe/old": forwards * sum(needed) / num_minibatches,
         "nfe/train": forwards * num_epochs,
     }
+
+
+def memory_values(device: torch.device) -> Values:
+    """The most memory that tensors took on this process's GPU since this was last asked, in GB; nothing of a CPU."""
+    if device.type != "cuda":
+        return {}
+    peak = torch.cuda.max_memory_allocated(device) / 1e9
+    torch.cuda.reset_peak_memory_stats(device)
+    return {"memory/gpu_gb": peak}

@@ -234,7 +234,8 @@ def save_samples(run: Run) -> Path:
     for index, row in enumerate(images.unflatten(0, (len(prompts), NUM_IMAGES))):
         strip: Image.Image = to_pil(torch.cat(list(row), 2))
         strip.save(folder / f"{index:02d}.png")
-    scores = sample_scores(run.task.panel, run.task.world, images, repeated, NUM_IMAGES, run.events.notice)
+    task, notice = run.task, run.events.notice
+    scores = sample_scores(task.panel, task.monitors, task.world, images, repeated, NUM_IMAGES, notice)
     write_json(folder / "scores.json", scores)
     (folder / "prompts.txt").write_text("".join(prompt.text.replace("\n", " ") + "\n" for prompt in prompts))
     run.events.emit(SamplesDrawn(folder=folder, iteration=run.iteration))

@@ -168,7 +168,7 @@ def _add_files(run: Run) -> None:
     if metrics.note:
         run.events.notice(metrics.note)
     run.events.listeners.insert(0, metrics)
-    run.events.listeners.insert(1, GroupsFile(run.folder, run.task.panel.names, run.iteration))
+    run.events.listeners.insert(1, GroupsFile(run.folder, run.task.panel, run.config.objective.drawing, run.iteration))
     for name in dict.fromkeys(run.config.trackers):
         run.events.listeners.append(Tracker(name, run.folder, to_dict(run.config), run.iteration, run.events.notice))
 

@@ -12,12 +12,11 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from vgrpo.workbench import pictures
+from vgrpo.workbench.answers import diagnosis_answer, run_answer, samples_answer
+from vgrpo.workbench.exports import HeldOut, held_out_entry
 from vgrpo.workbench.index import Index
 from vgrpo.workbench.live import events
-from vgrpo.workbench.remake import command
-from vgrpo.workbench.rules import diagnosis
-from vgrpo.workbench.rules.base import Numbers
-from vgrpo.workbench.runs import Run, Runs, flat, plain, shown
+from vgrpo.workbench.runs import Run, Runs, shown
 
 MOST_GROUPS = 50
 """Of a page of groups."""
@@ -43,6 +42,7 @@ class Api:
     cache: Path
     leaving: Callable[[], bool] = lambda: False
     """Whether the server is about to end, and with it every stream of events."""
+    _held_out: HeldOut = field(default_factory=HeldOut)
     _diagnoses: dict[str, tuple[str, dict[str, Any]]] = field(default_factory=dict)
 
     def routes(self) -> list[Route]:
@@ -52,6 +52,7 @@ class Api:
             Route("/api/runs/{run}", self.run),
             Route("/api/runs/{run}/metrics", self.metrics),
             Route("/api/runs/{run}/diagnosis", self.diagnosis),
+            Route("/api/runs/{run}/held-out", self.held_out),
             Route("/api/runs/{run}/samples/{part}", self.samples),
             Route("/api/runs/{run}/samples/{part}/sheet", self.sample_sheet),
             Route("/api/runs/{run}/samples/{part}/{index:int}/{member:int}", self.sample_picture),
@@ -64,22 +65,7 @@ class Api:
         return Json({"folder": shown(str(self.runs.root)), "runs": [run.summary(self.index) for run in self.runs.found()]})
 
     def run(self, request: Request) -> Response:
-        """What the page of a run needs at first: settings, scores, which pictures there are."""
-        run = self.known(request)
-        files = run.files()
-        (text, settings), evaluation, sets = files.settings(), files.evaluation(), pictures.sample_sets(files)
-        content = {
-            **run.summary(self.index),
-            "folder": shown(str(run.folder)),
-            "seed": settings.get("seed") if isinstance(settings.get("seed"), int) else None,
-            "settings": flat(settings),
-            "text": "\n".join(shown(line) for line in text.split("\n")[:1000]),
-            "evaluation": plain(evaluation),
-            "sets": sets,
-            "prompts": pictures.prompts_of(files, sets[0]) if sets else [],
-            "notes": [shown(note) for note in files.notes[:20]],
-        }
-        return Json(content)
+        return Json(run_answer(self.known(request), self.index))
 
     def metrics(self, request: Request) -> Response:
         series = self.known(request).fresh_series()
@@ -87,21 +73,21 @@ class Api:
 
     def diagnosis(self, request: Request) -> Response:
         run = self.known(request)
-        files, series = run.files(), run.fresh_series()
+        files = run.files()
         stamp = "|".join(str(files.stamp(name)) for name in ("metrics.jsonl", "config.yaml", "eval.json"))
         before, content = self._diagnoses.get(run.id, ("", {}))
         if before != stamp:
-            numbers = Numbers(series=series, settings=files.settings()[1], evaluation=files.evaluation())
-            content = diagnosis(numbers)
+            content = diagnosis_answer(run)
             self._diagnoses[run.id] = stamp, content
         return Json(content)
 
+    def held_out(self, request: Request) -> Response:
+        run = self.known(request)
+        return Json(held_out_entry(run, self._held_out.points(run, run.files())))
+
     def samples(self, request: Request) -> Response:
         run, part = self.known_set(request)
-        files = run.files()
-        entry = pictures.sample_entry(files, part)
-        entry["remake"] = command(run.folder, files.settings()[1], part, last=pictures.sample_sets(files)[-1])
-        return Json(entry)
+        return Json(samples_answer(run, part))
 
     def sample_sheet(self, request: Request) -> Response:
         run, part = self.known_set(request)

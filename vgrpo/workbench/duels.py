@@ -1,6 +1,7 @@
 """Two checkpoints side by side without their names: a person's choices, kept in a file and summed up with an interval.
 
-A duel is named by its two sides; its pairs are the pictures of the same prompt and noise on both. Which side stands left is
+A duel is known by what its two sides are: a run that is moved or called otherwise keeps its choices, and another one that comes
+to have its name does not get them. Its pairs are the pictures of the same prompt and noise on both. Which side stands left is
 drawn by the duel's and the pair's names, so that it is neither known beforehand nor changed by a reload.
 """
 
@@ -10,6 +11,7 @@ import math
 import os
 import time
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,6 +36,14 @@ class Side:
     def name(self) -> str:
         return f"{self.run.name}@{self.part}"
 
+    @property
+    def key(self) -> str:
+        """Of the settings, prompts and scores, which other pictures do not share."""
+        files, digest = self.run.files(), hashlib.blake2b(self.part.encode(), digest_size=16)
+        for name in ("config.yaml", f"samples/{self.part}/prompts.txt", f"samples/{self.part}/scores.json"):
+            digest.update(files.read(name, 4 * MB) or b"-")
+        return digest.hexdigest()
+
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
@@ -54,9 +64,9 @@ class Duel:
     first: Side
     second: Side
 
-    @property
+    @cached_property
     def id(self) -> str:
-        return hashlib.blake2b(f"{self.first.name}\n{self.second.name}".encode(errors="replace"), digest_size=8).hexdigest()
+        return hashlib.blake2b(f"{self.first.key}\n{self.second.key}".encode(), digest_size=8).hexdigest()
 
     def pairs(self) -> list[Pair]:
         """In an order that is drawn as well, so that the first images of all prompts do not come first."""

@@ -14,7 +14,13 @@ EVERY = 1.0
 """Seconds between looks."""
 ALIVE = 15
 """Looks after which a line is sent although nothing changed, so that a closed page is noticed."""
-WATCHED = {"metrics": "metrics.jsonl", "scores": "eval.json", "settings": "config.yaml", "finished": "finished"}
+WATCHED = {
+    "metrics": "metrics.jsonl",
+    "scores": "eval.json",
+    "settings": "config.yaml",
+    "finished": "finished",
+    "steered": "steering.jsonl",
+}
 
 
 def changes(run: Run, before: dict[str, str | None]) -> list[str]:

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ SIDE = 128
 """Pixels of a thumbnail's height at most."""
 MOST_PROMPTS = 100
 """Rows of a sheet of samples."""
-MOST_GROUPS, MOST_MEMBERS = 64, 64
+MOST_GROUPS, MOST_MEMBERS, MOST_NAMES, MOST_BOXES = 64, 64, 40, 64
 MOST_READ = 300
 """Files of groups that one request reads into the index."""
 MOST_OF_JPEG = 65_500
@@ -54,6 +55,8 @@ def sample_entry(files: RunFiles, part: str) -> dict[str, Any]:
         "parts": [_rows_of(row) for row in _list(content.get("parts"))],
         "strict": _rows_of(content.get("strict")),
         "tags": [shown(tag) for tag in _list(content.get("tags"))],
+        "monitors": {shown(name): _rows_of(rows) for name, rows in list(table(content.get("monitors")).items())[:MOST_NAMES]},
+        "found": _found(content.get("found"), lambda row: [_boxes(image) for image in _list(row)]),
         "stamp": _stamp_of_set(files, part),
     }
 
@@ -63,26 +66,31 @@ def sample_sheet(files: RunFiles, part: str, cache: Path) -> bytes:
     path = cache / f"{_stamp_of_set(files, part)}.sheet"
     if path.is_file():
         return path.read_bytes()
+    data = made_sheet(files, part, SIDE)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole(path) as draft:
+        draft.write_bytes(data)
+    return data
+
+
+def made_sheet(files: RunFiles, part: str, side: int) -> bytes:
+    """The same with thumbnails of at most `side` pixels, kept nowhere."""
     indices = files.samples(f"samples/{part}")[:MOST_PROMPTS]
     strips: list[Image.Image | None] = []
     cell: tuple[int, int] | None = None
     for index in indices:  # each made small at once: in full, a hundred strips are gigabytes
         strip = files.picture(f"samples/{part}/{index:02d}.png")
         if strip is not None:
-            cell = cell or _cell(*strip.size)
+            cell = cell or _cell(*strip.size, side)
             size = cell[0] * NUM_IMAGES, cell[1]
             strip = strip if strip.size == size else strip.resize(size, Image.Resampling.BOX)
         strips.append(strip)
-    cell = cell or (SIDE, SIDE)
+    cell = cell or (side, side)
     sheet = Image.new("RGB", (cell[0] * NUM_IMAGES, cell[1] * max(1, len(strips))), (128, 128, 128))
     for row, strip in enumerate(strips):
         if strip is not None:
             sheet.paste(strip, (0, row * cell[1]))
-    data = encoded(sheet, hard=cell[1] < SIDE)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with whole(path) as draft:
-        draft.write_bytes(data)
-    return data
+    return encoded(sheet, hard=cell[1] < SIDE)
 
 
 def sample_picture(files: RunFiles, part: str, index: int, member: int) -> bytes | None:
@@ -105,9 +113,14 @@ def refresh_groups(run: Run, index: Index) -> int:
     if gone := known.keys() - there.keys():
         index.forget_groups(run.id, gone)
     if new:
-        rows = [row for iteration in new for row in _rows(iteration, group_entry(files, iteration))]
+        rows = [row for iteration in new for row in rows_of_groups(iteration, group_entry(files, iteration))]
         index.keep_groups(run.id, new, rows)
     return len(changed) - len(new)
+
+
+def group_iterations(files: RunFiles) -> list[int]:
+    """Those of which groups were kept, in order."""
+    return sorted(_groups_stamps(files))
 
 
 def group_entry(files: RunFiles, iteration: int) -> dict[str, Any]:
@@ -139,18 +152,34 @@ def encoded(picture: Image.Image, *, hard: bool) -> bytes:
 
 
 def _group(content: dict[str, Any]) -> dict[str, Any]:
-    columns = {name: _numbers(content.get(name))[:MOST_MEMBERS] for name in ("members", "reward", "advantage")}
+    columns = {name: _numbers(content.get(name))[:MOST_MEMBERS] for name in ("members", "noise", "reward", "advantage")}
     return {
         "group": number(content.get("group")),
         "prompt": shown(content.get("prompt")),
         "tag": shown(content.get("tag")),
         "parts": _rows_of(content.get("parts"))[:MOST_MEMBERS],
+        "found": _found(content.get("found"), _boxes),
         "failed": [value is True for value in _list(content.get("failed"))[:MOST_MEMBERS]],
         **columns,
     }
 
 
-def _rows(iteration: int, entry: dict[str, Any]) -> list[GroupRow]:
+def _found(value: object, read: Callable[[object], Any]) -> dict[str, list[Any]]:
+    """What each reward saw, a row for each prompt of a set or for each member of a group."""
+    return {shown(name): [read(row) for row in _list(rows)] for name, rows in list(table(value).items())[:MOST_NAMES]}
+
+
+def _boxes(value: object) -> list[list[Any]]:
+    """Label, left, top, right and bottom in thousandths; what is none is left out."""
+    found = []
+    for box in _list(value)[:MOST_BOXES]:
+        sides = [side for item in _list(box)[1:] if (side := number(item)) is not None and 0 <= side <= 1000]
+        if len(sides) == 4 and sides[0] < sides[2] and sides[1] < sides[3]:
+            found.append([shown(box[0]), *sides])
+    return found
+
+
+def rows_of_groups(iteration: int, entry: dict[str, Any]) -> list[GroupRow]:
     rows = []
     for place, group in enumerate(entry["groups"]):
         known = [value for value in group["reward"] if value is not None]
@@ -169,10 +198,10 @@ def _stamp_of_set(files: RunFiles, part: str) -> str:
     return hashlib.blake2b(repr((str(files.root), part, SIDE, stamps)).encode(), digest_size=16).hexdigest()
 
 
-def _cell(width: int, height: int) -> tuple[int, int]:
+def _cell(width: int, height: int, side: int) -> tuple[int, int]:
     """Width and height of a thumbnail, of a strip's."""
-    scale = min(1.0, SIDE / height)
-    return max(1, min(4 * SIDE, round(width / NUM_IMAGES * scale))), max(1, round(height * scale))
+    scale = min(1.0, side / height)
+    return max(1, min(4 * side, round(width / NUM_IMAGES * scale))), max(1, round(height * scale))
 
 
 def _json(files: RunFiles, name: str) -> dict[str, Any]:

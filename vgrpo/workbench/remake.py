@@ -34,6 +34,9 @@ def command(folder: Path, settings: dict[str, Any], part: str, *, last: str) -> 
         note = f"lora/ holds the weights of the newest checkpoint; those of iteration {int(part)} may be gone"
     words += ["--prompts", str(folder / "samples" / part / "prompts.txt"), "--num-images", "4", "--seed", "0"]
     words += ["--output-dir", f"pictures-{part}"]
-    # A terminal would obey a sign of control that somebody's settings hold.
-    text = "".join(letter if letter.isprintable() else "?" for letter in shlex.join(words))
-    return {"command": redact(text), "note": note}
+    return {"command": told(words), "note": note}
+
+
+def told(words: list[str]) -> str:
+    """A command as a person can copy it. A terminal would obey a sign of control that somebody's settings hold."""
+    return redact("".join(letter if letter.isprintable() else "?" for letter in shlex.join(words)))

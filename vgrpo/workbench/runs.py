@@ -2,23 +2,21 @@
 
 import hashlib
 import json
-import os
 import socket
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from vgrpo.pages.run_files import KB, RunFiles, number, table
-from vgrpo.support.files import lives_elsewhere
+from vgrpo.pages.run_files import RunFiles, number, table
+from vgrpo.support.lock import holder_of
 from vgrpo.support.secrets import redact
+from vgrpo.workbench.folders import Folders
 from vgrpo.workbench.index import Index
 from vgrpo.workbench.series import Series
 
 DEEPEST = 3
-"""Levels of folders below the given one in which runs are looked for: a curriculum's stages lie in the second."""
-MOST_RUNS, MOST_FOLDERS = 2000, 20_000
+"""Sections of settings inside one another."""
 MOST_TEXT = 500
 """Letters of a prompt, a name or a note."""
 QUIET = 300.0
@@ -48,27 +46,26 @@ class Run:
         files = self.files()
         if files.stamp("finished") is not None:
             return "finished"
-        holder = _holder(files)
-        if not holder:
+        holder = holder_of(self.folder)
+        if holder is None:
             return "stopped"
-        pid = holder.get("pid")
-        if holder.get("host") == socket.gethostname() and isinstance(pid, int):
-            return "running" if pid == os.getpid() or lives_elsewhere(pid) else "stopped"
-        return "running" if time.time() - self.changed() < QUIET else "stopped"
+        here = holder.get("host") == socket.gethostname()  # of a process elsewhere, its numbers are all that can be seen
+        return "running" if here or time.time() - self.changed() < QUIET else "stopped"
 
     def changed(self) -> float:
         """When its numbers last grew, in seconds since 1970."""
         stamp = self.files().stamp("metrics.jsonl")
         return int(stamp.split(":")[1]) / 1e9 if stamp else 0.0
 
-    def summary(self, index: Index) -> dict[str, Any]:
-        """A line of the list of runs. What takes reading comes from the index, unless a file has changed."""
+    def summary(self, index: Index | None = None) -> dict[str, Any]:
+        """A line of the list of runs. What takes reading comes from the index, unless a file has changed, or there is none."""
         files, state = self.files(), self.state()
         stamp = "|".join(str(files.stamp(name)) for name in ("metrics.jsonl", "config.yaml", "eval.json"))
-        known = index.summary(self.id, stamp)
+        known = index.summary(self.id, stamp) if index else None
         if known is None:
             known = self._facts(files, keep=state == "running")
-            index.keep_summary(self.id, stamp, known)
+            if index:
+                index.keep_summary(self.id, stamp, known)
         return {"id": self.id, "name": shown(self.name), "state": state, "changed": self.changed(), **known}
 
     def _facts(self, files: RunFiles, *, keep: bool) -> dict[str, Any]:
@@ -100,17 +97,20 @@ class Runs:
 
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
+        self._folders = Folders(self.root)
         self._runs: dict[str, Run] = {}
         self._lock = Lock()
 
     def found(self) -> list[Run]:
         """Those that are there now, the one that changed last first."""
         with self._lock:
-            folders = dict(_folders(self.root))
             known = {run.folder: run for run in self._runs.values()}
-            runs = [known.get(folder) or Run(folder, name) for folder, name in folders.items()]
+            runs = [known.get(folder) or Run(folder, self._name(folder)) for folder in self._folders.runs()]
             self._runs = {run.id: run for run in runs}
         return sorted(runs, key=lambda run: run.changed(), reverse=True)
+
+    def _name(self, folder: Path) -> str:
+        return folder.name if folder == self.root else str(folder.relative_to(self.root))
 
     def get(self, run_id: str) -> Run | None:
         return self._runs.get(run_id) or next((run for run in self.found() if run.id == run_id), None)
@@ -142,37 +142,6 @@ def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, str]:
         else:
             found[path] = shown(json.dumps(value, default=str, ensure_ascii=False) if isinstance(value, list | dict) else value)
     return found
-
-
-def _folders(root: Path) -> Iterator[tuple[Path, str]]:
-    """Folders of runs, without following links."""
-    waiting, seen, found = [(root, 0)], 0, 0
-    while waiting and seen < MOST_FOLDERS and found < MOST_RUNS:
-        folder, depth = waiting.pop(0)
-        seen += 1
-        try:
-            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-        except OSError:
-            continue
-        names = {entry.name for entry in entries if entry.is_file(follow_symlinks=False)}
-        if {"config.yaml", "metrics.jsonl"} <= names:
-            found += 1
-            yield folder, folder.name if folder == root else str(folder.relative_to(root))
-            continue
-        if depth < DEEPEST:
-            waiting += [
-                (Path(entry.path), depth + 1)
-                for entry in entries
-                if entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".")
-            ]
-
-
-def _holder(files: RunFiles) -> dict[str, Any]:
-    """Who holds the folder's lock; empty where nobody does."""
-    try:
-        return table(json.loads(files.text(".lock", KB) or "{}"))
-    except (ValueError, RecursionError):
-        return {}
 
 
 def _list(value: object) -> list[Any]:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from vgrpo.pages.run_files import KB, MB, RunFiles, line_of
+from vgrpo.support.secrets import redact
 
 NAME = "metrics.jsonl"
 MOST_BYTES = 64 * MB
@@ -20,31 +21,41 @@ class Series:
     def __init__(self) -> None:
         self.columns: dict[str, list[float | None]] = {}
         self.rows = 0
+        self._names: dict[str, str] = {}
+        """As the file has them, to those of the columns."""
         self._stamp: str | None = None
         self._inode, self._offset = "", 0
 
     def refresh(self, files: RunFiles) -> None:
         """Read what the file has grown by. A file that another took the place of, as when a run is resumed, is read anew."""
         stamp = files.stamp(NAME)
+        if stamp is None:
+            files.read(NAME, 0)  # which says why, where there is something in its place
         if stamp is None or stamp == self._stamp:
             return
         inode, _, size = stamp.split(":")
         if inode != self._inode or int(size) < self._offset:
-            self.columns, self.rows, self._offset = {}, 0, 0
+            self.columns, self._names, self.rows, self._offset = {}, {}, 0, 0
         data = files.read(NAME, max(256 * KB, MOST_BYTES - self._offset), cut=True, start=self._offset) or b""
         whole, newline, _ = data.rpartition(b"\n")  # the rest is half written, or torn
         self._stamp, self._inode, self._offset = stamp, inode, self._offset + len(whole + newline)
-        for line in whole.decode("utf-8", errors="replace").split("\n"):
-            values = line_of(line)
+        text, torn = whole.decode("utf-8", errors="replace"), 0
+        for line in text.split("\n"):
+            values = line_of(line) if line.strip() else {}
             if values:
                 self._add(values)
+            torn += values is None
+        if torn:
+            files.leave_out(NAME, f"{torn} of its lines are no JSON object")
 
     def _add(self, values: dict[str, float]) -> None:
-        for name in values.keys() - self.columns.keys():
-            if len(self.columns) < MOST_NAMES and len(name) <= MOST_LETTERS:
-                self.columns[name] = [None] * self.rows
-        for name, column in self.columns.items():
-            column.append(values.get(name))
+        for name in values.keys() - self._names.keys():
+            told = redact(name)  # a monitor may be called by its server's address
+            if len(self.columns) < MOST_NAMES and len(name) <= MOST_LETTERS and told not in self.columns:
+                self._names[name] = told
+                self.columns[told] = [None] * self.rows
+        for name, told in self._names.items():
+            self.columns[told].append(values.get(name))
         self.rows += 1
 
     def after(self, row: int) -> dict[str, Any]:

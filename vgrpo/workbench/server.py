@@ -1,6 +1,7 @@
 """The application, and how it is served: on this machine's own address alone."""
 
 import socket
+import tempfile
 import threading
 import time
 import webbrowser
@@ -15,6 +16,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
+from vgrpo.workbench.acts_api import ActsApi
 from vgrpo.workbench.api import Api, refused
 from vgrpo.workbench.duels_api import DuelsApi
 from vgrpo.workbench.guard import Guard, new_token
@@ -23,6 +25,8 @@ from vgrpo.workbench.runs import Runs
 from vgrpo.workbench.settings import UiConfig, default_cache
 
 HOST = "127.0.0.1"
+READ = 60.0
+"""Seconds in which a browser has read the page that leads it here."""
 LOOK = 1.0
 """Seconds between looks whether a process still lives."""
 STATIC = Path(__file__).parent / "static"
@@ -37,7 +41,7 @@ def make_app(root: Path, cache: Path, token: str, port: int, leaving: Callable[[
         return FileResponse(STATIC / "index.html")
 
     static = Mount("/static", StaticFiles(directory=STATIC))
-    routes = [Route("/", page), *api.routes(), *DuelsApi(runs=runs).routes(), static]
+    routes = [Route("/", page), *api.routes(), *DuelsApi(runs=runs).routes(), *ActsApi(runs=runs).routes(), static]
     return Guard(Starlette(routes=routes, exception_handlers={HTTPException: refused}), token, port)
 
 
@@ -57,11 +61,22 @@ def serve(root: Path, config: UiConfig, say: Callable[[str], None]) -> None:
     address = f"http://{HOST}:{port}/?token={token}"
     say(f"{root} at {address}")
     if config.browser:
-        threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
+        threading.Thread(target=_open, args=(address,), daemon=True).start()
     if config.while_pid is not None:
         threading.Thread(target=_end_with, args=(server, config.while_pid), daemon=True).start()
     with listener:
         server.run(sockets=[listener])
+
+
+def _open(address: str) -> None:
+    """By a page that only this user can read and that leads on: everyone on this machine sees the words a browser is started
+    with, and the address has the token."""
+    with tempfile.TemporaryDirectory(prefix="vgrpo-ui-") as folder:
+        page = Path(folder) / "open.html"
+        page.touch(0o600)
+        page.write_text(f'<!doctype html><meta http-equiv="refresh" content="0; url={address}"><title>vgrpo</title>\n')
+        webbrowser.open(page.as_uri())
+        time.sleep(READ)
 
 
 def _end_with(server: uvicorn.Server, pid: int) -> None:

@@ -18,6 +18,7 @@ from vgrpo.core.types import Prompt
 from vgrpo.models.precision import device_of
 from vgrpo.prompts.generators.geneval import COLORS
 from vgrpo.rewards.downloads import fetch
+from vgrpo.rewards.found import Found, Seen
 from vgrpo.rewards.geneval.rules import THRESHOLD, Detection, graded, kept, of_class, strict
 
 DETECTOR, CLIP = "facebook/mask2former-swin-small-coco-instance", "openai/clip-vit-large-patch14"
@@ -52,6 +53,7 @@ class Geneval:
         self.clip: Any = fetch(CLIPModel, where, name).to(self.device, torch.float32).eval().requires_grad_(False)
         self.processor: Any = fetch(CLIPProcessor, where, name)
         self.classifiers: dict[str, Tensor] = {}
+        self.seen = Seen()
 
     @torch.no_grad()
     def __call__(self, images: Tensor, prompts: list[Prompt]) -> Tensor:
@@ -78,7 +80,12 @@ class Geneval:
             colors = zip(same, self.colors(image, same), strict=True)
             objects = [detection for detection in objects if detection.label != label]
             objects += [dataclasses.replace(detection, color=color) for detection, color in colors]
+        self.seen.keep(image, [_found(detection, image.shape[-2:]) for detection in objects])
         return float(self.rule(objects, metadata))
+
+    def found(self, images: Tensor, prompts: list[Prompt]) -> list[list[Found]]:
+        """The objects on images [B, 3, H, W] that were judged, with their colors where the prompt asks for one."""
+        return self.seen.of(images)
 
     def detect(self, images: Tensor) -> list[list[Detection]]:
         """What is on each of the images [B, 3, H, W]."""
@@ -121,6 +128,13 @@ class Geneval:
             mean = torch.nn.functional.normalize(embedded, dim=-1).unflatten(0, (len(COLORS), -1)).mean(1)
             self.classifiers[label] = torch.nn.functional.normalize(mean, dim=-1)
         return self.classifiers[label]
+
+
+def _found(detection: Detection, size: tuple[int, ...]) -> Found:
+    """A detection on an image of a height and width, its score after its name."""
+    left, top, right, bottom = detection.box
+    label = f"{detection.color or ''} {detection.label} {detection.score:.2f}".strip()
+    return Found(label, (left / size[1], top / size[0], right / size[1], bottom / size[0]))
 
 
 def cut_out(image: Tensor, detection: Detection) -> Image.Image:

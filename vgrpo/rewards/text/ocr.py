@@ -20,6 +20,7 @@ from torch import Tensor
 
 from vgrpo.core.images import to_pil
 from vgrpo.core.types import Prompt
+from vgrpo.rewards.found import Found, Seen
 from vgrpo.support.spelling import similarity
 
 DOUBLE = re.compile(
@@ -68,20 +69,35 @@ class Ocr(Reader):
         self.idle = [self.make()]
         """Engines that are not reading now."""
         self.readers = ThreadPoolExecutor(min(MOST_READERS, os.cpu_count() or 1))
+        self.seen = Seen()
 
     def read(self, image: Tensor) -> str:
+        return "".join(each.label for each in self.words(image))
+
+    def words(self, image: Tensor) -> list[Found]:
+        """The lines of text in a picture [3, H, W], in the engine's order, and where they stand."""
+        picture = to_pil(image)
         try:
             engine = self.idle.pop()
         except IndexError:
             engine = self.make()
         try:
-            result = engine(np.asarray(enlarged(to_pil(image)))[:, :, ::-1])  # the engine takes BGR
+            result = engine(np.asarray(enlarged(picture))[:, :, ::-1])  # the engine takes BGR
         finally:
             self.idle.append(engine)
-        return "".join(result.txts or ())
+        texts = result.txts or ()
+        corners: Any = () if result.boxes is None else np.asarray(result.boxes, dtype=float)
+        return [Found(text, _box(four, picture.size)) for text, four in zip(texts, corners, strict=True)]
 
     def read_all(self, images: list[Tensor]) -> list[str]:
-        return list(self.readers.map(self.read, images))
+        readings = list(self.readers.map(self.words, images))
+        for image, found in zip(images, readings, strict=True):
+            self.seen.keep(image, found)
+        return ["".join(each.label for each in found) for found in readings]
+
+    def found(self, images: Tensor, prompts: list[Prompt]) -> list[list[Found]]:
+        """The lines of text on pictures [B, 3, H, W] that were judged."""
+        return self.seen.of(images)
 
 
 def ocr(source: str | None, device: str) -> Ocr:
@@ -121,6 +137,14 @@ def spelling(read: str, *targets: str) -> float:
 
 def _plain(text: str) -> str:
     return "".join(text.split()).lower()
+
+
+def _box(corners: Any, size: tuple[int, int]) -> tuple[float, float, float, float]:
+    """Four corners [4, 2] on the enlarged picture as a box on the picture itself, in shares of its width and height."""
+    factor = -(-SMALLEST // min(size))
+    margin = MARGIN if factor > 1 else 0
+    (left, top), (right, bottom) = ((end - margin) / factor / np.asarray(size) for end in (corners.min(0), corners.max(0)))
+    return float(left), float(top), float(right), float(bottom)
 
 
 def enlarged(picture: Image.Image) -> Image.Image:

@@ -2,7 +2,17 @@
 
 export class Refused extends Error {}
 
+// report.html holds the answers to all that its page asks for, and nobody answers there.
+const kept = document.getElementById("kept");
+const answers = kept ? JSON.parse(kept.textContent) : null;
+export const bound = answers !== null;
+
 export async function get(path) {
+  if (bound) {
+    const found = answers[path.split("?")[0]];
+    if (found === undefined) throw new Refused("This is not in the report. `vgrpo ui` shows all of a run.");
+    return found;
+  }
   let answer;
   try {
     answer = await fetch(path);
@@ -26,6 +36,7 @@ export class Metrics {
   constructor(run) {
     this.run = run;
     this.rows = 0;
+    this.every = 1; // iterations that a row is the mean of
     this.columns = {};
   }
 
@@ -42,16 +53,23 @@ export class Metrics {
       this.columns[name] = this.columns[name].concat(column);
     }
     this.rows = found.rows;
+    this.every = found.every ?? 1;
     return this;
   }
 }
 
 let stream = null;
-const ALL = ["metrics", "scores", "settings", "finished", "samples", "groups"];
+const ALL = ["metrics", "scores", "settings", "finished", "steered", "samples", "groups"];
 const AT_FIRST = ["metrics", "finished"];
+
+// Where a picture lies: an address of the server, or in a report the picture itself.
+export function address(path) {
+  return bound ? (answers[path.split("?")[0]] ?? "") : path;
+}
 
 export function watch(runs, act) {
   unwatch();
+  if (bound) return;
   let opened = 0;
   stream = new EventSource(`/api/events?runs=${runs.join(",")}`);
   stream.addEventListener("changed", (event) => act(JSON.parse(event.data)));

@@ -1,5 +1,5 @@
 // The address after # says what is shown: #/ the runs, #/run/ID/pictures, #/curves/ID,ID, #/blind/ID/PART/ID/PART.
-import { unwatch } from "./api.js";
+import { address, bound, unwatch } from "./api.js";
 import { blind } from "./blind.js";
 import { overlay } from "./curves.js";
 import { dialog, h, show } from "./dom.js";
@@ -7,7 +7,7 @@ import { runPage, TABS } from "./run.js";
 import { runsPage } from "./runs.js";
 
 const KEYS = [
-  ["1 – 5", "a run's tabs"], ["/", "search"], ["← →", "an earlier or later checkpoint"], ["Space", "play the checkpoints"],
+  ["1 – 7", "a run's tabs"], ["/", "search"], ["← →", "an earlier or later checkpoint"], ["Space", "play the checkpoints"],
   ["t", "light or dark"], ["g", "the list of runs"], ["?", "this list"], ["Esc", "close"],
 ];
 let shown = 0;
@@ -24,13 +24,13 @@ function other() {
 }
 
 function bar() {
-  document.getElementById("bar").replaceChildren(
-    h("a", { class: "brand", href: "#/" }, h("img", { src: "/static/icon.svg", alt: "" }), "vgrpo"),
+  document.getElementById("bar").append(...[
+    h("a", { class: "brand", href: "#/" }, h("img", { src: address("/static/icon.svg"), alt: "" }), "vgrpo"),
     h("span", { class: "where soft small grow", id: "where" }),
-    h("span", { class: "dot", id: "live", role: "img", "aria-label": "not connected", title: "not connected" }),
+    bound ? null : h("span", { class: "dot", id: "live", role: "img", "aria-label": "not connected", title: "not connected" }),
     h("button", { class: "bare", type: "button", onclick: other, "aria-label": "Light or dark" }, "◐"),
     h("button", { class: "bare", type: "button", onclick: help, "aria-label": "Keys" }, "?"),
-  );
+  ].filter(Boolean));
 }
 
 function help() {
@@ -47,14 +47,15 @@ async function route() {
   document.getElementById("where").replaceChildren();
   const still = () => turn === shown;
   try {
+    const start = bound ? () => runPage("report", undefined, still) : () => runsPage(still);
     const page = { run: () => runPage(rest[0], rest[1], still), curves: () => overlay(rest[0], still), blind: () => blind(rest, still) };
-    const done = await (page[kind] ?? (() => runsPage(still)))();
+    const done = await (page[kind] ?? start)();
     if (still()) leave = done ?? leave;
     else done?.();
   } catch (error) {
     if (!still()) return;
     show(h("div", { class: "error", role: "alert" }, h("h2", {}, "This cannot be shown"), h("p", {}, error.message)),
-      h("p", {}, h("a", { href: "#/" }, "All runs"), " · ", h("button", { type: "button", onclick: route }, "Try again")));
+      h("p", {}, h("a", { href: "#/" }, bound ? "The run" : "All runs"), " · ", h("button", { type: "button", onclick: route }, "Try again")));
     if (error.constructor.name !== "Refused") console.error(error);
   }
 }
@@ -80,5 +81,6 @@ document.querySelector(".skip").addEventListener("click", (event) => {
   event.preventDefault(); // its address would be taken for a view
   document.getElementById("main").focus();
 });
+if (bound && !location.hash) location.replace("#/run/report/pictures");
 window.addEventListener("hashchange", route);
 route();

@@ -32,7 +32,7 @@ function tables(panel) {
     parts.push([line.x, line.raw]);
     series.push({ stroke: faded(ink, 0.28), width: 1, points: { show: false }, spanGaps: true });
     parts.push([line.x, line.values]);
-    series.push({ stroke: ink, width: 2, dash: line.dash, points: { show: line.values.length < 2, size: 6, fill: ink }, spanGaps: true, line });
+    series.push({ stroke: ink, width: 2, dash: line.dash, points: { show: line.dots || line.values.length < 2, size: 6, fill: ink }, spanGaps: true, line });
   }
   if (panel.gap && panel.lines.length > 1) {
     const first = new Map(); // of each run, the line that the others are measured against

@@ -7,16 +7,30 @@ import { differences, table } from "./settings.js";
 
 const options = { ...DEFAULTS };
 
-export function curvesTab(place, page) {
-  const runs = [{ run: page.run, metrics: page.metrics }];
+export async function curvesTab(place, page) {
+  const runs = [{ run: page.run, metrics: page.metrics, heldOut: await held(page.run.id) }];
   const board = new Board(place, runs);
-  return { changed: (parts) => parts.includes("metrics") && board.refresh(), leave: () => board.leave() };
+  return {
+    changed: async (parts) => {
+      if (parts.includes("samples")) runs[0].heldOut = await held(page.run.id);
+      if (page.still() && (parts.includes("samples") || parts.includes("metrics"))) board.refresh();
+    },
+    leave: () => board.leave(),
+  };
+}
+
+// The curves need not fail where it does.
+function held(id) {
+  return get(`/api/runs/${id}/held-out`).catch(() => null);
 }
 
 export async function overlay(names, still) {
   const ids = (names ?? "").split(",").filter(Boolean).slice(0, 12);
   show(h("p", { class: "loading" }, "Loading…"));
-  const runs = await Promise.all(ids.map(async (id) => ({ run: await get(`/api/runs/${id}`), metrics: await new Metrics(id).more() })));
+  const runs = await Promise.all(ids.map(async (id) => {
+    const [run, metrics, heldOut] = await Promise.all([get(`/api/runs/${id}`), new Metrics(id).more(), held(id)]);
+    return { run, metrics, heldOut };
+  }));
   if (!still()) return undefined;
   document.title = "vgrpo · curves";
   document.getElementById("where").textContent = `/ ${runs.length} runs`;

@@ -1,5 +1,9 @@
 // One picture: before and after with a divider, its scores, its seed and the command that draws it again.
-import { dialog, h, number, signed, toast } from "./dom.js";
+import { bound } from "./api.js";
+import { boxes, seen } from "./boxes.js";
+import { copied, dialog, h, number, signed } from "./dom.js";
+
+let framed = true; // as it was left when the last picture was closed
 
 export async function look({ page, album, sets, set, index, member, text }) {
   let [before, after] = [sets[0], set];
@@ -14,11 +18,12 @@ export async function look({ page, album, sets, set, index, member, text }) {
   async function draw() {
     const [old, now] = await Promise.all([album.entry(before), album.entry(after)]);
     if (!box.isConnected) return;
-    const address = (entry) => `/api/runs/${page.run.id}/samples/${entry.set}/${index}/${member}?stamp=${entry.stamp}`;
-    view.replaceChildren(divider(address(old), address(now), `iteration ${Number(before)}`, `iteration ${Number(after)}`, text));
-    facts.replaceChildren(scores(old, now, index, member), h("div", {}, h("h3", {}, "Seed"),
+    const names = [before, after].map((name) => `iteration ${Number(name)}`);
+    const parted = divider(album.picture(old, index, member), album.picture(now, index, member), ...names, text);
+    view.replaceChildren(parted);
+    facts.replaceChildren(scores(old, now, index, member), frames(parted, [old, now], names, index, member), h("div", {}, h("h3", {}, "Seed"),
       h("p", { class: "small" }, `Picture ${member + 1} of prompt ${index}. Its noise is named by (0, "sample", ${index}, ${member}); it is the same in every checkpoint.`)),
-    remake(now));
+    bound ? null : remake(now));
   }
   await draw();
 }
@@ -53,10 +58,18 @@ function scores(old, now, index, member) {
       h("td", { class: `num ${b > a ? "good" : b < a ? "bad" : ""}` }, a === null || b === null ? "" : signed(b - a))))));
 }
 
-function remake(entry) {
-  const { command, note } = entry.remake;
-  const copy = h("button", { type: "button", onclick: async () => {
-    try { await navigator.clipboard.writeText(command); toast("Copied"); } catch { toast("The browser does not allow to copy"); }
-  } }, "Copy");
-  return h("div", {}, h("div", { class: "row" }, h("h3", { class: "grow" }, "Draw it again"), copy), h("pre", {}, command), note ? h("p", { class: "soft small" }, note) : null);
+function remake({ remake: { command, note } }) {
+  return h("div", {}, copied("Draw it again", command), note ? h("p", { class: "soft small" }, note) : null);
+}
+
+// What the rewards saw on both sides: the left one's frames end at the divider, where the right one's begin.
+function frames(parted, entries, names, index, member) {
+  const sides = entries.map((entry) => seen(entry.found, entry.pictures.indexOf(index), member));
+  if (!sides.some(Boolean)) return h("div", { class: "hidden" });
+  const made = sides.map((side, i) => side && boxes(side.list, entries[i].cells[1] / entries[i].cells[0], i ? "after" : "before"));
+  made.forEach((each) => each && parted.querySelector(".edge").before(each.layer));
+  const shown = h("input", { type: "checkbox", checked: framed, onchange: () => { framed = shown.checked; parted.classList.toggle("bare", !framed); } });
+  parted.classList.toggle("bare", !framed);
+  return h("div", {}, h("div", { class: "row" }, h("h3", { class: "grow" }, `What ${sides.find(Boolean).reward} saw`), h("label", { class: "check" }, shown, "Frames")),
+    h("div", { class: "sides" }, made.map((each, i) => h("div", {}, h("p", { class: "soft tiny" }, names[i]), each ? each.legend : h("p", { class: "small" }, "nothing")))));
 }

@@ -84,6 +84,14 @@ export function dialog(title, ...body) {
   return box;
 }
 
+// A command to be copied.
+export function copied(title, command) {
+  const copy = h("button", { type: "button", onclick: async () => {
+    try { await navigator.clipboard.writeText(command); toast("Copied"); } catch { toast("The browser does not allow to copy"); }
+  } }, "Copy");
+  return h("div", {}, h("div", { class: "row" }, h("h3", { class: "grow" }, title), copy), h("pre", {}, command));
+}
+
 export function download(name, data, type = "text/plain") {
   const address = URL.createObjectURL(data instanceof Blob ? data : new Blob([data], { type }));
   h("a", { href: address, download: name }).click();

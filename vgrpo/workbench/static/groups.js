@@ -1,5 +1,6 @@
 // What training judged: every image of some groups of each iteration, from best to worst.
-import { get } from "./api.js";
+import { address, bound, get } from "./api.js";
+import { boxes, seen } from "./boxes.js";
 import { dialog, empty, h, number, toast } from "./dom.js";
 
 const PAGE = 15;
@@ -39,7 +40,13 @@ export async function groupsTab(place, page) {
     const mine = ++turn;
     more.disabled = true;
     const from = last ? `&before=${last.iteration}&place=${last.place}` : "";
-    const ask = () => get(`/api/runs/${page.run.id}/groups?limit=${PAGE}&words=${encodeURIComponent(words)}${from}`);
+    const ask = () => bound ? within() : get(`/api/runs/${page.run.id}/groups?limit=${PAGE}&words=${encodeURIComponent(words)}${from}`);
+    // A report holds all the groups that it has, and nobody searches them for it.
+    const within = async () => {
+      const found = await get(`/api/runs/${page.run.id}/groups`);
+      const wanted = words.toLowerCase().split(/\s+/);
+      return { groups: found.groups.filter(({ prompt }) => wanted.every((word) => prompt.toLowerCase().includes(word))), left: 0 };
+    };
     let { groups, left } = await ask();
     while (left > 0 && groups.length < PAGE && mine === turn && page.still()) {
       more.textContent = `Reading ${left} earlier iterations…`;
@@ -48,7 +55,7 @@ export async function groupsTab(place, page) {
     more.textContent = "Earlier groups";
     if (mine !== turn || !page.still()) return;
     more.disabled = false;
-    more.classList.toggle("hidden", groups.length < PAGE);
+    more.classList.toggle("hidden", bound || groups.length < PAGE);
     if (!groups.length && !last) list.replaceChildren(words ? empty("No group has these words", "Search for others.") : empty("No groups yet", "Runs of this and later versions keep some at every iteration."));
     last = groups.at(-1) ?? last;
     const cards = await Promise.all(groups.map(async (row) => card(row, await entry(row.iteration))));
@@ -77,7 +84,7 @@ export async function groupsTab(place, page) {
     const count = Math.max(...found.groups.map((group) => group.members.length));
     const rows = found.groups.length;
     const box = h("span", { class: "cell hard", style: { display: "block" } });
-    if (found.sheet) box.style.setProperty("--sheet", `url("/api/runs/${page.run.id}/groups/${found.iteration}/sheet?stamp=${found.sheet}")`);
+    if (found.sheet) box.style.setProperty("--sheet", `url("${address(`/api/runs/${page.run.id}/groups/${found.iteration}/sheet?stamp=${found.sheet}`)}")`);
     box.style.setProperty("--shape", found.cell.join(" / "));
     box.style.backgroundSize = `${count * 100}% ${rows * 100}%`;
     box.style.backgroundPosition = `${count > 1 ? (column / (count - 1)) * 100 : 0}% ${rows > 1 ? (place_ / (rows - 1)) * 100 : 0}%`;
@@ -89,10 +96,14 @@ export async function groupsTab(place, page) {
     const lines = [["place", `${column + 1} of ${group.members.length}`], ["reward", number(group.reward[column])], ["advantage", number(group.advantage[column])],
       ...names.map((name, i) => [name, number(group.parts[column]?.[i])]), ["iteration", String(found.iteration + 1)]];
     const seed = page.run.seed ?? 0;
-    const large = h("div", { style: { "max-width": "320px" } }, picture(found, row.place, column));
+    const large = h("div", { class: "framed" }, picture(found, row.place, column));
+    const saw = seen(group.found, column);
+    const frames = saw && boxes(saw.list, found.cell[1] / found.cell[0], "whole");
+    if (frames) large.append(frames.layer);
     dialog(group.prompt, h("div", { class: "look" }, large, h("div", { class: "facts" }, h("table", {}, h("tbody", {}, lines.map(([name, value]) => h("tr", {}, h("td", { class: "soft" }, name), h("td", { class: "num" }, value))))),
-      h("div", {}, h("h3", {}, "Seed"), h("pre", {}, `named_noise(policy, ${seed}, "iteration", ${found.iteration}, "noise", ${group.group}, ${group.members[column]})`),
-        h("p", { class: "soft small" }, "The noise of vgrpo.sampling.draw that this image began from, under the weights that the iteration began with.")))));
+      frames ? h("div", {}, h("h3", {}, `What ${saw.reward} saw`), frames.legend) : null,
+      h("div", {}, h("h3", {}, "Seed"), h("pre", {}, `named_noise(policy, ${seed}, "iteration", ${found.iteration}, "noise", ${group.group}, ${group.noise[column] ?? group.members[column]})`),
+        h("p", { class: "soft small" }, "The noise of vgrpo.sampling.draw that this image began from, under the weights that the iteration began with. An algorithm that draws by random steps names those apart.")))));
   }
 
   await load();

@@ -15,6 +15,13 @@ const SECTIONS = [
     { title: "Monitors", match: MONITORS },
     { title: "Reward beside monitors, in spreads of their start", names: ["reward/mean"], match: MONITORS, standard: true },
   ]],
+  ["Held-out prompts, by the sample pictures", [
+    { title: "Reward on training prompts and on held-out ones", names: ["reward/mean"], held: /^reward$/, gap: true },
+    { title: "Right in the strict sense", held: /^(strict)$/ },
+    { title: "Parts of the reward, held out", held: /^reward\/(?!error$)(.+)/ },
+    { title: "Monitors, held out", held: /^monitor\/(.+)/ },
+    { title: "Reward of each category, held out", held: /^category\/(.+)/ },
+  ]],
   ["Groups", [
     { title: "Groups without spread", names: ["reward/zero_std_groups"] },
     { title: "Spread of the reward", names: ["reward/std"] },
@@ -26,6 +33,7 @@ const SECTIONS = [
     { title: "Share of images beyond the clip", names: ["clip_share"] },
     { title: "Distance from the base model", names: ["kl"] },
     { title: "Variation of the surrogate", names: ["surrogate/cv_within", "surrogate/cv_between"] },
+    { title: "Learning rate", names: ["lr"] },
     { title: "Gradient norm", names: ["grad_norm"] },
     { title: "Loss", names: ["loss"] },
     { title: "Steps left out", names: ["bad_steps"] },
@@ -50,13 +58,18 @@ export function sections(runs) {
   const take = (definition) => {
     const names = [...(definition.names ?? []), ...there.filter((name) => definition.match?.test(name))];
     const known = [...new Set(names)].filter((name) => there.includes(name));
-    if (definition.standard && known.length < 2) return null;
+    const held = definition.held ? heldNames(runs).filter((name) => definition.held.test(name)) : [];
+    if ((definition.standard && known.length < 2) || (definition.held && !held.length)) return null;
     known.forEach((name) => used.add(name));
-    return known.length ? { ...definition, names: known } : null;
+    return known.length + held.length ? { ...definition, names: known, heldNames: held } : null;
   };
   const found = SECTIONS.map(([title, definitions]) => [title, definitions.map(take).filter(Boolean)]);
   found.push(["More", there.filter((name) => !used.has(name)).map((name) => ({ title: name, names: [name] }))]);
   return found.filter(([, definitions]) => definitions.length);
+}
+
+function heldNames(runs) {
+  return [...new Set(runs.flatMap(({ heldOut }) => Object.keys(heldOut?.columns ?? {})))];
 }
 
 export function axis(kind, { metrics }) {
@@ -65,8 +78,8 @@ export function axis(kind, { metrics }) {
   let sum = 0;
   return Array.from({ length: metrics.rows }, (_, row) => {
     const at = (name) => column(name)[row] ?? 0;
-    if (kind === "time") sum += (at("seconds/total") + at("seconds/checkpoint")) / 60;
-    else sum += at("images_per_second") * at("seconds/total") * (at("nfe/rollout") + at("nfe/old") + at("nfe/train"));
+    if (kind === "time") sum += (metrics.every * (at("seconds/total") + at("seconds/checkpoint"))) / 60;
+    else sum += metrics.every * at("images_per_second") * at("seconds/total") * (at("nfe/rollout") + at("nfe/old") + at("nfe/train"));
     return sum;
   });
 }
@@ -111,5 +124,35 @@ export function panel(definition, runs, options, axisOf) {
     lines.push({ title, run: run.id, colour, dash: DASHES[(several ? index : Math.floor(index / COLOURS.length)) % DASHES.length],
       x, raw, values: smoothed(raw, options.smooth), spread: spread ? smoothed(spread, options.smooth) : null });
   }));
-  return { title: definition.title, lines, log: options.log, xTitle: axisTitle(options.x), gap: Boolean(definition.standard) };
+  runs.forEach((each, place) => (definition.heldNames ?? []).forEach((name, index) => {
+    const line = heldLine(each, name, definition, options, axisOf);
+    if (!line) return;
+    const colour = COLOURS[(several ? place : index + definition.names.length) % COLOURS.length];
+    const title = several ? `${each.run.name}: ${line.title}` : line.title;
+    lines.push({ ...line, title, colour, dash: several || definition.names.length ? DASHES[1] : DASHES[Math.floor(index / COLOURS.length) % DASHES.length] });
+  }));
+  const gap = Boolean(definition.standard || definition.gap);
+  return { title: definition.title, lines, log: options.log, xTitle: axisTitle(options.x), gap };
+}
+
+// Scores of the pictures of checkpoints: few points, which are not smoothed. Those of iteration n stand where its row does.
+function heldLine({ run, metrics, heldOut }, name, definition, options, axisOf) {
+  const column = heldOut?.columns[name];
+  if (!column?.some((value) => value !== null)) return null;
+  const along = options.x === "iteration" ? null : axisOf(options.x, { metrics });
+  const x = heldOut.iterations.map((iteration) => (along === null ? iteration : iteration === 0 ? 0 : along[Math.min(along.length, Math.ceil(iteration / metrics.every)) - 1] ?? 0));
+  const values = options.log ? column.map((value) => (value > 0 ? value : null)) : column;
+  const error = name === "reward" && !definition.names.length ? heldOut.columns["reward/error"] : null;
+  return { title: definition.held.exec(name)?.[1] ?? "held out", run: run.id, x, raw: values, values, dots: true,
+    spread: error ? error.map((value) => (value === null ? null : 1.96 * value)) : null };
+}
+
+// The same curves where a checkpoint is picked: the held-out reward with its interval, and all else beside it.
+export function heldOutPanels(runs) {
+  const [, definitions] = SECTIONS.find(([, each]) => each.some(({ held }) => held));
+  return definitions.map((definition) => {
+    const names = heldNames(runs).filter((name) => definition.held.test(name));
+    const title = definition.gap ? "Reward, held out" : definition.title;
+    return names.length ? panel({ ...definition, title, gap: false, names: [], heldNames: names }, runs, DEFAULTS, axis) : null;
+  }).filter(Boolean);
 }

@@ -1,5 +1,5 @@
 // Fixed prompts x checkpoints. A set's thumbnails are one sheet, so that the slider changes one address and nothing else.
-import { get } from "./api.js";
+import { address, bound, get } from "./api.js";
 import { look } from "./detail.js";
 import { choice, empty, h, number, signed } from "./dom.js";
 
@@ -29,10 +29,15 @@ export async function picturesTab(place, page) {
   const play = h("button", { type: "button", onclick: toggle, "aria-label": "Play" }, "▶");
   const scrub = h("div", { class: "card scrub" }, play, slider, told);
   const ends = () => `#/blind/${page.run.id}/${sets[0]}/${page.run.id}/${sets.at(-1)}`;
-  const compare = h("a", { class: "small", href: ends() }, "Compare blind");
+  const compare = bound ? null : h("a", { class: "small", href: ends() }, "Compare blind");
+  const since = h("select", { id: "since", onchange: async () => { first = await album.entry(since.value); draw(); } }, sets.map(since_));
   place.replaceChildren(h("div", { class: "tools" }, h("div", { class: "search" }, search), sort,
     choice("View", [["one", "One checkpoint"], ["all", "Side by side"]], mode, (value) => { mode = value; draw(); }),
-    compare), body, scrub);
+    h("label", { class: "row small", for: "since" }, "changes since", since), compare), body, scrub);
+
+  function since_(set) {
+    return h("option", { value: set }, `iteration ${Number(set)}`);
+  }
 
   async function go(index) {
     at = Math.max(0, Math.min(sets.length - 1, index));
@@ -76,7 +81,7 @@ export async function picturesTab(place, page) {
     const focus = document.activeElement?.dataset?.cell;
     const grid = h("div", { class: "cards" }, kept.map((row) =>
       h("article", { class: "card prompt" }, h("div", { class: "row small" }, h("div", { class: "text grow" }, row.text),
-        h("span", { class: "num", title: "mean reward of the four, and its change since the first checkpoint" }, number(row.now), " ",
+        h("span", { class: "num", title: "mean reward of the four, and its change since the checkpoint that is chosen above" }, number(row.now), " ",
           row.change ? h("span", { class: row.change > 0 ? "good" : "bad" }, signed(row.change)) : null)),
       h("div", { class: "strip" }, Array.from({ length: PER_PROMPT }, (_, member) => cell(entry, row, member))))));
     album.dress(grid, entry);
@@ -134,7 +139,9 @@ export async function picturesTab(place, page) {
       sets = now.run.sets;
       slider.max = sets.length - 1;
       album.forget(sets.at(-1)); // it may have been drawn again
-      compare.setAttribute("href", ends());
+      compare?.setAttribute("href", ends());
+      since.replaceChildren(...sets.map(since_));
+      since.value = first.set;
       if (last) go(sets.length - 1);
     },
   };
@@ -151,15 +158,24 @@ export class Album {
     if (!this.entries.has(set)) {
       const wanted = get(`/api/runs/${this.run}/samples/${set}`).then(async (found) => {
         const sheet = new Image();
-        sheet.src = `/api/runs/${this.run}/samples/${set}/sheet?stamp=${found.stamp}`;
+        sheet.src = address(`/api/runs/${this.run}/samples/${set}/sheet?stamp=${found.stamp}`);
         await sheet.decode().catch(() => {});
         const cells = [sheet.naturalWidth / PER_PROMPT || 1, sheet.naturalHeight / Math.max(1, found.pictures.length) || 1];
-        return { ...found, sheet: sheet.src, cells };
+        return { ...found, sheet: sheet.src, cells, image: sheet };
       });
       wanted.catch(() => this.entries.delete(set));
       this.entries.set(set, wanted);
     }
     return this.entries.get(set);
+  }
+
+  // The address of one picture. A report holds sheets alone, from which it is cut.
+  picture(entry, index, member) {
+    if (!bound) return `/api/runs/${this.run}/samples/${entry.set}/${index}/${member}?stamp=${entry.stamp}`;
+    const [width, height] = entry.cells;
+    const canvas = h("canvas", { width, height });
+    canvas.getContext("2d").drawImage(entry.image, -member * width, -entry.pictures.indexOf(index) * height);
+    return canvas.toDataURL();
   }
 
   forget(set) {

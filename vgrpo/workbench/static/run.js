@@ -1,5 +1,6 @@
 // A run: its head, its tabs, and what changes while it goes on.
-import { get, Metrics, watch } from "./api.js";
+import { bound, get, Metrics, watch } from "./api.js";
+import { checkpointsTab } from "./checkpoints.js";
 import { curvesTab } from "./curves.js";
 import { findingsTab } from "./findings.js";
 import { duration, h, number, show, signed } from "./dom.js";
@@ -7,11 +8,13 @@ import { groupsTab } from "./groups.js";
 import { picturesTab } from "./pictures.js";
 import { settingsTab } from "./settings.js";
 import { state } from "./runs.js";
+import { steerTab } from "./steer.js";
 
 export const TABS = [
   ["pictures", "Pictures", picturesTab], ["groups", "Groups", groupsTab], ["curves", "Curves", curvesTab],
-  ["diagnosis", "Diagnosis", findingsTab], ["settings", "Scores and settings", settingsTab],
-];
+  ["diagnosis", "Diagnosis", findingsTab], ["checkpoints", "Checkpoints", checkpointsTab], ["settings", "Scores and settings", settingsTab],
+  ["steer", "Steer", steerTab],
+].filter(([key]) => !(bound && key === "steer"));
 
 export async function runPage(id, tab = "pictures", still = () => true) {
   const tabbed = Boolean(document.activeElement?.closest(".tabs")); // it goes with the page that was shown before

@@ -1,9 +1,11 @@
 // A run's settings, and where those of several differ.
 import { h, number, signed } from "./dom.js";
+import { history } from "./steer.js";
 
 export function settingsTab(place, page) {
   const held = scores(page.run.evaluation);
-  place.replaceChildren(...(held ? [held] : []), h("h2", { class: "section" }, "Settings"),
+  const steered = page.run.steered.length ? [h("h2", { class: "section" }, "Steered"), history(page.run.steered)] : [];
+  place.replaceChildren(...(held ? [held] : []), ...steered, h("h2", { class: "section" }, "Settings"),
     h("p", { class: "soft small" }, `${page.run.folder}/config.yaml repeats the run: `, h("code", {}, `vgrpo train ${page.run.folder}/config.yaml --output-dir NEW`)),
     table([page.run], Object.keys(page.run.settings)));
   return { changed: (parts, now) => (parts.includes("scores") || parts.includes("settings")) && settingsTab(place, now) };

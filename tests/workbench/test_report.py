@@ -1,18 +1,20 @@
 """report.html of whole runs, of runs that go on, and of folders that mean harm."""
 
+import ast
 import base64
+import hashlib
 import io
 import json
 import os
-import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
-from PIL import Image, ImageColor
+from PIL import Image
+from ui_folder import make_run
 
-from vgrpo.pages.charts import ticks
-from vgrpo.pages.frames import FRAME, RIGHT, WRONG
-from vgrpo.pages.report import write_report
+from vgrpo.workbench import bundle
+from vgrpo.workbench.report import write_report
 
 LINE = {"iteration": 0, "reward/mean": 0.5, "grad_norm": 0.1, "seconds/total": 2.0, "images_per_second": 8.0}
 SCORES = {"strict": 0.25, "reward": 0.5, "by_category": {"colors": {"strict": 0.25, "reward": 0.5}}}
@@ -59,106 +61,87 @@ def test_no_secret_of_a_run_is_on_its_page(run):
 
 
 class Harmless(HTMLParser):
-    """Refuses what could run or load something."""
+    """Refuses what could run or load something, but for the page's own script and styles."""
+
+    def __init__(self):
+        super().__init__()
+        self.inside, self.texts, self.policy = "", {"script": [], "style": []}, ""
 
     def handle_starttag(self, tag, attributes):
-        assert tag not in ("script", "iframe", "object", "embed", "link", "base", "form", "a"), tag
+        assert tag not in ("iframe", "object", "embed", "base", "form", "img", "svg"), tag
+        self.inside = tag if tag in self.texts else ""
         for name, value in attributes:
             assert not name.startswith("on"), name
-            assert name not in ("src", "href") or value.startswith(("data:image/png;", "data:image/jpeg;")), value
+            assert name not in ("src", "href") or value == "#main" or value.startswith("data:image/svg+xml;base64,"), value
+        if dict(attributes).get("http-equiv"):
+            self.policy = dict(attributes)["content"]
+
+    def handle_endtag(self, tag):
+        self.inside = ""
+
+    def handle_data(self, data):
+        if self.inside:
+            self.texts[self.inside].append(data)
 
 
 def page_of(run):
+    """What the page is told, after a look at what it is made of."""
     page = write_report(run).read_text()
     assert "SECRET" not in page
-    Harmless().feed(page)
-    return page
+    harmless = Harmless()
+    harmless.feed(page)
+    told, script = harmless.texts["script"]
+    (styles,) = harmless.texts["style"]
+    for kind, text in (("script", script), ("style", styles)):
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        assert f"{kind}-src 'sha256-{digest}';" in harmless.policy
+    assert harmless.policy.startswith("default-src 'none'; ")
+    assert "unsafe" not in harmless.policy
+    assert "<" not in told
+    return json.loads(told, parse_constant=lambda name: pytest.fail(name))
+
+
+def of(told, name=""):
+    return told[f"/api/runs/report{name}"]
+
+
+def sheet_of(told, part):
+    kind, _, data = of(told, f"/samples/{part}/sheet").partition(";base64,")
+    assert kind in ("data:image/png", "data:image/jpeg")
+    return Image.open(io.BytesIO(base64.b64decode(data)))
 
 
 def test_a_whole_run(run):
-    page = page_of(run)
-    assert "<p class=lead>flowgrpo, 2 iterations</p>" in page
-    assert page.count("<svg") == 3
-    assert "mine, watched and not trained on" in page
-    assert page.count("data:image/png") == 4
-    assert len(pictures_of(page)) == 4
-    assert pictures_of(page)[0].size == (4 * (16 * 4 + 2 + 6) - 6, 64 * 4 + 2)  # pixel art is enlarged four times
-    assert "0.250 → 0.500" in page
-    assert "held-out strict score" in page
-    assert "<tr><td>colors<td>0.250<td>0.500<td class=up>+0.250<td>0.500<td>0.750<td class=up>+0.250" in page
-    assert "Not all is shown" not in page
+    told = page_of(run)
+    assert (of(told)["name"], of(told)["folder"], of(told)["algorithm"]) == ("run", "run", "flowgrpo")
+    assert of(told)["held_out"] == {"metric": "strict", "base": 0.25, "tuned": 0.5}
+    assert of(told)["evaluation"]["tuned"]["by_category"]["colors"]["reward"] == 0.75
+    assert of(told)["notes"] == []
+    assert of(told, "/metrics")["columns"]["monitor/mine"] == [0.0, 0.1]
+    assert of(told)["sets"] == ["000000", "000002"]
+    assert sheet_of(told, "000002").size == (64, 128)  # two strips of four images
+    assert of(told, "/diagnosis")["findings"] == []
+    assert of(told, "/held-out")["iterations"] == []  # its pictures have no scores
 
 
-def pictures_of(page):
-    data = re.findall(r"src='data:image/\w+;base64,([^']+)'", page)
-    return [Image.open(io.BytesIO(base64.b64decode(text))).convert("RGB") for text in data]
-
-
-def test_pictures_are_framed_and_marked_by_what_the_verifier_says(run):
-    """White between frames; below green for right, red for wrong, nothing where nobody knows."""
-    for name, rows in (("000000", [[0, 1, None, 1], "x"]), ("000002", [[1, 1]])):
-        (run / "samples" / name / "scores.json").write_text(json.dumps({"strict": rows}))
-        for index in range(2):
-            (run / "samples" / name / f"{index:02d}.png").write_bytes(png("blue", size=(256, 64)))
-    page = page_of(run)
-    before, after, *others = pictures_of(page)
-    side = 256
-    lefts = [place * (side + 2 + 6) for place in range(4)]
-    band = side // 7 + 6
-    assert before.size == after.size == (lefts[3] + side + 2, side + 2 + band)
-    assert others[0].size == (lefts[3] + side + 2, side + 2)  # nothing is known of them
-    assert all(before.getpixel((left - 3, side // 2)) == (255, 255, 255) for left in lefts[1:])
-    assert all(before.getpixel((left, side // 2)) == ImageColor.getrgb(FRAME) for left in lefts)
-    assert all(before.getpixel((left + side // 2, side // 2)) == (0, 0, 255) for left in lefts)
-
-    def marks(picture):
-        found = []
-        for left in lefts:
-            colors = {color for _, color in picture.crop((left, side + 2, left + side, picture.height)).getcolors(10**6)}
-            found.append([color in colors for color in map(ImageColor.getrgb, (RIGHT, WRONG))])
-        return found
-
-    right, wrong, neither = [True, False], [False, True], [False, False]
-    assert marks(before) == [wrong, right, neither, right]
-    assert marks(after) == [right, right, neither, neither]
-    assert "alt='a red heart (wrong, right, not judged, right)'" in page
-    assert "A tick is a picture that the verifier calls right" in page
+def test_groups_and_checkpoints_are_thinned_out(tmp_path):
+    run = make_run(tmp_path / "run", iterations=30, sets=9, prompts=2, groups=20)
+    told = page_of(run)
+    kept = of(told)["sets"]
+    assert (len(kept), kept[0], kept[-1]) == (6, "000000", "000024")
+    assert len(of(told, "/held-out")["iterations"]) == 9
+    rows = of(told, "/groups")["groups"]
+    assert [row["iteration"] for row in rows[::2]] == sorted({row["iteration"] for row in rows}, reverse=True)
+    assert (len(rows), rows[0]["iteration"], rows[-1]["iteration"]) == (24, 29, 10)
+    assert of(told, "/groups/29/sheet").startswith("data:image/jpeg;base64,")
 
 
 def test_what_was_asked_of_a_run_is_on_its_page(run):
     lines = [{"iteration": 3, "command": "lr", "value": 2e-4, "note": f"slower {EVIL}"}, {"iteration": [], "command": 1}, []]
     (run / "steering.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + "{torn")
-    page = page_of(run)
-    assert "<tr><td>3<td>lr 0.0002<td>slower &lt;script&gt;" in page
-    assert page.count("<tr><td>list<td>1<td>None") == 1
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "expected"),
-    [
-        (0.0442, 0.0968, [0.04, 0.05, 0.06, 0.07, 0.08, 0.09, 0.1]),
-        (0.31, 0.93, [0.2, 0.4, 0.6, 0.8, 1.0]),
-        (-3.2, 7.1, [-4, -2, 0, 2, 4, 6, 8]),
-        (0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1.0]),
-        (1, 75, [0, 20, 40, 60, 80]),
-        (2e-5, 9e-5, [2e-5, 4e-5, 6e-5, 8e-5, 1e-4]),
-        (5, 5, [2, 3, 4, 5, 6, 7, 8]),
-        (0, 0, [-0.6, -0.4, -0.2, 0, 0.2, 0.4, 0.6]),
-    ],
-)
-def test_axes_carry_round_numbers(low, high, expected):
-    found = ticks(low, high, 3)
-    assert found == pytest.approx(expected)
-    assert found[0] <= low
-    assert found[-1] >= high
-
-
-def test_every_label_of_an_axis_is_short(run):
-    values = [0.04421 + 0.0137 * index for index in range(75)]
-    (run / "metrics.jsonl").write_text("".join(json.dumps(LINE | {"reward/mean": value}) + "\n" for value in values))
-    chart = page_of(run).split("<svg")[1]
-    labels = re.findall(r"<text[^>]*>([^<]*)</text>", chart)
-    assert labels == ["0.0", "0.2", "0.4", "0.6", "0.8", "1.0", "1.2", "10", "20", "30", "40", "50", "60", "70"]
+    first, second = of(page_of(run))["steered"]
+    assert (first["iteration"], first["value"], first["note"]) == (3, 2e-4, f"slower {EVIL}")
+    assert (second["iteration"], second["command"]) == (None, "1")
 
 
 def edit_eval(run, change):
@@ -167,38 +150,16 @@ def edit_eval(run, change):
     (run / "eval.json").write_text(json.dumps(content))
 
 
-@pytest.mark.parametrize("strict", ["absent", "null"])
-def test_a_run_whose_scores_are_of_no_world(run, strict):
-    """Older runs wrote null where newer ones write nothing."""
-
-    def change(content):
-        for part in ("base", "tuned"):
-            for entry in (content[part], content[part]["by_category"]["colors"]):
-                entry.pop("strict")
-                if strict == "null":
-                    entry["strict"] = None
-
-    edit_eval(run, change)
-    page = page_of(run)
-    assert "held-out reward score" in page
-    assert "<tr><td>colors<td>0.500<td>0.750<td class=up>+0.250<tr>" in page
-    assert "strict" not in page
-
-
 def test_a_run_that_goes_on_has_no_scores_yet(run):
     (run / "eval.json").write_text(json.dumps({"num_prompts": 7, "num_images": 14, "base": SCORES}))
-    page = page_of(run)
-    assert "Held-out scores" not in page
-    assert page.count("<svg") == 3
+    assert of(page_of(run))["held_out"]["tuned"] is None
 
 
-def test_pictures_of_other_models_are_smooth(run):
-    (run / "config.yaml").write_text("model: some/other\nprompts: p.txt\n")
+def test_large_pictures_are_shrunk(run):
     (run / "samples/000002/00.png").write_bytes(png(size=(4096, 1024)))
-    page = page_of(run)
-    assert [picture.height for picture in pictures_of(page)] == [64 + 2, 256 + 2, 64 + 2, 64 + 2]
-    assert page.count("data:image/jpeg") == 1  # shrunk
-    assert len(page) < 60_000
+    told = page_of(run)
+    assert sheet_of(told, "000002").size == (1024, 512)
+    assert len(json.dumps(told)) < 60_000
 
 
 def link(run, name, target):
@@ -248,9 +209,9 @@ HARM = {
     "huge scores": (lambda run: large(run, "eval.json"), "eval.json: it is larger than 16 MB"),
     "huge settings": (lambda run: large(run, "config.yaml"), "config.yaml: it is larger than 0.256 MB"),
     "verdicts elsewhere": (lambda run: link(run, "samples/000000/scores.json", "secret.txt"), "scores.json: it leads out"),
-    "deep verdicts": (lambda run: write(run, "samples/000000/scores.json", "[" * 99_000), "scores.json: it holds no scores"),
+    "deep verdicts": (lambda run: write(run, "samples/000000/scores.json", "[" * 99_000), "scores.json: it is no JSON object"),
     "a log elsewhere": (lambda run: link(run, "steering.jsonl", "secret.txt"), "steering.jsonl: it leads out of the folder"),
-    "garbage for metrics": (lambda run: write(run, "metrics.jsonl", bytes(range(256)) * 9), "parts of it are not UTF-8"),
+    "garbage for metrics": (lambda run: write(run, "metrics.jsonl", bytes(range(256)) * 9), "9 of its lines are no JSON"),
     "garbage for settings": (lambda run: write(run, "config.yaml", bytes(range(256)) * 9), "config.yaml: it holds no settings"),
     "garbage for scores": (lambda run: write(run, "eval.json", bytes(range(256)) * 9), "eval.json: it is no JSON object"),
     "scores that are a list": (lambda run: write(run, "eval.json", "[1]"), "eval.json: it is no JSON object"),
@@ -260,8 +221,8 @@ HARM = {
         lambda run: write(run, "config.yaml", "a: !!python/object/apply:os.system [exit]"),
         "config.yaml: it holds no settings",
     ),
-    "a torn last line": (
-        lambda run: write(run, "metrics.jsonl", json.dumps(LINE) + '\n{"reward/mea'),
+    "a torn line": (
+        lambda run: write(run, "metrics.jsonl", json.dumps(LINE) + '\n{"reward/mea\n'),
         "metrics.jsonl: 1 of its lines are no JSON object",
     ),
 }  # fmt: skip
@@ -273,9 +234,7 @@ def test_what_cannot_be_shown_is_left_out_and_named(run, name):
     (run.parent / "elsewhere/000000/00.png").write_bytes(png("blue"))
     harm, note = HARM[name]
     harm(run)
-    page = page_of(run)
-    assert "Not all is shown" in page
-    assert note in page.partition("<div class=tiles>")[0]
+    assert note in "\n".join(of(page_of(run))["notes"])
 
 
 def odd_numbers(content):
@@ -313,11 +272,9 @@ MISLEADING = {
 
 
 @pytest.mark.parametrize("name", MISLEADING)
-def test_every_value_is_escaped_and_nothing_is_assumed(run, name):
+def test_nothing_is_markup_and_nothing_is_assumed(run, name):
     MISLEADING[name](run)
-    shown = page_of(run).lower().partition("<h2>settings")[0]
-    for word in ("nan", "inf"):
-        assert word not in shown
+    assert of(page_of(run))["name"] == "run"
 
 
 @pytest.mark.parametrize("name", ["metrics.jsonl", "config.yaml"])
@@ -342,13 +299,43 @@ def test_the_page_takes_a_links_place_and_does_not_follow_it(run):
 def test_a_picture_is_encoded_anew(run):
     """What hides behind the pixels of a file stays where it is."""
     (run / "samples/000000/00.png").write_bytes(png() + EVIL.encode() + b"SECRET")
-    page = page_of(run)
-    assert page.count("data:image/png") == 4
-    for part in page.split("base64,")[1:]:
-        assert b"SECRET" not in base64.b64decode(part.partition("'")[0])
+    told = page_of(run)
+    for name in ("000000", "000002"):
+        data = base64.b64decode(of(told, f"/samples/{name}/sheet").partition("base64,")[2])
+        assert b"SECRET" not in data
 
 
 def test_many_iterations_make_a_page_of_bounded_size(run):
-    line = json.dumps(LINE) + "\n"
-    (run / "metrics.jsonl").write_text(line * 20_000)
-    assert len(page_of(run)) < 300_000
+    lines = [json.dumps(LINE | {"iteration": index, "reward/mean": 1 / (index + 3)}) + "\n" for index in range(20_000)]
+    (run / "metrics.jsonl").write_text("".join(lines))
+    metrics = of(page_of(run), "/metrics")
+    assert (metrics["rows"], metrics["every"]) == (1000, 20)
+    assert metrics["columns"]["iteration"][:2] == [9.5, 29.5]
+    assert (run / "report.html").stat().st_size < 400_000
+
+
+def test_no_server_is_needed():
+    """The base installation has none."""
+    package, waiting, seen = Path(bundle.__file__).parents[1], ["workbench/report"], set()
+    while waiting:
+        file = package / f"{waiting.pop()}.py"
+        for node in ast.walk(ast.parse(file.read_text())):
+            name = node.module if isinstance(node, ast.ImportFrom) else None
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [name] if name else []
+            names += [f"{name}.{alias.name}" for alias in node.names] if name else []
+            assert not any(name.split(".")[0] in ("starlette", "uvicorn") for name in names), (file, names)
+            paths = ["/".join(name.split(".")[1:]) for name in names if name.startswith("vgrpo.workbench")]
+            new = [path for path in paths if (package / f"{path}.py").is_file() and path not in seen]
+            seen.update(new)
+            waiting += new
+    assert {"workbench/answers", "workbench/pictures", "workbench/steering"} <= seen
+
+
+def test_only_known_forms_of_modules_are_bundled(tmp_path, monkeypatch):
+    monkeypatch.setattr(bundle, "STATIC", tmp_path)
+    (tmp_path / "a.js").write_text('import { b } from "./b.js";\nexport const a = b + 1;\n')
+    (tmp_path / "b.js").write_text("export const b = 1;\n")
+    assert bundle.script("a.js").index("const of_b_js") < bundle.script("a.js").index("const { b } = of_b_js;")
+    (tmp_path / "b.js").write_text('export * from "./c.js";\n')
+    with pytest.raises(AssertionError, match=r"b.js: a form of import or export that is not known"):
+        bundle.script("a.js")

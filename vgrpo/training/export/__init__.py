@@ -1,0 +1,1 @@
+"""What a run has trained, in the forms that other tools read."""
