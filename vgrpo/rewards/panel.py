@@ -5,7 +5,7 @@ Dimensions: B images, R rewards.
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from vgrpo.core.processes import ALONE, Processes, first_text
 from vgrpo.core.types import MAIN, Prompt
 from vgrpo.rewards.base import Answers, Reward, RewardError, Scores, failed_on_all, failed_on_some, settled
-from vgrpo.rewards.calls import name_of
+from vgrpo.rewards.calls import name_of, news_of
 from vgrpo.rewards.judging import Judging
 
 
@@ -89,6 +89,16 @@ class Panel:
         values, failed = (torch.stack(parts, 1) for parts in zip(*columns, strict=True))
         return Scores(values, failed)
 
+    def close(self) -> None:
+        """End the processes that rewards have started."""
+        close_rewards(self.rewards)
+
+
+def close_rewards(rewards: Iterable[Reward]) -> None:
+    for reward in rewards:
+        if hasattr(reward, "close"):
+            reward.close()
+
 
 def agreed(
     reward: Reward, answers: Answers, prompts: list[Prompt], asked: Tensor, notice: Callable[[str], None], processes: Processes
@@ -98,7 +108,11 @@ def agreed(
     values, failed = torch.full(asked.shape, math.nan), torch.zeros_like(asked)
     rows = asked.nonzero()[:, 0]
     values[rows], failed[rows] = settled(reward, answers.values[rows], [prompts[row] for row in rows.tolist()])
-    num_asked, num_failed = processes.total(torch.tensor([len(rows), int(failed.sum())])).tolist()
+    news = "; ".join(news_of(reward))
+    counts = torch.tensor([len(rows), int(failed.sum()), len(news)])
+    num_asked, num_failed, some_news = processes.total(counts).tolist()
+    if some_news:
+        notice(f"reward {name_of(reward)}: {first_text(news, processes)}")
     if num_failed == 0:
         return Scores(values, failed)
     own = answers.error

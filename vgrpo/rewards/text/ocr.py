@@ -6,12 +6,11 @@ weights come with the package rapidocr (33 MB). Small pictures are enlarged firs
 """
 
 import logging
-import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -34,6 +33,9 @@ MARGIN = 32  # pixels around the picture; letters at the very edge are missed
 class Reader(ABC):
     """Images [B, 3, H, W] and prompts to scores [B] in [0, 1]; NaN for a prompt without quoted text."""
 
+    each_alone: ClassVar[bool] = True
+    """A reading does not depend on the other pictures of a call."""
+
     @abstractmethod
     def read(self, image: Tensor) -> str:
         """All text in a picture [3, H, W], line after line."""
@@ -53,7 +55,7 @@ class Reader(ABC):
 
 
 class Ocr(Reader):
-    """PP-OCR's reading. A picture takes one core about a second, so every core has an engine of its own."""
+    """PP-OCR's reading. A picture takes one core about a second, so each of torch's threads has an engine of its own."""
 
     __name__ = "ocr"
 
@@ -67,7 +69,7 @@ class Ocr(Reader):
         self.make: Callable[[], Any] = lambda: RapidOCR(params=one_core)
         self.idle = [self.make()]
         """Engines that are not reading now."""
-        self.readers = ThreadPoolExecutor(min(MOST_READERS, os.cpu_count() or 1))
+        self.readers = ThreadPoolExecutor(min(MOST_READERS, torch.get_num_threads()))
 
     def read(self, image: Tensor) -> str:
         try:
