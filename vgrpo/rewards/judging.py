@@ -20,7 +20,9 @@ from vgrpo.rewards.calls import NoAnswer
 from vgrpo.rewards.lanes import Clock, Lane
 
 MOST_SILENT = 3
-"""A reward that was late on its first so many calls is not asked again in this rollout; each costs its whole time limit."""
+"""If its first so many calls gave nothing and took long, a reward is not asked again for these images."""
+LONG = 60.0
+"""Seconds."""
 
 
 class _Part(NamedTuple):
@@ -34,9 +36,9 @@ class Judging:
     """The rewards of some images. `add` hands over images as they are drawn; `answers` waits for a reward's.
 
     Each call has `size` neighbouring images (None: all at once). `asked` says which rewards judge which prompts, [B, R]. All
-    rewards that compute in this process share one thread, the first `num_urgent` before the others; one that waits for other
-    processes has threads of its own. A reward whose models are on `device`, the GPU that draws, judges when its answers are
-    asked for: they would take the memory and the time of drawing.
+    rewards that compute in this process share the one thread of `lane`, the first `num_urgent` before the others; one that
+    waits for other processes has threads of its own. A reward whose models are on `device`, the GPU that draws, judges when
+    its answers are asked for: they would take the memory and the time of drawing.
     """
 
     def __init__(
@@ -47,12 +49,14 @@ class Judging:
         size: int | None = None,
         device: torch.device | None = None,
         num_urgent: int | None = None,
+        lane: Lane | None = None,
     ) -> None:
         self.rewards, self.asked, self.size = rewards, asked, size
         self.num_urgent = len(rewards) if num_urgent is None else num_urgent
-        own = Lane(1)
-        lanes = [own if (count := getattr(reward, "num_at_once", None)) is None else Lane(count) for reward in rewards]
+        self.lane = lane or Lane(1)
+        lanes = [self.lane if (count := getattr(reward, "num_at_once", None)) is None else Lane(count) for reward in rewards]
         self._lanes = [None if shares_gpu(reward, device) else lane for reward, lane in zip(rewards, lanes, strict=True)]
+        self._own_lanes = {each for each in self._lanes if each is not None} - {lane}
         self._parts: list[list[_Part]] = [[] for _ in rewards]
         self._num_late, self._num_answered = [0] * len(rewards), [0] * len(rewards)
         self._images: list[Tensor] = []
@@ -69,9 +73,11 @@ class Judging:
 
     def close(self) -> None:
         """Begin no further call, and let go of the images."""
-        for lane in self._lanes:
-            if lane is not None:
-                lane.close()
+        for part in (part for parts in self._parts for part in parts):
+            if isinstance(part.answers, Future):
+                part.answers.cancel()
+        for lane in self._own_lanes:
+            lane.close()
         self._images, self._parts = [], []
 
     def add(self, images: Tensor, prompts: list[Prompt]) -> None:
@@ -126,14 +132,16 @@ class Judging:
     def _ask(self, index: int, images: Tensor, prompts: list[Prompt]) -> Answers:
         nothing = torch.full((len(images),), torch.inf)
         if self._num_late[index] >= MOST_SILENT and self._num_answered[index] == 0:
-            return Answers(nothing, NoAnswer(f"no answer to the first {MOST_SILENT} calls, so it was asked no more"))
+            why = f"no answer to the first {MOST_SILENT} calls, which took long; it was asked no more"
+            return Answers(nothing, NoAnswer(why))
+        began = time.perf_counter()
         with self._clock:
             try:
                 answers = ask(self.rewards[index], images, prompts)
             except RewardError as error:
                 answers = Answers(nothing, error)
-        if isinstance(answers.error, NoAnswer) and answers.values.isinf().all():
-            self._num_late[index] += 1
+        if answers.values.isinf().all():
+            self._num_late[index] += isinstance(answers.error, NoAnswer) or time.perf_counter() - began > LONG
         else:
             self._num_answered[index] += 1
         return answers

@@ -17,6 +17,7 @@ from vgrpo.core.types import MAIN, Prompt
 from vgrpo.rewards.base import Answers, Reward, RewardError, Scores, failed_on_all, failed_on_some, settled
 from vgrpo.rewards.calls import name_of, news_of
 from vgrpo.rewards.judging import Judging
+from vgrpo.rewards.lanes import Lane
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,15 +46,20 @@ class Panel:
         return ~self.weights_of(prompts).isnan()
 
     def judging(
-        self, monitors: Sequence[Reward] = (), *, size: int | None = None, device: torch.device | None = None
+        self,
+        monitors: Sequence[Reward] = (),
+        *,
+        size: int | None = None,
+        device: torch.device | None = None,
+        lane: Lane | None = None,
     ) -> Judging:
         """These rewards, and then those that are only watched, at work on images that come in parts. `size` images are judged
-        together; `device` is the one that draws."""
+        together; `device` is the one that draws; `lane` has the thread that calls rewards, where they are at work already."""
 
         def asked(prompts: list[Prompt]) -> Tensor:
             return torch.cat([self.asked(prompts), torch.ones(len(prompts), len(monitors), dtype=torch.bool)], 1)
 
-        return Judging([*self.rewards, *monitors], asked, size=size, device=device, num_urgent=len(self.rewards))
+        return Judging([*self.rewards, *monitors], asked, size=size, device=device, num_urgent=len(self.rewards), lane=lane)
 
     def judge(
         self,
@@ -63,9 +69,10 @@ class Panel:
         processes: Processes = ALONE,
         *,
         size: int | None = None,
+        lane: Lane | None = None,
     ) -> Scores:
         """Every reward of images [B, 3, H, W], `size` at a time, [B, R]. Raises RewardError as `scores` does."""
-        with self.judging(size=size) as judging:
+        with self.judging(size=size, lane=lane) as judging:
             judging.add(images, prompts)
             return self.scores(judging, prompts, notice, processes)
 

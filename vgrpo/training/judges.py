@@ -29,7 +29,7 @@ def require_judged(scores: Scores, weights: Tensor, iteration: int) -> None:
         )
 
 
-def judge_latents(run: Run, rollout: Rollout) -> Tensor | None:
+def judge_latents(run: Run, rollout: Rollout, judging: Judging) -> Tensor | None:
     """Rewards [B, J, R] of the latents that the algorithm wants judged beside the final images, if any."""
     latents = run.config.objective.credit.judged(rollout.trajectory)
     if latents is None:
@@ -42,6 +42,7 @@ def judge_latents(run: Run, rollout: Rollout) -> Tensor | None:
             run.events.notice,
             run.processes,
             size=settings.group_size,
+            lane=judging.lane,
         )
         for x_0 in latents.unbind(1)
     ]

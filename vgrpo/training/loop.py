@@ -132,7 +132,8 @@ def iterate(run: Run) -> Values:
             weights = run.task.panel.weights_of(rollout.prompts)
             images = rollout_scores(rollout, scores, weights, list(run.task.panel.weights), run.processes)
             require_judged(images.scores, images.weights, run.iteration)
-            gains = objective.credit.gains(scores.usable, judge_latents(run, rollout), rollout.group.cpu(), run.processes)
+            latents = judge_latents(run, rollout, judging)
+            gains = objective.credit.gains(scores.usable, latents, rollout.group.cpu(), run.processes)
         run.check()
         with run.events.phase("update", seconds):
             gains = gains.to(rollout.latents.device)
