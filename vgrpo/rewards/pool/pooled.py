@@ -6,6 +6,7 @@ each image alone (`each_alone`), the images of a call are dealt out, too.
 
 import weakref
 from collections.abc import Sequence
+from functools import partial
 from queue import SimpleQueue
 
 import torch
@@ -48,10 +49,7 @@ class Pool:
     def scores(self, index: int, images: Tensor, prompts: list[Prompt], pieces: list[list[int]]) -> Tensor:
         """Of images [B, 3, H, W], each piece of them in one call. Infinite for a piece that no worker survived; raises NoAnswer
         if that is all of them."""
-        asked = [
-            self._lane.submit(lambda rows=rows: self._ask(index, images[rows], [prompts[row] for row in rows]))
-            for rows in pieces
-        ]
+        asked = [self._lane.submit(partial(self._ask, index, images[rows], [prompts[row] for row in rows])) for rows in pieces]
         values, lost = torch.full((len(images),), torch.inf), list[NoAnswer]()
         for rows, future in zip(pieces, asked, strict=True):
             try:

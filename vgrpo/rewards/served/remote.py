@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from vgrpo.core.types import Prompt
-from vgrpo.rewards import calls
 from vgrpo.rewards.base import RewardError
+from vgrpo.rewards.calls import reason_of
 from vgrpo.rewards.pool.pooled import pieces_of
-from vgrpo.rewards.served.answers import NO_ANSWER, fetch, reason_of
-from vgrpo.rewards.served.servers import WHAT, Server, Servers
+from vgrpo.rewards.served.answers import fetch
+from vgrpo.rewards.served.servers import WHAT, Server, Servers, Unanswered
 from vgrpo.rewards.served.wire import pack, scores_of, strict_json
 from vgrpo.support.secrets import redact
 
@@ -126,18 +126,20 @@ class Remote:
         """Ask in a thread, which a server that never answers does not keep the others from."""
 
         def ask() -> None:
-            began = time.monotonic()
+            began, outcome = time.monotonic(), _Answer(None, "it was not asked")
             try:
                 with self.servers.turn(server):
                     said = self._ask(server.url, body)
                     scores = scores_of(said, count)
                     told = said.get("error")
                 self._seconds.append(time.monotonic() - began)
-                answers.put(_Answer(scores, redact(str(told))[:500] if told else None))
-            except NO_ANSWER as error:
-                answers.put(_Answer(None, reason_of(error)))
-            except BaseException as error:  # nothing may leave the one that waits without an answer
-                answers.put(_Answer(None, calls.reason_of(error)))
+                outcome = _Answer(scores, redact(str(told))[:500] if told else None)
+            except Unanswered as error:
+                outcome = _Answer(None, str(error))
+            except Exception as error:
+                outcome = _Answer(None, reason_of(error))
+            finally:  # nothing may leave the one that waits without an answer
+                answers.put(outcome)
 
         threading.Thread(target=ask, daemon=True).start()
 

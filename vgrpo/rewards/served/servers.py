@@ -36,6 +36,10 @@ class Greeting:
         return f"{self.reward} of vgrpo {self.version or '(not told)'}"
 
 
+class Unanswered(Exception):
+    """A server gave no usable answer."""
+
+
 @dataclass(eq=False)
 class Server:
     """One of them."""
@@ -110,7 +114,8 @@ class Servers:
 
     @contextmanager
     def turn(self, server: Server) -> Iterator[None]:
-        """Note how asking a server went that `take` has given. Raises ValueError if it serves something else by now."""
+        """Note how asking a server went that `take` has given. Raises Unanswered, with the reason, where one of NO_ANSWER is
+        raised inside, and for a server that serves something else by now."""
         try:
             if server.num_failed:
                 greeting = Greeting.of(self.greet(server.url))
@@ -118,9 +123,10 @@ class Servers:
                     raise ValueError(f"it serves {greeting}, and the others {self.greeting}, so it is not used")
             yield
         except NO_ANSWER as error:
-            self.news.append(f"{server.url} is left for now: {reason_of(error)}")
+            reason = reason_of(error)
+            self.news.append(f"{server.url} is left for now: {reason}")
             self._rest(server)
-            raise
+            raise Unanswered(reason) from error
         else:
             if server.num_failed:
                 self.news.append(f"{server.url} answers, and is used")
