@@ -158,7 +158,7 @@ def test_a_reward_that_is_late_again_and_again_is_asked_no_more():
     assert len(calls) == MOST_SILENT
 
 
-def test_leaving_begins_no_further_call_and_waits_for_none():
+def test_leaving_at_once_begins_no_further_call_and_waits_for_none():
     begun, stay = threading.Event(), threading.Event()
     calls = []
 
@@ -168,12 +168,33 @@ def test_leaving_begins_no_further_call_and_waits_for_none():
         stay.wait(20)
         return images.mean((1, 2, 3))
 
-    with Panel.of([stuck]).judging(size=4) as judging:
-        judging.add(IMAGES, THREE)
-        assert begun.wait(10)
+    def leave():
+        with Panel.of([stuck]).judging(size=4) as judging:
+            judging.add(IMAGES, THREE)
+            assert begun.wait(10)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        leave()
+    assert not stay.is_set()
     stay.set()
     time.sleep(0.05)
     assert len(calls) == 1
+
+
+def test_a_run_that_is_stopped_lets_a_call_end():
+    begun, ended = threading.Event(), []
+
+    def slow(images, prompts):
+        begun.set()
+        time.sleep(0.2)
+        ended.append(1)
+        return images.mean((1, 2, 3))
+
+    with Panel.of([slow]).judging(size=4) as judging:
+        judging.add(IMAGES, THREE)
+        assert begun.wait(10)
+    assert ended == [1]
 
 
 def test_a_threads_gradients_are_those_of_who_asks_and_its_errors_are_raised_there():

@@ -1,7 +1,7 @@
 """Batches of pictures that are judged while the next is drawn."""
 
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from typing import NamedTuple
 
 from torch import Tensor
@@ -48,7 +48,7 @@ def judge_batches(
     Raises RewardError where a reward fails on all pictures of a batch.
     """
     before: _Drawn | None = None
-    with ExitStack() as begun, closing(Lane(1)) as lane:
+    with Lane(1) as lane, ExitStack() as begun:
         for pictures in batches:
             judging = begun.enter_context(panel.judging(size=size, device=policy.device, lane=lane))
             images = draw(policy, pictures, settings, between, judging.add)

@@ -17,7 +17,7 @@ from torch import Tensor
 from vgrpo.core.types import Prompt
 from vgrpo.rewards.base import Answers, Reward, RewardError, ask
 from vgrpo.rewards.calls import NoAnswer
-from vgrpo.rewards.lanes import Clock, Lane
+from vgrpo.rewards.lanes import PATIENCE, Clock, Lane, patience_after
 
 MOST_SILENT = 3
 """If its first so many calls gave nothing and took long, a reward is not asked again for these images."""
@@ -69,15 +69,15 @@ class Judging:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
+        self.close(patience_after(kind))
 
-    def close(self) -> None:
-        """Begin no further call, and let go of the images."""
+    def close(self, patience: float = PATIENCE) -> None:
+        """Begin no further call, wait so many seconds for one that is running in this process, and let go of the images."""
         for part in (part for parts in self._parts for part in parts):
             if isinstance(part.answers, Future):
                 part.answers.cancel()
         for lane in self._own_lanes:
-            lane.close()
+            lane.close(patience if lane is self.lane else 0.0)
         self._images, self._parts = [], []
 
     def add(self, images: Tensor, prompts: list[Prompt]) -> None:

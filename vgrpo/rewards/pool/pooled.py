@@ -16,7 +16,7 @@ from vgrpo.core.types import Prompt
 from vgrpo.rewards.base import Reward
 from vgrpo.rewards.calls import NoAnswer, keep_name
 from vgrpo.rewards.lanes import Lane
-from vgrpo.rewards.pool.process import Worker, WorkerLost, close_all
+from vgrpo.rewards.pool.process import Worker, WorkerLost
 
 MOST_ALONE = 4
 """Images of a call, where the reward looks at each alone."""
@@ -35,7 +35,7 @@ class Pool:
         self.news: list[str] = []
         """What a person should know, such as the death of a worker; who reads it empties it."""
         self._lane, self._idle = Lane(num_workers), SimpleQueue[Worker]()
-        self._end = weakref.finalize(self, close_all, self.workers)
+        self._end = weakref.finalize(self, _end, self._lane, self.workers)
         try:
             for worker in self.workers:
                 worker.wait()
@@ -67,6 +67,8 @@ class Pool:
         try:
             for _ in range(2):
                 try:
+                    if self._lane.closed:
+                        raise NoAnswer("the run is being stopped")
                     if worker.process.poll() is not None:
                         worker.start()
                     return worker.ask(index, images, prompts, self.timeout)
@@ -78,8 +80,13 @@ class Pool:
             self._idle.put(worker)
 
     def close(self) -> None:
-        self._lane.close()
         self._end()
+
+
+def _end(lane: Lane, workers: list[Worker]) -> None:
+    lane.close()
+    for worker in workers:
+        worker.close()
 
 
 def pooled(pool: Pool, index: int, reward: Reward) -> Reward:

@@ -8,7 +8,7 @@ import tempfile
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import torch
 from torch import Tensor
@@ -99,8 +99,3 @@ class Worker:
         self.process.kill()
         self.process.wait()
         self.connection.close()
-
-
-def close_all(workers: list[Any]) -> None:
-    for worker in workers:
-        worker.close()
