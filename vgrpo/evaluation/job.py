@@ -3,8 +3,8 @@
 import dataclasses
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,9 +13,9 @@ import torch
 
 from vgrpo.core.images import to_pil
 from vgrpo.core.types import Prompt
-from vgrpo.evaluation.core import judge
+from vgrpo.evaluation.behind import JudgedBatch, judge_batches
 from vgrpo.evaluation.gallery import image_path, write_gallery
-from vgrpo.evaluation.pictures import Picture, draw, pictures_of
+from vgrpo.evaluation.pictures import Picture, pictures_of
 from vgrpo.evaluation.scores import ScoreFiles, Shard, digest
 from vgrpo.evaluation.settings import EvalOptions
 from vgrpo.evaluation.suites import find_suite, suite_prompts
@@ -29,9 +29,8 @@ from vgrpo.models.settings import ModelSettings
 from vgrpo.models.sources import check_sources
 from vgrpo.models.supported import check_model
 from vgrpo.rewards.base import Reward
+from vgrpo.rewards.loading import Calling, check_calls, load_rewards
 from vgrpo.rewards.panel import Panel
-from vgrpo.rewards.registry import load_reward
-from vgrpo.rewards.visiting import visiting
 from vgrpo.support.checks import require
 from vgrpo.support.files import refused
 from vgrpo.support.folders import require_folder
@@ -60,6 +59,8 @@ class EvalJob(ModelSettings):
     reward: tuple[str, ...] = ("sprites",)
     reward_device: str | None = None
     """Where reward models compute, such as cuda:1 or cpu; None is `device`."""
+    reward_workers: int = 0
+    """Processes that call rewards which compute on the CPU, such as `ocr`; 0 calls them in this one."""
     shard: str = "0/1"
     """Do one part of several, e.g. 0/4 to 3/4 on four GPUs; the last to finish merges them."""
     eval: EvalOptions = field(default_factory=EvalOptions)
@@ -68,6 +69,7 @@ class EvalJob(ModelSettings):
         self.check()
         if self.reward_device is not None:
             check_device(self.reward_device, "reward_device")
+        check_calls(self.reward_workers)
         Shard.parse(self.shard)
         require(self.eval.num_prompts >= 1, f"--eval.num-prompts {self.eval.num_prompts}: must be at least 1")
         require(len(self.reward) >= 1, "--reward: name at least one")
@@ -129,9 +131,10 @@ def evaluate_model(job: EvalJob, track: Tracked = _untracked) -> Outcome:
         files[part].claim(_claim(job, prompts, lora))
         pending[part] = files[part].pending(pictures, size, shard)
     work = _Work(job, prompts, Panel.of(_rewards(job) if any(pending.values()) else []), world)
-    for part, batches in pending.items():
-        if batches:
-            _score_part(work, loras[part], track(batches, f"{part}, batches"), files[part])
+    with closing(work.panel):
+        for part, batches in pending.items():
+            if batches:
+                _score_part(work, loras[part], track(batches, f"{part}, batches"), files[part])
     with _disk_explained(job, files):
         return _merge(job, pictures, files)
 
@@ -140,8 +143,8 @@ def _rewards(job: EvalJob) -> list[Reward]:
     """Loaded once it is known that the model could be."""
     device_of(job.device)
     check_model(job.model, job.adapter)
-    loaded = (load_reward(name, job.reward_device or job.device) for name in job.reward)
-    return [visiting(reward) if job.memory.offload_rewards else reward for reward in loaded]
+    how = Calling(device=job.reward_device or job.device, offload=job.memory.offload_rewards, num_workers=job.reward_workers)
+    return load_rewards(job.reward, how)
 
 
 @contextmanager
@@ -163,7 +166,7 @@ class _Work(NamedTuple):
 
 
 def _score_part(work: _Work, lora: Path | None, batches: Iterable[list[Picture]], files: ScoreFiles) -> None:
-    """Draw and score a shard's batches of one model. Images are saved first: a score is there only if its image is."""
+    """Draw and score a shard's batches of one model. While one is drawn, the one before is judged and saved."""
     job = work.job
     policy = load_policy(job, lora=lora)
     settings = job.sampling.resolved(defaults_of(policy))
@@ -173,14 +176,26 @@ def _score_part(work: _Work, lora: Path | None, batches: Iterable[list[Picture]]
     with _disk_explained(job, {files.name: files}):
         files.begin()
         (job.output_dir / "images" / files.name).mkdir(parents=True, exist_ok=True)
-    for batch in batches:
-        images = draw(policy, batch, settings)
-        paths = [image_path(job.output_dir, files.name, picture) for picture in batch]
-        judged = judge(images, batch, work.panel, work.world)
-        with _disk_explained(job, {files.name: files}):
-            with ThreadPoolExecutor() as writers:  # PNGs are compressed beside each other
-                list(writers.map(lambda image, path: to_pil(image).save(path), images, paths))
-            files.write(Shard.parse(job.shard), batch, judged)
+    saving = list[Future[None]]()
+    with ThreadPoolExecutor(1) as saver:
+        for batch in judge_batches(policy, batches, work.panel, settings, work.world):
+            _wait_for(saving, job, files)
+            saving = [saver.submit(_save, job, batch, files)]
+        _wait_for(saving, job, files)
+
+
+def _wait_for(saving: list[Future[None]], job: EvalJob, files: ScoreFiles) -> None:
+    with _disk_explained(job, {files.name: files}):
+        for each in saving:
+            each.result()
+
+
+def _save(job: EvalJob, batch: JudgedBatch, files: ScoreFiles) -> None:
+    """Images first: a score is there only if its image is."""
+    paths = [image_path(job.output_dir, files.name, picture) for picture in batch.pictures]
+    with ThreadPoolExecutor() as writers:  # PNGs are compressed beside each other
+        list(writers.map(lambda image, path: to_pil(image).save(path), batch.images, paths))
+    files.write(Shard.parse(job.shard), batch.pictures, batch.judged)
 
 
 def _merge(job: EvalJob, pictures: list[Picture], files: dict[str, ScoreFiles]) -> Outcome:

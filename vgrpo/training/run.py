@@ -19,7 +19,7 @@ from vgrpo.objectives.base import WeightSet
 from vgrpo.pages.run_files import NUM_IMAGES
 from vgrpo.prompts.sources import PromptSource
 from vgrpo.rewards.base import Reward
-from vgrpo.rewards.panel import Panel
+from vgrpo.rewards.panel import Panel, close_rewards
 from vgrpo.sampling.draw import Between, draw_images, named_noise
 from vgrpo.support.json_files import write_json
 from vgrpo.support.lock import RunLock
@@ -48,6 +48,10 @@ class Task:
     """Held out."""
     world: World | None = None
     """Whose strict scores stand beside the rewards in the evaluation."""
+
+    def close(self) -> None:
+        """End the processes that rewards have started."""
+        close_rewards([*self.panel.rewards, *self.monitors.values()])
 
 
 @dataclass(kw_only=True)
@@ -148,6 +152,7 @@ class Run:
 
     def close(self) -> None:
         """Let go of the folder. Raises OSError if the last checkpoint could not be written."""
+        self.task.close()
         try:
             self.writer.finish()
         finally:

@@ -7,6 +7,8 @@ import socket
 import time
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import BoundedSemaphore, Lock, Timer
 from typing import Any
 
@@ -20,6 +22,7 @@ from vgrpo.rewards.served.hosts import LOCAL_NAMES, hostname_of, is_loopback
 from vgrpo.rewards.served.remote import TOKEN, token
 from vgrpo.rewards.served.settings import ServeConfig
 from vgrpo.rewards.served.wire import Limits, unpack
+from vgrpo.support.version import VERSION
 
 MOST_CONNECTIONS = 32
 """At once; more are closed, and their clients try again."""
@@ -90,6 +93,11 @@ class RewardServer(ThreadingHTTPServer):
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that went away is no news."""
 
+    def greeting(self) -> dict[str, Any]:
+        """What a client must know: servers of one reward must be alike, and some rewards judge a prompt's images together."""
+        groups = bool(getattr(self.reward, "judges_groups", False))
+        return {"reward": self.name, "version": VERSION, "judges_groups": groups}
+
     def scores(self, images: Tensor, prompts: list[Prompt]) -> dict[str, Any]:
         """What a request is answered with; if the reward failed on all its images, also why."""
         with self.scoring, torch.no_grad():  # one batch at a time on the reward's device
@@ -143,7 +151,7 @@ class Handler(BaseHTTPRequestHandler):
         return understood
 
     def do_GET(self) -> None:
-        self._reply(lambda: {"reward": self.server.name})
+        self._reply(self.server.greeting)
 
     def do_POST(self) -> None:
         self._reply(self._scores)
@@ -152,11 +160,12 @@ class Handler(BaseHTTPRequestHandler):
         body = self._body(self._length())
         self.clock.cancel()
         limits = Limits(images=self.server.config.max_images, pixels=self.server.config.max_pixels)
-        try:
-            images, prompts = unpack(body, limits)
-        except ValueError as error:
-            raise Refused(400, f"{type(error).__name__}: {str(error)[:300]}") from error
-        return self.server.scores(images, prompts)
+        with TemporaryDirectory() as folder:  # of source pictures
+            try:
+                images, prompts = unpack(body, limits, Path(folder))
+            except ValueError as error:
+                raise Refused(400, f"{type(error).__name__}: {str(error)[:300]}") from error
+            return self.server.scores(images, prompts)
 
     def _reply(self, answer: Any) -> None:
         try:
