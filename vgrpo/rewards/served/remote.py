@@ -1,6 +1,5 @@
 """The client of a reward in a process of its own, on this machine or another: `--reward remote=http://HOST:PORT`."""
 
-import os
 import time
 import urllib.request
 from typing import Any
@@ -10,21 +9,12 @@ from torch import Tensor
 
 from vgrpo.core.types import Prompt
 from vgrpo.rewards.base import RewardError
-from vgrpo.rewards.served.answers import NO_ANSWER, fetch, reason_of
-from vgrpo.rewards.served.hosts import checked_address
-from vgrpo.rewards.served.wire import pack, scores_of, strict_json
+from vgrpo.rewards.served.wire import pack, scores_of
+from vgrpo.support.http.client import NO_ANSWER, fetch, reason_of
+from vgrpo.support.http.hosts import checked_address
+from vgrpo.support.http.strict import strict_json
+from vgrpo.support.http.token import TOKEN, authorization
 from vgrpo.support.secrets import redact
-
-TOKEN = "VGRPO_TOKEN"
-"""The environment variable with the word that a server asks for."""
-
-
-def token() -> str:
-    """Empty if there is none. Raises ValueError for one that no header can hold."""
-    value = os.environ.get(TOKEN, "").strip()
-    if not (value.isascii() and all(letter.isprintable() and letter != " " for letter in value)):
-        raise ValueError(f"{TOKEN} must be of letters and digits, without blanks")
-    return value
 
 
 class Remote:
@@ -75,9 +65,7 @@ class Remote:
         return torch.full((len(images),), torch.nan), reason
 
     def _ask(self, body: bytes | None) -> Any:
-        headers = {"Content-Type": "application/octet-stream"}
-        if word := token():
-            headers["Authorization"] = f"Bearer {word}"
+        headers = {"Content-Type": "application/octet-stream"} | authorization()
         return strict_json(fetch(urllib.request.Request(self.url, body, headers), self.timeout))
 
 
