@@ -18,6 +18,13 @@ def dealer(monkeypatch):
     return made
 
 
+def deal(dealer, pieces, workers, ask, spare, between=lambda: None):
+    told = []
+    answers = dealer.begin(pieces, workers, ask, told.append).finished(spare, between)
+    assert told == answers
+    return answers
+
+
 def never(piece):
     raise AssertionError(f"the caller did piece {piece}")
 
@@ -30,7 +37,7 @@ def test_every_worker_takes_part_and_the_answers_are_in_order(dealer):
             both.wait()  # so each worker has one of the first two
         return worker, piece
 
-    answers = dealer.deal(range(6), ["a", "b"], ask, never)
+    answers = deal(dealer, range(6), ["a", "b"], ask, never)
     assert [piece for _, piece in answers] == list(range(6))
     assert {worker for worker, _ in answers} == {"a", "b"}
     assert (dealer.num_again, dealer.num_spare, dealer.said) == (0, 0, [])
@@ -47,7 +54,7 @@ def test_a_lost_workers_piece_is_done_by_another_and_it_is_asked_again_later(dea
         time.sleep(0.02)  # long enough for the other to come back
         return worker
 
-    answers = dealer.deal(range(12), ["a", "b"], ask, never)
+    answers = deal(dealer, range(12), ["a", "b"], ask, never)
     assert set(answers) == {"a", "b"}
     assert dealer.num_again == 1
     assert dealer.said == ["a is lost (gone); its work is done by others", "a is back"]
@@ -58,9 +65,9 @@ def test_the_caller_does_what_no_worker_can(dealer):
     def refuse(worker, piece):
         raise ConnectionRefusedError("nobody listens")
 
-    assert dealer.deal(range(5), ["a", "b"], refuse, lambda piece: -piece) == [0, -1, -2, -3, -4]
+    assert deal(dealer, range(5), ["a", "b"], refuse, lambda piece: -piece) == [0, -1, -2, -3, -4]
     assert dealer.num_spare == 5
-    assert dealer.deal([7], [], refuse, lambda piece: piece) == [7]
+    assert deal(dealer, [7], [], refuse, lambda piece: piece) == [7]
     assert len(dealer.said) == 2  # once for each, not for every try
 
 
@@ -74,20 +81,20 @@ def test_a_worker_that_hangs_is_not_waited_for(dealer, monkeypatch):
             release.wait(20)
         return worker
 
-    assert dealer.deal(range(3), ["a", "b"], ask, never) == ["b"] * 3
+    assert deal(dealer, range(3), ["a", "b"], ask, never) == ["b"] * 3
     assert dealer.hanging == {"a"}
-    assert dealer.deal(range(2), ["a"], ask, lambda piece: "own") == ["own"] * 2
+    assert deal(dealer, range(2), ["a"], ask, lambda piece: "own") == ["own"] * 2
     assert asked.count("a") == 1  # it owes its first answer still
     release.set()
     while dealer.hanging:
         time.sleep(0.01)
-    assert dealer.deal(range(2), ["a"], ask, never) == ["a"] * 2
+    assert deal(dealer, range(2), ["a"], ask, never) == ["a"] * 2
 
 
 def test_where_the_only_worker_hangs_the_caller_does_all(dealer, monkeypatch):
     monkeypatch.setattr(dealer, "is_late", lambda seconds: seconds > 0.1, raising=False)
     release = threading.Event()
-    assert dealer.deal(range(3), ["a"], lambda *_: release.wait(20), lambda piece: piece) == [0, 1, 2]
+    assert deal(dealer, range(3), ["a"], lambda *_: release.wait(20), lambda piece: piece) == [0, 1, 2]
     release.set()
 
 
@@ -96,7 +103,7 @@ def test_another_error_ends_the_deal(dealer):
         raise ZeroDivisionError("a bug")
 
     with pytest.raises(ZeroDivisionError, match="a bug"):
-        dealer.deal(range(3), ["a"], ask, never)
+        deal(dealer, range(3), ["a"], ask, never)
 
 
 def test_the_caller_can_stop(dealer):
@@ -106,7 +113,7 @@ def test_the_caller_can_stop(dealer):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        dealer.deal(range(3), ["a"], lambda *_: release.wait(20), never, stop)
+        deal(dealer, range(3), ["a"], lambda *_: release.wait(20), never, stop)
     release.set()
 
 
@@ -115,3 +122,21 @@ def test_nothing_is_late_before_there_was_an_answer(dealer):
     dealer.keep("a", 1.0)
     assert dealer.is_late(9.0)
     assert not dealer.is_late(7.0)
+
+
+def test_a_deal_goes_on_beside_the_caller_and_its_answers_come_in_order(dealer):
+    first, told = threading.Event(), []
+
+    def ask(worker, piece):
+        if piece == 0:
+            first.wait(10)  # the answers of the others have to wait for this one
+        return piece
+
+    running = dealer.begin(range(4), ["a", "b"], ask, told.append)
+    while len(running.answers) < 3:
+        time.sleep(0.01)
+    assert told == []
+    first.set()
+    while len(told) < 4:  # nobody has asked for the answers yet
+        time.sleep(0.01)
+    assert told == [0, 1, 2, 3] == running.finished(never)

@@ -42,24 +42,20 @@ class Dealer:
     hanging: set[str] = field(default_factory=set)
     """Those that still owe an answer to an earlier deal, which another gave."""
 
-    def deal(
+    def begin(
         self,
         pieces: Sequence[P],
         workers: Sequence[str],
         ask: Callable[[str, P], A],
-        spare: Callable[[P], A],
-        between: Callable[[], None] = lambda: None,
-    ) -> list[A]:
-        """What `ask(worker, piece)` returns for every piece, in order. `spare(piece)` does in this thread what is left when no
-        worker can be asked. `between` is called twice a second and may raise to end the deal."""
+        answered: Callable[[A], None] = lambda answer: None,
+    ) -> "Deal[P, A]":
+        """Ask `ask(worker, piece)` for every piece, in threads. `answered` gets the answers in the order of the pieces, one at a
+        time, from any thread."""
         asked = [worker for worker in dict.fromkeys(workers) if worker not in self.hanging]
-        deal = _Deal(self, pieces, ask, len(asked))
+        deal = Deal(self, pieces, ask, answered, len(asked))
         for worker in asked:
-            Thread(target=deal.work, args=(worker,), daemon=True).start()
-        try:
-            return deal.finished(spare, between)
-        finally:
-            deal.end()
+            Thread(target=deal.work, args=(worker,), daemon=True, name=f"vgrpo asks {worker}").start()
+        return deal
 
     def is_late(self, seconds: float) -> bool:
         """Whether a piece has been out for so long that another worker should do it, too."""
@@ -79,11 +75,20 @@ class Dealer:
             self.notice(f"{worker} is back")
 
 
-class _Deal(Generic[P, A]):
-    """One deal. Everything here is read and written by one thread at a time, that which holds `state`."""
+class Deal(Generic[P, A]):
+    """Work that goes on beside the caller until it is `finished`. Everything here is read and written by one thread at a time,
+    that which holds `state`."""
 
-    def __init__(self, dealer: Dealer, pieces: Sequence[P], ask: Callable[[str, P], A], num_workers: int) -> None:
-        self.dealer, self.pieces, self.ask = dealer, pieces, ask
+    def __init__(
+        self,
+        dealer: Dealer,
+        pieces: Sequence[P],
+        ask: Callable[[str, P], A],
+        answered: Callable[[A], None],
+        num_workers: int,
+    ) -> None:
+        self.dealer, self.pieces, self.ask, self.answered = dealer, pieces, ask, answered
+        self.num_told = 0
         self.state = Condition()
         self.waiting = deque(range(len(pieces)))
         self.since: dict[int, float] = {}  # when each piece that is out was last given to somebody
@@ -154,26 +159,40 @@ class _Deal(Generic[P, A]):
         self.answers.setdefault(piece, answer)
         if piece in self.waiting:  # the late one was faster than the next
             self.waiting.remove(piece)
+        try:
+            while not self.over and self.num_told in self.answers:
+                self.answered(self.answers[self.num_told])
+                self.num_told += 1
+        except BaseException as error:  # handed to the thread that waits for the answers
+            self.error = error
 
-    def finished(self, spare: Callable[[P], A], between: Callable[[], None]) -> list[A]:
-        """All answers, once they are there."""
-        with self.state:
-            while len(self.answers) < len(self.pieces) and self.error is None:
-                piece = self._take() if self._is_alone() else None
-                if piece is None:
-                    self.state.wait(TICK)
-                self.state.release()
-                try:
-                    own = None if piece is None else [spare(self.pieces[piece])]
-                    between()
-                finally:
-                    self.state.acquire()
-                if piece is not None and own is not None:
-                    self.dealer.num_spare += 1
-                    self._done(piece, own[0])
-            if self.error is not None:
-                raise self.error
-            return [self.answers[index] for index in range(len(self.pieces))]
+    def finished(self, spare: Callable[[P], A], between: Callable[[], None] = lambda: None) -> list[A]:
+        """All answers, in order, once they are there. `spare(piece)` does in this thread what is left while no worker can be
+        asked. `between` is called twice a second and may raise to end the deal."""
+        try:
+            with self.state:
+                while len(self.answers) < len(self.pieces) and self.error is None:
+                    self._go_on(spare, between)
+                if self.error is not None:
+                    raise self.error
+                return [self.answers[index] for index in range(len(self.pieces))]
+        finally:
+            self.end()
+
+    def _go_on(self, spare: Callable[[P], A], between: Callable[[], None]) -> None:
+        """Wait a moment, or do a piece. Called and left with the state held."""
+        piece = self._take() if self._is_alone() else None
+        if piece is None:
+            self.state.wait(TICK)
+        self.state.release()
+        try:
+            own = None if piece is None else [spare(self.pieces[piece])]
+            between()
+        finally:
+            self.state.acquire()
+        if piece is not None and own is not None:
+            self.dealer.num_spare += 1
+            self._done(piece, own[0])
 
     def _is_alone(self) -> bool:
         """Whether every worker is lost, or late."""
@@ -181,6 +200,7 @@ class _Deal(Generic[P, A]):
         return sum(self.dealer.is_late(now - began) for began in self.owing.values()) >= self.num_working
 
     def end(self) -> None:
+        """Ask nobody any more. What is asked already goes on by itself, and its answer is thrown away."""
         with self.state:
             self.over = True
             self.dealer.hanging.update(self.owing)

@@ -69,8 +69,8 @@ class Job:
         steps = config.rollout.num_steps
         rollout = sampler.num_evaluations(steps) if sampler else num_evaluations(config.rollout.solver, steps)
         trained = self.num_images * self.num_branches * self.rows.points * config.update.keep_share
-        count, epochs = config.update.num_minibatches, config.update.num_epochs
-        needed = sum(len(config.objective.needed(index, epochs, config.update.keep_old)) for index in range(count)) / count
+        count, epochs, late = config.update.num_minibatches, config.update.num_epochs, config.rollout.lag > 0
+        needed = sum(len(config.objective.needed(index, epochs, config.update.keep_old, late)) for index in range(count)) / count
         return {
             "rollout": self.num_images * self.num_branches * rollout,
             "other weights": trained * needed,

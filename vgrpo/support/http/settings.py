@@ -16,10 +16,6 @@ class ServiceConfig:
     """Other names by which clients may call this server."""
     megabytes: int = 512
     """Of a request, at most."""
-    max_images: int = 4096
-    """Of a request, at most."""
-    max_pixels: int = 2**22
-    """Of an image, at most, width times height."""
     read_seconds: float = 60.0
     """For a request to arrive."""
 
@@ -27,7 +23,5 @@ class ServiceConfig:
         require_finite(self)
         require(bool(self.host.strip()), f"--host {self.host!r}: name this machine's address, such as 127.0.0.1")
         require(0 <= self.port < 2**16, f"--port {self.port}: must lie in 0 to 65535; 0 takes any that is free")
-        for name in ("megabytes", "max_images", "max_pixels"):
-            value = getattr(self, name)
-            require(1 <= value < 2**31, f"{name}={value}: must be at least 1")
+        require(1 <= self.megabytes < 2**31, f"megabytes={self.megabytes}: must be at least 1")
         require(0 < self.read_seconds < 1e6, f"read_seconds={self.read_seconds}: must be above 0")
