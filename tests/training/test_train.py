@@ -114,7 +114,7 @@ def sometimes(images, prompts):
 def test_a_failed_reward_is_masked_and_counted(tmp_path):
     result = run(tmp_path / "run", reward=sometimes)
     lines = [json.loads(line) for line in (result.output_dir / "metrics.jsonl").read_text().splitlines()]
-    assert [line["reward/failed"] for line in lines] == [1, 1]
+    assert [line["reward/failed"] for line in lines] == [2, 2]  # each call gets the images of one of the two prompts
     assert all(line["reward/mean"] == line["reward/mean"] for line in lines)
 
 
@@ -133,7 +133,7 @@ def test_a_whole_failed_batch_stops_the_run_with_what_it_had(tmp_path):
 
     def breaks(images, prompts):
         calls.append(1)
-        if len(calls) > 3:  # the trial, the sample pictures, one iteration
+        if len(calls) > 4:  # the trial, the sample pictures, one iteration of two groups
             raise OSError("the judge went home")
         return red(images, prompts)
 

@@ -7,7 +7,10 @@ there are.
 from collections.abc import Sequence
 from typing import Protocol
 
+import torch
 from torch import Tensor
+
+LONGEST_TEXT = 512  # bytes
 
 
 class PeerError(RuntimeError):
@@ -82,3 +85,13 @@ class Alone:
 
 
 ALONE: Processes = Alone()
+
+
+def first_text(own: str, processes: Processes) -> str:
+    """The text of the first process that has one, in every process; of a long one the beginning."""
+    content = own.encode()[:LONGEST_TEXT]
+    row = torch.zeros(1, LONGEST_TEXT, dtype=torch.uint8)
+    row[0, : len(content)] = torch.tensor(list(content), dtype=torch.uint8)
+    rows = processes.gather(row, torch.tensor([processes.rank]))
+    texts = (bytes(each.tolist()).rstrip(b"\0").decode(errors="ignore") for each in rows)
+    return next((text for text in texts if text), "")

@@ -8,21 +8,23 @@ from torch import Tensor
 
 from vgrpo.core.processes import ALONE, Processes
 from vgrpo.core.types import Prompt
+from vgrpo.evaluation.behind import judge_batches
 from vgrpo.evaluation.bootstrap import estimates, over_categories
 from vgrpo.evaluation.judged import Judged
-from vgrpo.evaluation.pictures import Picture, draw, pictures_of, rows_by_tag
+from vgrpo.evaluation.pictures import Picture, pictures_of, prompts_of, rows_by_tag
 from vgrpo.evaluation.settings import EvalConfig
 from vgrpo.evaluation.together import together
 from vgrpo.models.policy import Policy
 from vgrpo.objectives.advantage import weighted_mean
 from vgrpo.rewards.base import Scores
+from vgrpo.rewards.batches import BATCH
 from vgrpo.rewards.panel import Panel
 from vgrpo.sampling.draw import Between, nothing
 from vgrpo.support.json_files import read_json, write_json
 from vgrpo.support.memory_errors import out_of_memory_while
 from vgrpo.worlds.base import World
 
-BATCH_SIZE = 256  # pictures that are judged at once
+BATCH_SIZE = 256  # pictures that are in memory at once, and as many while they are judged
 
 
 def evaluate(
@@ -69,10 +71,9 @@ def judge_model(
     between: Between = nothing,
 ) -> Judged:
     """Draw pictures, as many at once as the settings say, and judge them."""
-    parts = []
-    for start in range(0, len(pictures), BATCH_SIZE):
-        part = pictures[start : start + BATCH_SIZE]
-        parts.append(judge(draw(policy, part, settings, between), part, panel, world))
+    size, together = whole_prompts(BATCH_SIZE, settings.num_images), whole_prompts(BATCH, settings.num_images)
+    batches = [pictures[start : start + size] for start in range(0, len(pictures), size)]
+    parts = [each.judged for each in judge_batches(policy, batches, panel, settings, world, between, size=together)]
     return Judged(
         rewards=torch.cat([part.rewards for part in parts]),
         failed=torch.cat([part.failed for part in parts]),
@@ -80,16 +81,9 @@ def judge_model(
     )
 
 
-def judge(images: Tensor, pictures: list[Picture], panel: Panel, world: World | None) -> Judged:
-    """Scores of images [B, 3, H, W]."""
-    prompts = prompts_of(pictures)
-    scores = panel.judge(images, prompts)
-    strict = world.strict(images, prompts) if world else None
-    return Judged(rewards=scores.values, failed=scores.failed, strict=strict)
-
-
-def prompts_of(pictures: list[Picture]) -> list[Prompt]:
-    return [picture.prompt for picture in pictures]
+def whole_prompts(most: int, num_images: int) -> int:
+    """The number of pictures, at most so many, of whole prompts: a reward may compare the pictures of one."""
+    return max(1, most // num_images) * num_images
 
 
 def mean_over_tags(values: Tensor, pictures: list[Picture]) -> list[float]:

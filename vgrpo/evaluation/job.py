@@ -3,7 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,9 +13,9 @@ import torch
 
 from vgrpo.core.images import to_pil
 from vgrpo.core.types import Prompt
-from vgrpo.evaluation.core import judge
+from vgrpo.evaluation.behind import JudgedBatch, judge_batches
 from vgrpo.evaluation.gallery import image_path, write_gallery
-from vgrpo.evaluation.pictures import Picture, draw, pictures_of
+from vgrpo.evaluation.pictures import Picture, pictures_of
 from vgrpo.evaluation.scores import ScoreFiles, Shard, digest
 from vgrpo.evaluation.settings import EvalOptions
 from vgrpo.evaluation.suites import find_suite, suite_prompts
@@ -163,7 +163,7 @@ class _Work(NamedTuple):
 
 
 def _score_part(work: _Work, lora: Path | None, batches: Iterable[list[Picture]], files: ScoreFiles) -> None:
-    """Draw and score a shard's batches of one model. Images are saved first: a score is there only if its image is."""
+    """Draw and score a shard's batches of one model. While one is drawn, the one before is judged and saved."""
     job = work.job
     policy = load_policy(job, lora=lora)
     settings = job.sampling.resolved(defaults_of(policy))
@@ -173,14 +173,26 @@ def _score_part(work: _Work, lora: Path | None, batches: Iterable[list[Picture]]
     with _disk_explained(job, {files.name: files}):
         files.begin()
         (job.output_dir / "images" / files.name).mkdir(parents=True, exist_ok=True)
-    for batch in batches:
-        images = draw(policy, batch, settings)
-        paths = [image_path(job.output_dir, files.name, picture) for picture in batch]
-        judged = judge(images, batch, work.panel, work.world)
-        with _disk_explained(job, {files.name: files}):
-            with ThreadPoolExecutor() as writers:  # PNGs are compressed beside each other
-                list(writers.map(lambda image, path: to_pil(image).save(path), images, paths))
-            files.write(Shard.parse(job.shard), batch, judged)
+    saving = list[Future[None]]()
+    with ThreadPoolExecutor(1) as saver:
+        for batch in judge_batches(policy, batches, work.panel, settings, work.world):
+            _wait_for(saving, job, files)
+            saving = [saver.submit(_save, job, batch, files)]
+        _wait_for(saving, job, files)
+
+
+def _wait_for(saving: list[Future[None]], job: EvalJob, files: ScoreFiles) -> None:
+    with _disk_explained(job, {files.name: files}):
+        for each in saving:
+            each.result()
+
+
+def _save(job: EvalJob, batch: JudgedBatch, files: ScoreFiles) -> None:
+    """Images first: a score is there only if its image is."""
+    paths = [image_path(job.output_dir, files.name, picture) for picture in batch.pictures]
+    with ThreadPoolExecutor() as writers:  # PNGs are compressed beside each other
+        list(writers.map(lambda image, path: to_pil(image).save(path), batch.images, paths))
+    files.write(Shard.parse(job.shard), batch.pictures, batch.judged)
 
 
 def _merge(job: EvalJob, pictures: list[Picture], files: dict[str, ScoreFiles]) -> Outcome:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from vgrpo.core.types import MAIN, Prompt
 from vgrpo.models.policy import Policy
-from vgrpo.sampling.draw import Between, draw_images, named_noise, nothing
+from vgrpo.sampling.draw import Between, Drawn, draw_images, named_noise, nothing, unseen
 from vgrpo.sampling.settings import Sampling
 
 
@@ -33,6 +33,10 @@ def pictures_of(prompts: list[Prompt], num_images: int) -> list[Picture]:
     return [Picture(prompt, index, member) for index, prompt in enumerate(prompts) for member in range(num_images)]
 
 
+def prompts_of(pictures: list[Picture]) -> list[Prompt]:
+    return [picture.prompt for picture in pictures]
+
+
 def rows_by_tag(pictures: list[Picture]) -> dict[str, list[int]]:
     rows: dict[str, list[int]] = {}
     for row, picture in enumerate(pictures):
@@ -40,7 +44,9 @@ def rows_by_tag(pictures: list[Picture]) -> dict[str, list[int]]:
     return rows
 
 
-def draw(policy: Policy, pictures: list[Picture], settings: Sampling, between: Between = nothing) -> Tensor:
-    """Images [B, 3, H, W] in [0, 1]. `between` is called before every batch."""
+def draw(
+    policy: Policy, pictures: list[Picture], settings: Sampling, between: Between = nothing, drawn: Drawn = unseen
+) -> Tensor:
+    """Images [B, 3, H, W] in [0, 1]. `between` is called before every batch, and `drawn` after it."""
     noise = torch.stack([named_noise(policy, "evaluation", picture.index, picture.member) for picture in pictures])
-    return draw_images(policy, [picture.prompt for picture in pictures], noise, settings, between)[1]
+    return draw_images(policy, prompts_of(pictures), noise, settings, between, drawn)[1]

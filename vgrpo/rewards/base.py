@@ -30,6 +30,13 @@ class Scores(NamedTuple):
         return torch.where(self.failed.any(1, keepdim=True), torch.nan, self.values)
 
 
+class Answers(NamedTuple):
+    """What a reward said of B images."""
+
+    values: Tensor  # [B] fp32 on the CPU; infinite where it failed
+    error: Exception | None  # of the last call that failed
+
+
 def score_images(
     reward: Reward,
     images: Tensor,
@@ -59,21 +66,40 @@ def judge_images(
 
     Raises RewardError if every image failed, or if the answer is not one real number per image.
     """
-    values, reason = _answers(reward, images, prompts, timeout)
+    answers = ask(reward, images, prompts, timeout)
+    scores = settled(reward, answers.values, prompts)
+    if scores.failed.all():
+        raise failed_on_all(answers.error)
+    if answers.error:
+        notice(failed_on_some(reward, str(answers.error)))
+    return scores
+
+
+def settled(reward: Reward, values: Tensor, prompts: list[Prompt]) -> Scores:
+    """What the answers [B] to B images mean. It takes all images of a prompt to tell that a reward abstained from it."""
     missing = values.isinf() | (values.isnan() & ~_abstained(reward, values, prompts))
-    if missing.all():
-        if reason:
-            raise RewardError(f"the reward failed on every image, last with {reason}")
-        raise RewardError("the reward is NaN or infinite on every image")
-    if reason:
-        notice(f"reward {name_of(reward)} failed on some images, which get no score: {reason}")
     return Scores(torch.where(values.isfinite(), values, torch.nan), missing)
 
 
-def _answers(reward: Reward, images: Tensor, prompts: list[Prompt], timeout: float | None) -> tuple[Tensor, str]:
-    """What the reward says of every image, [B], infinite where it failed; the last reason of a failure, or nothing."""
+def failed_on_all(error: Exception | None) -> RewardError:
+    """What to raise where no image has a score, by the last call's error if there was one."""
+    if isinstance(error, RewardError):
+        return error
+    if error:
+        return RewardError(f"the reward failed on every image, last with {error}")
+    return RewardError("the reward is NaN or infinite on every image")
+
+
+def failed_on_some(reward: Reward, reason: str) -> str:
+    return f"reward {name_of(reward)} failed on some images, which get no score: {reason}"
+
+
+def ask(reward: Reward, images: Tensor, prompts: list[Prompt], timeout: float | None = None) -> Answers:
+    """The reward's answers to images [B, 3, H, W]. A batch on which it raises an error is halved, and halved again, as
+    `judge_images` says. Raises RewardError if an answer is not one real number per image."""
     values = torch.full((len(images),), torch.inf)
-    parts, reason = [range(len(images))], ""
+    parts = [range(len(images))]
+    last: CallFailed | None = None
     while parts:
         failed = list[range]()
         for part in parts:
@@ -81,14 +107,14 @@ def _answers(reward: Reward, images: Tensor, prompts: list[Prompt], timeout: flo
             try:
                 values[rows] = call(reward, images[rows], prompts[rows], timeout)
             except NoAnswer as error:
-                reason = str(error)
+                last = error
             except CallFailed as error:
-                reason = str(error)
+                last = error
                 failed.append(part)
         if getattr(reward, "judges_groups", False) or len(failed) == len(parts) >= MOST_PARTS:
             break
         parts = [half for part in failed if len(part) > 1 for half in _halves(part)]
-    return values, reason
+    return Answers(values, last)
 
 
 def judges(reward: Reward, prompt: Prompt) -> bool:
@@ -100,9 +126,9 @@ def judges(reward: Reward, prompt: Prompt) -> bool:
 def _abstained(reward: Reward, values: Tensor, prompts: list[Prompt]) -> Tensor:
     """Where NaN [B] means that the prompt is none for this reward: by its rule, or because none of its images has a score."""
     if hasattr(reward, "judges"):
-        return torch.tensor([not judges(reward, prompt) for prompt in prompts])
+        return torch.tensor([not judges(reward, prompt) for prompt in prompts], dtype=torch.bool)
     judged = {prompt.identity for prompt, silent in zip(prompts, values.isnan().tolist(), strict=True) if not silent}
-    return torch.tensor([prompt.identity not in judged for prompt in prompts])
+    return torch.tensor([prompt.identity not in judged for prompt in prompts], dtype=torch.bool)
 
 
 def _halves(part: range) -> tuple[range, range]:

@@ -4,7 +4,7 @@ import contextvars
 import threading
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -14,6 +14,10 @@ from vgrpo.core.types import Prompt
 from vgrpo.support.secrets import redact
 
 Reward = Callable[[Tensor, list[Prompt]], Tensor]
+T = TypeVar("T")
+SAID = ("judges", "judges_groups", "device", "num_at_once")
+"""What a reward may say of itself: of which prompts it is (`judges`), that it must see a prompt's images together
+(`judges_groups`), where its models compute (`device`), and how many calls at a time it can use (`num_at_once`)."""
 
 
 class RewardError(RuntimeError):
@@ -65,9 +69,9 @@ def limited(reward: Reward, seconds: float | None) -> Reward:
 
 
 def keep_name(wrapper: Any, reward: Reward) -> Reward:
-    """A function that calls a reward, with its name and what it says of which prompts it judges."""
+    """A function that calls a reward, with its name and what it says of itself."""
     wrapper.__name__ = name_of(reward)
-    for name in ("judges", "judges_groups"):
+    for name in SAID:
         if hasattr(reward, name):
             setattr(wrapper, name, getattr(reward, name))
     wrapped: Reward = wrapper
@@ -79,23 +83,33 @@ def reason_of(error: BaseException) -> str:
     return redact(" ".join(f"{type(error).__name__}: {error}".split()))[:500]
 
 
+def as_here(run: Callable[[], T]) -> Callable[[], T]:
+    """`run`, once, in another thread: with this thread's gradients, GPU and context, of which a thread begins with none."""
+    grads, context = torch.is_grad_enabled(), contextvars.copy_context()
+    device = torch.cuda.current_device() if torch.cuda.is_initialized() else None
+
+    def there() -> T:
+        if device is not None:
+            torch.cuda.set_device(device)
+        with torch.set_grad_enabled(grads):
+            return run()
+
+    return lambda: context.run(there)
+
+
 def _within(seconds: float, run: Callable[[], Any]) -> Any:
     """What `run` returns or raises. A thread that is late is left alone; as a daemon it keeps no process from its end."""
     result: list[Any] = []
     errors: list[BaseException] = []
-    grads = torch.is_grad_enabled()
-    device = torch.cuda.current_device() if torch.cuda.is_initialized() else None
+    here = as_here(run)
 
     def target() -> None:
         try:
-            if device is not None:
-                torch.cuda.set_device(device)  # a thread begins on the first one
-            with torch.set_grad_enabled(grads):
-                result.append(run())
+            result.append(here())
         except BaseException as error:  # handed to the caller
             errors.append(error)
 
-    thread = threading.Thread(target=contextvars.copy_context().run, args=(target,), daemon=True)
+    thread = threading.Thread(target=target, daemon=True)
     thread.start()
     thread.join(min(seconds, threading.TIMEOUT_MAX))
     if errors:

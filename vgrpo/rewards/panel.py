@@ -5,17 +5,18 @@ Dimensions: B images, R rewards.
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
 import torch
 from torch import Tensor
 
-from vgrpo.core.processes import ALONE, Processes
+from vgrpo.core.processes import ALONE, Processes, first_text
 from vgrpo.core.types import MAIN, Prompt
-from vgrpo.rewards.base import Reward, RewardError, Scores, judge_images
+from vgrpo.rewards.base import Answers, Reward, RewardError, Scores, failed_on_all, failed_on_some, settled
 from vgrpo.rewards.calls import name_of
+from vgrpo.rewards.judging import Judging
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,31 +40,72 @@ class Panel:
         """Of the rewards of each prompt's image, [B, R]; NaN where a reward is not asked."""
         return torch.tensor([self.weights[prompt.task] for prompt in prompts])
 
+    def asked(self, prompts: list[Prompt]) -> Tensor:
+        """Which rewards judge each prompt's image, [B, R]."""
+        return ~self.weights_of(prompts).isnan()
+
+    def judging(
+        self, monitors: Sequence[Reward] = (), *, size: int | None = None, device: torch.device | None = None
+    ) -> Judging:
+        """These rewards, and then those that are only watched, at work on images that come in parts. `size` images are judged
+        together; `device` is the one that draws."""
+
+        def asked(prompts: list[Prompt]) -> Tensor:
+            return torch.cat([self.asked(prompts), torch.ones(len(prompts), len(monitors), dtype=torch.bool)], 1)
+
+        return Judging([*self.rewards, *monitors], asked, size=size, device=device, num_urgent=len(self.rewards))
+
     def judge(
         self,
         images: Tensor,
         prompts: list[Prompt],
         notice: Callable[[str], None] = warnings.warn,
         processes: Processes = ALONE,
+        *,
+        size: int | None = None,
     ) -> Scores:
-        """Every reward of images [B, 3, H, W], [B, R]. One that is not asked about a prompt abstains.
+        """Every reward of images [B, 3, H, W], `size` at a time, [B, R]. Raises RewardError as `scores` does."""
+        with self.judging(size=size) as judging:
+            judging.add(images, prompts)
+            return self.scores(judging, prompts, notice, processes)
+
+    def scores(
+        self,
+        judging: Judging,
+        prompts: list[Prompt],
+        notice: Callable[[str], None] = warnings.warn,
+        processes: Processes = ALONE,
+    ) -> Scores:
+        """What the images of B prompts scored with every reward, [B, R]. One that is not asked about a prompt abstains.
 
         Raises RewardError if a reward failed on all images that it was asked about in all processes, which judge at the same
         time.
         """
-        asked = ~self.weights_of(prompts).isnan()
-        values, failed = torch.full(asked.shape, math.nan), torch.zeros_like(asked)
-        for index, reward in enumerate(self.rewards):
-            rows = asked[:, index].nonzero()[:, 0]
-            error = RewardError(f"the reward {name_of(reward)} failed on every image, in other processes")
-            try:
-                if len(rows) > 0:
-                    own = images if len(rows) == len(images) else images[rows.to(images.device)]
-                    scores = judge_images(reward, own, [prompts[row] for row in rows.tolist()], notice=notice)
-                    values[rows, index], failed[rows, index] = scores.values, scores.failed
-            except RewardError as own_error:
-                error, failed[rows, index] = own_error, True
-            num_asked, num_failed = processes.total(torch.tensor([len(rows), int(failed[rows, index].sum())])).tolist()
-            if num_failed == num_asked > 0:
-                raise error
+        asked = self.asked(prompts)
+        columns = [
+            agreed(reward, judging.answers(index), prompts, asked[:, index], notice, processes)
+            for index, reward in enumerate(self.rewards)
+        ]
+        values, failed = (torch.stack(parts, 1) for parts in zip(*columns, strict=True))
         return Scores(values, failed)
+
+
+def agreed(
+    reward: Reward, answers: Answers, prompts: list[Prompt], asked: Tensor, notice: Callable[[str], None], processes: Processes
+) -> Scores:
+    """A reward's scores [B] of the images that it was `asked` about, NaN for the others. Every process tells `notice` why it
+    failed on some images in any process. Raises RewardError, in every process with the reason, if it failed on all."""
+    values, failed = torch.full(asked.shape, math.nan), torch.zeros_like(asked)
+    rows = asked.nonzero()[:, 0]
+    values[rows], failed[rows] = settled(reward, answers.values[rows], [prompts[row] for row in rows.tolist()])
+    num_asked, num_failed = processes.total(torch.tensor([len(rows), int(failed.sum())])).tolist()
+    if num_failed == 0:
+        return Scores(values, failed)
+    own = answers.error
+    reason = first_text("" if own is None else str(own), processes)
+    if num_failed == num_asked:
+        others = RewardError(f"the reward failed on every image, in another process with {reason}")
+        raise failed_on_all(own or (others if reason else None))
+    if reason:
+        notice(failed_on_some(reward, reason))
+    return Scores(values, failed)

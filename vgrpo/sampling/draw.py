@@ -22,7 +22,15 @@ Between = Callable[[int], None]
 """What a caller does before a batch of so many images: stop, or tell how far it is."""
 
 
+Drawn = Callable[[Tensor, list[Prompt]], None]
+"""What a caller does with a batch of finished images [B, 3, H, W] and their prompts, before the next is drawn."""
+
+
 def nothing(num_images: int) -> None:
+    return
+
+
+def unseen(images: Tensor, prompts: list[Prompt]) -> None:
     return
 
 
@@ -44,10 +52,15 @@ def draw_latents(policy: Policy, cond: Cond, noise: Tensor, *, solver: Solver, t
 
 @torch.no_grad()
 def draw_images(
-    policy: Policy, prompts: list[Prompt], noise: Tensor, sampling: Sampling, between: Between = nothing
+    policy: Policy,
+    prompts: list[Prompt],
+    noise: Tensor,
+    sampling: Sampling,
+    between: Between = nothing,
+    drawn: Drawn = unseen,
 ) -> tuple[Tensor, Tensor]:
     """Latents [B, *D] and images [B, 3, H, W] in [0, 1], on the CPU, for B prompts and their noise [B, *D]. `between` is called
-    before every batch."""
+    before every batch, and `drawn` after it."""
     cond = policy.encode_prompts(prompts)
     times = flow.schedule(sampling.num_steps, sampling.shift)
     latents, images = [], []
@@ -57,6 +70,7 @@ def draw_images(
             x_0 = draw_latents(policy, cond[rows], noise[rows], solver=sampling.solver, times=times, guidance=sampling.guidance)
             latents.append(x_0)
             images.append(policy.decode(x_0).cpu())  # an iteration's would fill gigabytes of a GPU
+            drawn(images[-1], prompts[rows])
     return torch.cat(latents), torch.cat(images)
 
 
@@ -70,6 +84,7 @@ def draw_groups(
     step_sampler: StepSampler | None = None,
     initial_noise: Callable[[int], int] = lambda member: member,
     between: Between = nothing,
+    drawn: Drawn = unseen,
 ) -> Rollout:
     """`group_size` images of every prompt, or of those that `groups` numbers.
 
@@ -82,13 +97,13 @@ def draw_groups(
     repeated = [prompts[group] for group, _ in rows]
     num_steps, trajectory = sampling.num_steps, None
     if step_sampler is None:
-        latents, images = draw_images(policy, repeated, noise, sampling, between)
+        latents, images = draw_images(policy, repeated, noise, sampling, between, drawn)
         nfe: float = num_evaluations(sampling.solver, num_steps)
     else:
         shape = (num_steps, *noise.shape[1:])
         steps = torch.stack([torch.randn(shape, generator=generator(*seed, "steps", g, m)) for g, m in rows])
         walk = _Walk(step_sampler, steps.to(noise.device))
-        latents, images, trajectory = _draw_trajectories(policy, repeated, noise, walk, sampling, between)
+        latents, images, trajectory = _draw_trajectories(policy, repeated, noise, walk, sampling, between, drawn)
         nfe = step_sampler.num_evaluations(num_steps)
     return Rollout(
         prompts=repeated,
@@ -109,20 +124,22 @@ class _Walk(NamedTuple):
 
 @torch.no_grad()
 def _draw_trajectories(
-    policy: Policy, prompts: list[Prompt], noise: Tensor, walk: _Walk, sampling: Sampling, between: Between
+    policy: Policy, prompts: list[Prompt], noise: Tensor, walk: _Walk, sampling: Sampling, between: Between, drawn: Drawn
 ) -> tuple[Tensor, Tensor, Trajectory]:
     """Latents, images and stochastic steps. The update takes the likelihood of a step under the old weights from a forward of
     its own, which rounds as training does, so here adapters may be merged."""
     cond = policy.encode_prompts(prompts)
     times = flow.schedule(sampling.num_steps, sampling.shift)
-    latents, parts = [], []
+    latents, images, parts = [], [], []
     with merged(policy.module):
         for rows in _slices(len(prompts), sampling.batch_size):
             between(len(noise[rows]))
             x_0, part = walk.sampler(_velocity(policy, cond[rows], sampling.guidance), noise[rows], times, walk.noise[rows])
             latents.append(x_0)
+            images.append(policy.decode(x_0).cpu())
             parts.append(part)
-    return torch.cat(latents), torch.cat([policy.decode(x_0).cpu() for x_0 in latents]), parts[0].cat(parts)
+            drawn(images[-1], prompts[rows])
+    return torch.cat(latents), torch.cat(images), parts[0].cat(parts)
 
 
 def decode(policy: Policy, latents: Tensor, batch_size: int | None) -> Tensor:

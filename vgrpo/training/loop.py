@@ -12,21 +12,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from vgrpo.core.processes import ALONE, Processes
 from vgrpo.core.types import Batch, Rollout
 from vgrpo.evaluation.core import evaluate, read_eval, write_eval
 from vgrpo.objectives.advantage import weighted_mean
 from vgrpo.pages.report import write_report
-from vgrpo.rewards.base import RewardError, Scores, score_images
-from vgrpo.sampling.draw import decode, draw_groups
+from vgrpo.sampling.draw import Drawn, draw_groups, unseen
 from vgrpo.support.files import write_whole
 from vgrpo.support.interrupts import Interrupts
 from vgrpo.support.memory_errors import out_of_memory_while
 from vgrpo.training.batch import advantages_of, make_batch
 from vgrpo.training.config import Config
 from vgrpo.training.events import Events, ImagesJudged, Listener, PhaseAdvanced, RunFinished, RunStarted, Values
+from vgrpo.training.judges import begin_judging, judge_latents, monitor_values, require_judged
 from vgrpo.training.metrics import iteration_values, nfe_values, rollout_scores
 from vgrpo.training.resume import FINISHED
 from vgrpo.training.run import Run, save_samples
@@ -124,28 +123,32 @@ def iterate(run: Run) -> Values:
     config, objective, seconds = run.config, run.config.objective, Values()
     seed = (config.seed, "iteration", run.iteration)
 
-    with run.events.phase("rollout", seconds), run.weight_set("old"):
-        rollout = draw_rollout(run, *seed)
-    run.check()
-    with run.events.phase("reward", seconds):
-        scores, weights = judge(run, rollout, rollout.images), run.task.panel.weights_of(rollout.prompts)
-        images = rollout_scores(rollout, scores, weights, list(run.task.panel.weights), run.processes)
-        require_judged(images.scores, images.weights, run.iteration)
-        gains = objective.credit.gains(scores.usable, judge_latents(run, rollout), rollout.group.cpu(), run.processes)
-    run.check()
-    with run.events.phase("update", seconds):
-        gains = gains.to(rollout.latents.device)
-        judgement = advantages_of(config, rollout, gains, weights, run.processes)
-        reward, advantage = weighted_mean(scores.usable, weights), judgement.advantage.mean(1)
-        run.events.emit(
-            ImagesJudged(iteration=run.iteration, rollout=rollout, scores=scores, reward=reward, advantage=advantage)
-        )
-        batch = make_batch(config, rollout, judgement, run.iteration, *seed, processes=run.processes)
-        steps = update(run, batch, rollout.num_groups)
-        run.move_old_weights()
+    with begin_judging(run) as judging:  # rewards judge while the next images are drawn; see vgrpo/rewards/judging.py
+        with run.events.phase("rollout", seconds), run.weight_set("old"):
+            rollout = draw_rollout(run, *seed, drawn=judging.add)
+        run.check()
+        with run.events.phase("reward", seconds):
+            scores = run.task.panel.scores(judging, rollout.prompts, run.events.notice, run.processes)
+            weights = run.task.panel.weights_of(rollout.prompts)
+            images = rollout_scores(rollout, scores, weights, list(run.task.panel.weights), run.processes)
+            require_judged(images.scores, images.weights, run.iteration)
+            gains = objective.credit.gains(scores.usable, judge_latents(run, rollout), rollout.group.cpu(), run.processes)
+        run.check()
+        with run.events.phase("update", seconds):
+            gains = gains.to(rollout.latents.device)
+            judgement = advantages_of(config, rollout, gains, weights, run.processes)
+            reward, advantage = weighted_mean(scores.usable, weights), judgement.advantage.mean(1)
+            run.events.emit(
+                ImagesJudged(iteration=run.iteration, rollout=rollout, scores=scores, reward=reward, advantage=advantage)
+            )
+            batch = make_batch(config, rollout, judgement, run.iteration, *seed, processes=run.processes)
+            steps = update(run, batch, rollout.num_groups)
+            run.move_old_weights()
+        monitors = monitor_values(run, rollout, judging)
 
     trained = run.processes.gather(batch.group, batch.group)
-    line = iteration_values(images, trained, steps, seconds, run.task.panel.names) | _monitored(run, rollout)
+    line = iteration_values(images, trained, steps, seconds, run.task.panel.names) | monitors
+    line |= {"seconds/judge": judging.seconds, "seconds/judge_hidden": judging.seconds_hidden}
     forwards = run.policy.num_branches(config.training_guidance) * batch.points.times().shape[1]
     line |= nfe_values(objective, config.update, rollout.nfe, forwards * len(trained) / len(images.group))
     line |= {"iteration": run.iteration, "lr": run.optimizer.last_lr, "seconds/checkpoint": run.newly_waited()}
@@ -153,8 +156,8 @@ def iterate(run: Run) -> Values:
 
 
 @out_of_memory_while("drawing images to train on")
-def draw_rollout(run: Run, *seed: int | str) -> Rollout:
-    """This process's groups of the iteration, under the weights that are now in the model."""
+def draw_rollout(run: Run, *seed: int | str, drawn: Drawn = unseen) -> Rollout:
+    """This process's groups of the iteration, under the weights that are now in the model. `drawn` gets each batch of them."""
     config, drawing = run.config, run.config.objective.drawing
     groups = run.processes.share(config.rollout.num_prompts)
     return draw_groups(
@@ -167,31 +170,7 @@ def draw_rollout(run: Run, *seed: int | str) -> Rollout:
         step_sampler=drawing.step_sampler(run.iteration, *seed),
         initial_noise=drawing.initial_noise,
         between=run.batches("rollout", len(groups) * config.rollout.group_size, in_step=False),
-    )
-
-
-def judge(run: Run, rollout: Rollout, images: Tensor) -> Scores:
-    """Every reward of images [B, 3, H, W] for the rollout's prompts, [B, R]."""
-    return run.task.panel.judge(images, rollout.prompts, run.events.notice, run.processes)
-
-
-def require_judged(scores: Scores, weights: Tensor, iteration: int) -> None:
-    """Raises RewardError if no image has a score to train on."""
-    if weighted_mean(scores.usable, weights).isnan().all():
-        failed = int(scores.failed.any(1).sum())
-        raise RewardError(
-            f"nothing was judged: of the {len(weights)} images of iteration {iteration + 1} a reward failed on {failed}, and "
-            "from the others every reward with a weight abstained (NaN); give prompts that a reward judges, or another reward"
-        )
-
-
-def judge_latents(run: Run, rollout: Rollout) -> Tensor | None:
-    """Rewards [B, J, R] of the latents that the algorithm wants judged beside the final images, if any."""
-    latents = run.config.objective.credit.judged(rollout.trajectory)
-    if latents is None:
-        return None
-    return torch.stack(
-        [judge(run, rollout, decode(run.policy, x_0, run.config.rollout.batch_size)).usable for x_0 in latents.unbind(1)], 1
+        drawn=drawn,
     )
 
 
@@ -220,21 +199,6 @@ def update(run: Run, batch: Batch[Any], num_groups: int) -> list[StepMetrics]:
             sum_gradients(run.optimizer.parameters, run.processes)
             steps.append(metrics | {"grad_norm": torch.tensor(run.optimizer.step(metrics["loss"], run.leave_whole))})
     return steps
-
-
-def _monitored(run: Run, rollout: Rollout) -> Values:
-    """Means of the rewards that are only watched. One that fails on every image is left out: no reason to end a run."""
-    line, group = {}, rollout.group.cpu()
-    for name, monitor in run.task.monitors.items():
-        fails, values = False, torch.full((len(group),), torch.nan)
-        try:
-            values = score_images(monitor, rollout.images, rollout.prompts, notice=run.events.notice)
-        except RewardError:
-            fails = True
-        values = run.processes.gather(values, group)
-        if run.processes.most(not fails):
-            line[f"monitor/{name}"] = values.nanmean().item()
-    return line
 
 
 def _evaluate(run: Run, name: str) -> dict[str, Any]:
