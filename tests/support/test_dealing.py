@@ -20,7 +20,9 @@ def dealer(monkeypatch):
 
 def deal(dealer, pieces, workers, ask, spare, between=lambda: None):
     told = []
-    answers = dealer.begin(pieces, workers, ask, told.append).finished(spare, between)
+    running = dealer.begin(pieces, workers, ask, lambda answer, piece: told.append(answer))
+    dealer.last = running
+    answers = running.finished(spare, between)
     assert told == answers
     return answers
 
@@ -40,7 +42,7 @@ def test_every_worker_takes_part_and_the_answers_are_in_order(dealer):
     answers = deal(dealer, range(6), ["a", "b"], ask, never)
     assert [piece for _, piece in answers] == list(range(6))
     assert {worker for worker, _ in answers} == {"a", "b"}
-    assert (dealer.num_again, dealer.num_spare, dealer.said) == (0, 0, [])
+    assert (dealer.last.num_again, dealer.last.num_spare, dealer.said) == (0, 0, [])
 
 
 def test_a_lost_workers_piece_is_done_by_another_and_it_is_asked_again_later(dealer):
@@ -56,7 +58,7 @@ def test_a_lost_workers_piece_is_done_by_another_and_it_is_asked_again_later(dea
 
     answers = deal(dealer, range(12), ["a", "b"], ask, never)
     assert set(answers) == {"a", "b"}
-    assert dealer.num_again == 1
+    assert dealer.last.num_again == 1
     assert dealer.said == ["a is lost (gone); its work is done by others", "a is back"]
     assert time.monotonic() - began < 5
 
@@ -66,7 +68,7 @@ def test_the_caller_does_what_no_worker_can(dealer):
         raise ConnectionRefusedError("nobody listens")
 
     assert deal(dealer, range(5), ["a", "b"], refuse, lambda piece: -piece) == [0, -1, -2, -3, -4]
-    assert dealer.num_spare == 5
+    assert dealer.last.num_spare == 5
     assert deal(dealer, [7], [], refuse, lambda piece: piece) == [7]
     assert len(dealer.said) == 2  # once for each, not for every try
 
@@ -132,7 +134,7 @@ def test_a_deal_goes_on_beside_the_caller_and_its_answers_come_in_order(dealer):
             first.wait(10)  # the answers of the others have to wait for this one
         return piece
 
-    running = dealer.begin(range(4), ["a", "b"], ask, told.append)
+    running = dealer.begin(range(4), ["a", "b"], ask, lambda answer, piece: told.append(answer))
     while len(running.answers) < 3:
         time.sleep(0.01)
     assert told == []

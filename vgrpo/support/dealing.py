@@ -29,10 +29,6 @@ class Dealer:
     reason: Callable[[Exception], str] = str
     pause: float = 2.0
     """Seconds before a lost worker is asked again; twice as many after each further failure."""
-    num_again: int = 0
-    """Pieces that were taken from a worker and given to another, so far."""
-    num_spare: int = 0
-    """Pieces that the caller did, so far."""
     slowest: float = 0.0
     """Seconds of the slowest answer."""
     fails: dict[str, int] = field(default_factory=dict)
@@ -47,10 +43,10 @@ class Dealer:
         pieces: Sequence[P],
         workers: Sequence[str],
         ask: Callable[[str, P], A],
-        answered: Callable[[A], None] = lambda answer: None,
+        answered: Callable[[A, P], None] = lambda answer, piece: None,
     ) -> "Deal[P, A]":
-        """Ask `ask(worker, piece)` for every piece, in threads. `answered` gets the answers in the order of the pieces, one at a
-        time, from any thread."""
+        """Ask `ask(worker, piece)` for every piece, in threads. `answered` gets each answer and its piece, in the order of the
+        pieces, one at a time, from any thread."""
         asked = [worker for worker in dict.fromkeys(workers) if worker not in self.hanging]
         deal = Deal(self, pieces, ask, answered, len(asked))
         for worker in asked:
@@ -84,11 +80,12 @@ class Deal(Generic[P, A]):
         dealer: Dealer,
         pieces: Sequence[P],
         ask: Callable[[str, P], A],
-        answered: Callable[[A], None],
+        answered: Callable[[A, P], None],
         num_workers: int,
     ) -> None:
         self.dealer, self.pieces, self.ask, self.answered = dealer, pieces, ask, answered
         self.num_told = 0
+        self.num_again, self.num_spare = 0, 0  # pieces given to another worker, and done by the caller
         self.state = Condition()
         self.waiting = deque(range(len(pieces)))
         self.since: dict[int, float] = {}  # when each piece that is out was last given to somebody
@@ -128,7 +125,7 @@ class Deal(Generic[P, A]):
         elif isinstance(error, self.dealer.failures):
             self.dealer.lose(worker, error)
             if piece not in self.answers and piece not in self.waiting:
-                self.dealer.num_again += 1
+                self.num_again += 1
                 self.waiting.appendleft(piece)
         else:
             self.error = error
@@ -150,7 +147,7 @@ class Deal(Generic[P, A]):
         if not self.waiting and not late:
             return None
         if not self.waiting:
-            self.dealer.num_again += 1
+            self.num_again += 1
         piece = self.waiting.popleft() if self.waiting else late[0]
         self.since[piece] = now
         return piece
@@ -161,7 +158,7 @@ class Deal(Generic[P, A]):
             self.waiting.remove(piece)
         try:
             while not self.over and self.num_told in self.answers:
-                self.answered(self.answers[self.num_told])
+                self.answered(self.answers[self.num_told], self.pieces[self.num_told])
                 self.num_told += 1
         except BaseException as error:  # handed to the thread that waits for the answers
             self.error = error
@@ -191,7 +188,7 @@ class Deal(Generic[P, A]):
         finally:
             self.state.acquire()
         if piece is not None and own is not None:
-            self.dealer.num_spare += 1
+            self.num_spare += 1
             self._done(piece, own[0])
 
     def _is_alone(self) -> bool:

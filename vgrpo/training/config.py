@@ -17,6 +17,7 @@ from vgrpo.support.secrets import require_no_secret
 from vgrpo.training.rollouts.settings import RolloutConfig as RolloutConfig
 from vgrpo.training.tasks import TaskConfig, check_rewards
 
+
 @dataclass(frozen=True, kw_only=True)
 class UpdateConfig:
     """How a rollout becomes optimiser steps."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from vgrpo.training.events import AlarmRaised, CheckpointSaved, Events, Iteratio
 from vgrpo.training.folder import settings_of
 from vgrpo.training.health import Health
 from vgrpo.training.optimizer import Optimizer
+from vgrpo.training.rollouts.state import Ahead
 from vgrpo.training.sample_scores import sample_scores
 from vgrpo.training.together import check_same_weights
 from vgrpo.worlds.base import World
@@ -69,6 +70,7 @@ class Run:
     past: list[Values]
     """The lines of metrics of the iterations before a resumed run's first."""
     processes: Processes = ALONE
+    ahead: Ahead = field(default_factory=Ahead)
     iteration: int = 0
     """Counted from 0; the one that comes next."""
     check: Callable[[], None] = lambda: None
@@ -100,6 +102,8 @@ class Run:
 
     def weight_set(self, name: WeightSet) -> AbstractContextManager[None]:
         """Other weights in the model for a while. "old" without a copy are the current ones."""
+        if name == "old" and self.ahead.drew is not None:
+            return self.ahead.drew.active()
         return self.copies[name].active() if name in self.copies else nullcontext()
 
     def set_lr(self, lr: float) -> None:
@@ -148,6 +152,7 @@ class Run:
 
     def close(self) -> None:
         """Let go of the folder. Raises OSError if the last checkpoint could not be written."""
+        self.ahead.close()
         try:
             self.writer.finish()
         finally:
@@ -167,6 +172,7 @@ class Run:
             "bad_steps": self.optimizer.num_bad_steps,
             "steered_lr": self.steered_lr,
             "old": self.copies["old"].values if "old" in self.copies else None,
+            "drew": self.ahead.state_dict(),
             "alarm": self.alarm.state_dict(),
             "health": self.health.state_dict(),
             "generators": [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if self._has_all_gpus else [])],
@@ -180,6 +186,7 @@ class Run:
             self.average.values[name].copy_(state["average"][name])
             if "old" in self.copies:
                 self.copies["old"].values[name].copy_(state["old"][name])
+        self.ahead.load_state_dict(state.get("drew") or state["old"] or state["weights"])
         self.average.num_steps = state["average_steps"]
         self.optimizer.inner.load_state_dict(state["optimizer"])
         self.optimizer.num_steps, self.optimizer.num_bad_steps = state["optimizer_steps"], state["bad_steps"]

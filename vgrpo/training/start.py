@@ -33,6 +33,8 @@ from vgrpo.training.groups import GroupsFile
 from vgrpo.training.health import Health
 from vgrpo.training.metrics_file import MetricsFile
 from vgrpo.training.optimizer import Optimizer, check_optimizer, make_adamw
+from vgrpo.training.rollouts.starting import check_served, make_ahead
+from vgrpo.training.rollouts.state import Ahead
 from vgrpo.training.run import Run, Task
 from vgrpo.training.sinks import check_installed
 from vgrpo.training.task import Given as Given
@@ -83,7 +85,8 @@ def start_run(
             try_rewards(policy, task, prompts.trial)
             for note in prompts.notes:
                 events.notice(note)
-            return _make_run(config, task, opened, policy, adapter, events, processes)
+            ahead = make_ahead(policy, config.rollout.lag, given.rollout_workers, events.notice)
+            return _make_run(config, task, opened, policy, adapter, ahead, events, processes)
         except BaseException:
             opened.abandon()
             raise
@@ -112,6 +115,7 @@ def _check(config: Config, given: Given, *, resume: bool) -> None:
     check_optimizer(config.update)
     for name in config.trackers:
         check_installed(name)
+    check_served(config.objective, config.finetune, given.rollout_workers)
     if not resume:
         free_folder(config.output_dir, config.model)
 
@@ -130,6 +134,7 @@ def _make_run(
     opened: RunFolder,
     policy: Policy,
     adapter: Adapter | None,
+    ahead: Ahead,
     events: Events,
     processes: Processes,
 ) -> Run:
@@ -147,9 +152,10 @@ def _make_run(
         copies=copies,
         events=events,
         alarm=Alarm(list(config.monitor)),
-        health=Health(lags="old" in copies),
+        health=Health(lags="old" in copies or config.rollout.lag > 0),
         past=[],
         processes=processes,
+        ahead=ahead,
         finished=opened.finished,
     )
     if opened.loaded is not None:

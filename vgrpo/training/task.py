@@ -1,5 +1,6 @@
 """What a run is trained on: prompts, rewards, and who judges its held-out pictures."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,8 @@ class Given:
     pipeline: Any = None
     reward: Reward | None = None
     prompts: list[str] | list[Prompt] | None = None
+    rollout_workers: Sequence[str] = ()
+    """Addresses of `vgrpo serve-rollout`, which draw the images that are trained on; looked up for each rollout."""
 
 
 def make_task(config: Config, given: Given, prompts: RunPrompts) -> Task:

@@ -69,8 +69,9 @@ class Job:
         steps = config.rollout.num_steps
         rollout = sampler.num_evaluations(steps) if sampler else num_evaluations(config.rollout.solver, steps)
         trained = self.num_images * self.num_branches * self.rows.points * config.update.keep_share
-        count, epochs, late = config.update.num_minibatches, config.update.num_epochs, config.rollout.lag > 0
-        needed = sum(len(config.objective.needed(index, epochs, config.update.keep_old, late)) for index in range(count)) / count
+        update, late = config.update, config.rollout.lag > 0
+        count, epochs, kept = update.num_minibatches, update.num_epochs, update.keep_old
+        needed = sum(len(config.objective.needed(index, epochs, kept, late)) for index in range(count)) / count
         return {
             "rollout": self.num_images * self.num_branches * rollout,
             "other weights": trained * needed,

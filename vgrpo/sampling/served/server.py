@@ -82,7 +82,7 @@ class RolloutServer(Service):
             if lora != self.lora:
                 self._form(lora)
             own = trainable(self.policy.module)
-            other = [key for key in own.keys() ^ values.keys()]
+            other = list(own.keys() ^ values.keys())
             other += [key for key in own.keys() & values.keys() if own[key].shape != values[key].shape]
             if other:
                 raise ValueError(f"weights of another model: {sorted(other)[0]} and {len(other) - 1} more do not fit")

@@ -8,6 +8,7 @@ workers.
 
 import dataclasses
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from vgrpo.core.seeds import Seed
+from vgrpo.core.solvers import SAMPLERS
 from vgrpo.core.types import Prompt
 from vgrpo.models.policy import Policy
 from vgrpo.models.settings import LoraConfig
@@ -81,6 +83,8 @@ def _sampling(content: Any) -> Sampling:
     names = [field.name for field in dataclasses.fields(Sampling)]
     if not isinstance(content, dict) or set(content) != set(names):
         raise ValueError(f"`sampling` must hold {', '.join(names)}, and nothing else")
+    if content["solver"] not in SAMPLERS:
+        raise ValueError(f"no solver {str(content['solver'])[:40]!r}; there are {', '.join(SAMPLERS)}")
     numbers = [value for name, value in content.items() if name != "solver"]
     if not all(value is None or (isinstance(value, int | float) and not isinstance(value, bool)) for value in numbers):
         raise ValueError("`sampling` must hold numbers")
@@ -107,7 +111,7 @@ def unpack_images(body: bytes, weights: str, shape: tuple[int, ...]) -> tuple[Te
     return latents, images
 
 
-def pack_weights(values: dict[str, Tensor], lora: LoraConfig) -> bytes:
+def pack_weights(values: Mapping[str, Tensor], lora: LoraConfig) -> bytes:
     """The trained tensors of an adapter by their names in the network, fp32."""
     return pack(values, {name: getattr(lora, name) for name in LORA})
 

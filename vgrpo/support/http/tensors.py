@@ -1,5 +1,6 @@
 """Tensors on the way: a safetensors file, with a note as JSON in its header. Nothing in it is ever run."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from safetensors import SafetensorError
@@ -12,7 +13,7 @@ from vgrpo.support.json_files import to_json
 NOTE = "note"
 
 
-def pack(tensors: dict[str, Tensor], note: Any) -> bytes:
+def pack(tensors: Mapping[str, Tensor], note: Any) -> bytes:
     """The same bytes for the same content."""
     return save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, {NOTE: to_json(note)})
 

@@ -1,7 +1,8 @@
 """The workers that draw a run's images, as the run sees them: `--rollout-workers http://a:8200 http://b:8200`."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from dataclasses import fields
+from queue import SimpleQueue
 from typing import Any, NamedTuple
 from urllib.error import HTTPError
 from urllib.request import Request
@@ -44,14 +45,17 @@ class Drawn(NamedTuple):
 
 
 class RolloutWorkers:
-    """Deals groups over workers. `addresses` is asked for each rollout: workers may come and go.
+    """Deals groups over workers. Their addresses are looked up for each rollout: workers may come and go."""
 
-    `own` draws what no worker does, under the weights that were asked for, in the thread that waits.
-    """
-
-    def __init__(self, addresses: Callable[[], Sequence[str]], notice: Callable[[str], None]) -> None:
+    def __init__(self, addresses: Sequence[str]) -> None:
         self.addresses = addresses
-        self.dealer = Dealer(failures=NO_ANSWER, notice=lambda text: notice(f"rollout worker {text}"), reason=_reason)
+        self.said: SimpleQueue[str] = SimpleQueue()
+        self.dealer = Dealer(failures=NO_ANSWER, notice=self.said.put, reason=_reason)
+
+    def tell(self, notice: Callable[[str], None]) -> None:
+        """What happened to workers, which threads have noticed, from the thread that may speak."""
+        while not self.said.empty():
+            notice(f"rollout worker {self.said.get()}")
 
     def begin(
         self,
@@ -59,11 +63,11 @@ class RolloutWorkers:
         weights: bytes,
         sampling: Sampling,
         shape: tuple[int, ...],
-        answered: Callable[[Drawn], None],
+        answered: Callable[[Drawn, Named], None],
     ) -> "Deal[Named, Drawn]":
         """Have pieces drawn by the weights of a file, with latents of `shape` [*D], beside what the caller does."""
         name = name_of_weights(weights)
-        settings = Sampling(**{field: getattr(sampling, field) for field in Sampling.__dataclass_fields__})
+        settings = Sampling(**{field.name: getattr(sampling, field.name) for field in fields(Sampling)})
 
         def ask(address: str, piece: Named) -> Drawn:
             texts = [prompt.text for prompt in piece.prompts]
@@ -71,7 +75,7 @@ class RolloutWorkers:
             body = self._drawn(address, order_to_json(order), weights)
             return Drawn(*unpack_images(body, name, (len(piece.images), *shape)))
 
-        return self.dealer.begin(pieces, self.addresses(), ask, answered)
+        return self.dealer.begin(pieces, tuple(self.addresses), ask, answered)
 
     def _drawn(self, address: str, order: bytes, weights: bytes) -> bytes:
         """A worker that has not got the weights, as it was just started, is sent them."""
@@ -123,17 +127,16 @@ def _require_alike(address: str, own: dict[str, Any], told: Any) -> None:
         raise ValueError(f"rollout worker {address}: what answers there is no `vgrpo serve-rollout`; correct its address")
     for name, value in own.items():
         if told.get(name) != value:
-            ways = {
-                "code": "install the same versions of vgrpo, torch, diffusers, transformers and peft in both places",
-                "precision": f"start it with --precision {'bf16' if own['precision'] == 'bfloat16' else 'fp32'}",
-            }
-            way = ways.get(name, "start it with the run's model, --memory.weights, --resolution and --max-sequence-length")
             raise ValueError(
-                f"rollout worker {address}: its {name} is {str(told.get(name))[:60]}, where the run has {str(value)[:60]}, so its "
-                f"images would be others; {way}"
+                f"rollout worker {address}: its {name} is {str(told.get(name))[:60]}, where the run has {str(value)[:60]}, so "
+                f"its images would be others; {_way(name, own)}"
             )
 
 
-def bound(workers: Sequence[str]) -> Callable[[], Sequence[str]]:
-    """Addresses that stay as they are."""
-    return partial(tuple, workers)
+def _way(name: str, own: dict[str, Any]) -> str:
+    """How to make it alike."""
+    if name == "code":
+        return "install the same versions of vgrpo, torch, diffusers, transformers and peft in both places"
+    if name == "precision":
+        return f"start it with --precision {'bf16' if own['precision'] == 'bfloat16' else 'fp32'}"
+    return "start it with the run's model, --memory.weights, --resolution and --max-sequence-length"
