@@ -23,7 +23,7 @@ from vgrpo.support.interrupts import Interrupts
 from vgrpo.support.memory_errors import out_of_memory_while
 from vgrpo.training.batch import advantages_of, make_batch
 from vgrpo.training.config import Config
-from vgrpo.training.drawing import begin_ahead, coming_images, finished_rollout, rollout_values
+from vgrpo.training.drawing import Plan, begin_ahead, coming_images, finished_rollout, rollout_values
 from vgrpo.training.events import Events, ImagesJudged, Listener, PhaseAdvanced, RunFinished, RunStarted, Values
 from vgrpo.training.judges import judge_latents, monitor_values, require_judged
 from vgrpo.training.metrics import iteration_values, nfe_values, rollout_scores
@@ -122,12 +122,13 @@ def _end(run: Run) -> dict[str, Any]:
 def iterate(run: Run) -> Values:
     """One iteration; returns its line of metrics. Everything random in it is named by the run's seed and the iteration."""
     config, objective, seconds = run.config, run.config.objective, Values()
-    seed = (config.seed, "iteration", run.iteration)
+    plan = Plan(config.seed, config.rollout, objective.drawing, config.lora)
+    seed = plan.names(run.iteration)
 
     with ExitStack() as kept:
         with run.events.phase("rollout", seconds):  # rewards judge while the next images are drawn: vgrpo/rewards/judging.py
-            coming = kept.enter_context(closing(coming_images(run)))
-            rollout, judging = finished_rollout(run, coming), coming.judging
+            coming = kept.enter_context(closing(coming_images(run, plan)))
+            rollout, judging = finished_rollout(run, plan, coming), coming.judging
         run.check()
         with run.events.phase("reward", seconds):
             scores = run.task.panel.scores(judging, rollout.prompts, run.events.notice, run.processes)
@@ -138,7 +139,7 @@ def iterate(run: Run) -> Values:
         run.check()
         if config.rollout.lag > 0:
             with run.events.phase("rollout", seconds):
-                begin_ahead(run, judging)
+                begin_ahead(run, plan, judging, draws=_draws_ahead(run))
         with run.events.phase("update", seconds):
             gains = gains.to(rollout.latents.device)
             judgement = advantages_of(config, rollout, gains, weights, run.processes)
@@ -160,6 +161,13 @@ def iterate(run: Run) -> Values:
     line |= nfe_values(objective, config.update, rollout.nfe, forwards, late=config.rollout.lag > 0)
     line |= {"iteration": run.iteration, "lr": run.optimizer.last_lr, "seconds/checkpoint": run.newly_waited()}
     return line
+
+
+def _draws_ahead(run: Run) -> bool:
+    """Whether the next iteration's images may be drawn during this one. Not where sample pictures are due in between: rewards
+    are asked by one thread at a time."""
+    following = run.iteration + 1
+    return following < run.config.num_iterations and following % run.config.eval.sample_every > 0
 
 
 @out_of_memory_while("updating the model")
