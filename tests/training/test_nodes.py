@@ -1,4 +1,4 @@
-"""Two nodes, as network namespaces of this machine: the cable is cut while they train, a node is killed, and a worker is cut off.
+"""Two nodes, as network namespaces of this machine: the cable is cut while they train, a node is killed, a worker is cut off.
 
 VGRPO_NEEDS_NETNS=1, as in CI, forbids to leave these tests out."""
 
@@ -98,7 +98,8 @@ def play(nodes, folder, scene, slow, event=lambda processes: None):
             time.sleep(0.2)
     finally:  # torchrun itself may stay where the machine that keeps its store is out of reach
         for process in processes:
-            os.killpg(process.pid, signal.SIGKILL) if process.is_alive() else None
+            if process.is_alive():
+                os.killpg(process.pid, signal.SIGKILL)
             process.join()
     return [log.read_text() for log in logs]
 
@@ -123,8 +124,12 @@ def test_a_cut_cable_or_a_killed_node_ends_all_soon_and_the_run_goes_on(nodes, t
     assert [line["iteration"] for line in lines] == [0, 1, 2, 3]
 
 
+TOKEN = "a-word-for-both"
+
+
 def serve(folder):
     torch.set_num_threads(1)
+    os.environ["VGRPO_TOKEN"] = TOKEN
     server = RolloutServer(ServeRolloutConfig(host=ADDRESSES[1], port=8200, **SETTINGS), tiny_pipeline())
     (folder / "serves").touch()
     server.serve_forever()
@@ -133,6 +138,7 @@ def serve(folder):
 def train_with_a_worker(folder, workers):
     """At the second iteration, wait until the cable is cut."""
     torch.set_num_threads(1)
+    os.environ["VGRPO_TOKEN"] = TOKEN
     iterate = loop.iterate
 
     def watched(run):
@@ -154,7 +160,7 @@ def rewards_of(folder: Path):
 
 
 def test_a_worker_behind_a_cut_cable_loses_no_image(nodes, tmp_path, monkeypatch):
-    monkeypatch.setenv("VGRPO_TOKEN", "a-word-for-both")
+    monkeypatch.setenv("VGRPO_TOKEN", TOKEN)  # put back at the end, as this process trains, too
     worker = nodes.start(1, tmp_path / "worker.txt", serve, tmp_path)
     trainer = None
     try:
