@@ -123,7 +123,8 @@ def iterate(run: Run) -> Values:
     config, objective, seconds = run.config, run.config.objective, Values()
     seed = (config.seed, "iteration", run.iteration)
 
-    with begin_judging(run) as judging:  # rewards judge while the next images are drawn; see vgrpo/rewards/judging.py
+    # Rewards judge while the next images are drawn; see vgrpo/rewards/judging.py.
+    with begin_judging(run.task, config.rollout.group_size, run.policy.device) as judging:
         with run.events.phase("rollout", seconds), run.weight_set("old"):
             rollout = draw_rollout(run, *seed, drawn=judging.add)
         run.check()
@@ -132,8 +133,9 @@ def iterate(run: Run) -> Values:
             weights = run.task.panel.weights_of(rollout.prompts)
             images = rollout_scores(rollout, scores, weights, list(run.task.panel.weights), run.processes)
             require_judged(images.scores, images.weights, run.iteration)
-            latents = judge_latents(run, rollout, judging)
-            gains = objective.credit.gains(scores.usable, latents, rollout.group.cpu(), run.processes)
+            latents = objective.credit.judged(rollout.trajectory)
+            others = judge_latents(run, rollout, latents, judging, config.rollout.batch_size)
+            gains = objective.credit.gains(scores.usable, others, rollout.group.cpu(), run.processes)
         run.check()
         with run.events.phase("update", seconds):
             gains = gains.to(rollout.latents.device)
