@@ -1,7 +1,8 @@
-"""What several processes cost: python benchmarks/scale.py
+"""What several processes cost, and what a slow judge costs: python benchmarks/scale.py
 
 The sprites job with so many images for each process, in one process and in two, each with one thread. Prints the median seconds
-of an iteration, the efficiency (one's over two's), and the bytes that a process hands to the others in an iteration.
+of an iteration, the efficiency (one's over two's), and the bytes that a process hands to the others in an iteration. Then one
+process does the job again, drawn a prompt at a time, with a judge that sleeps as long as drawing takes: how much is hidden.
 """
 
 import argparse
@@ -21,11 +22,13 @@ import torch.multiprocessing
 from torch import Tensor
 
 from vgrpo.core.processes import Processes
+from vgrpo.core.types import Prompt
 from vgrpo.recipes import RECIPES
+from vgrpo.rewards.sprites import sprites
 from vgrpo.training.joining import joined
 from vgrpo.training.loop import iterate
 from vgrpo.training.peers import Peers
-from vgrpo.training.start import start_run
+from vgrpo.training.start import Given, start_run
 
 
 class Counting(Peers):
@@ -62,6 +65,33 @@ def measure(processes: Processes, folder: Path, prompts_each: int, rounds: int) 
     return {"seconds": statistics.median(seconds[2:]), "bytes_per_iteration": num_bytes}
 
 
+class Slow:
+    """The sprites' verifier, which first sleeps so many seconds for each image."""
+
+    __name__, seconds = "slow", 0.0
+
+    def __call__(self, images: Tensor, prompts: list[Prompt]) -> Tensor:
+        time.sleep(self.seconds * len(images))
+        return sprites(images, prompts)
+
+
+def measure_hidden(folder: Path, num_prompts: int, rounds: int) -> dict[str, float]:
+    """Medians of an iteration whose judge is as slow as drawing: its seconds, the judge's, and how many of these are hidden."""
+    recipe, slow = RECIPES["sprites"], Slow()
+    rollout = replace(recipe.rollout, num_prompts=num_prompts, batch_size=recipe.rollout.group_size)
+    config = replace(recipe, output_dir=folder / "slow", rollout=rollout, precision="fp32", device="cpu")
+    with closing(start_run(config, Given(reward=slow))) as run:
+        lines = []
+        for turn in range(rounds + 3):
+            if turn == 3:
+                drawing = statistics.median(line["seconds/rollout"] for line in lines[1:])
+                slow.seconds = drawing / (num_prompts * rollout.group_size)
+            lines.append(iterate(run))
+            run.iteration += 1
+    names = ("seconds/total", "seconds/judge", "seconds/judge_hidden")
+    return {name: statistics.median(line[name] for line in lines[3:]) for name in names}
+
+
 def work(rank: int, size: int, port: int, folder: Path, prompts_each: int, rounds: int) -> None:
     torch.set_num_threads(1)
     place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
@@ -86,6 +116,8 @@ def main() -> None:
             arguments = (size, port, Path(name), asked.prompts, asked.rounds)
             torch.multiprocessing.spawn(work, arguments, nprocs=size)
             found.append(json.loads((Path(name) / f"{size}-0.json").read_text()))
+        torch.set_num_threads(1)
+        hidden = measure_hidden(Path(name), asked.prompts, asked.rounds)
     alone, together = found
     line = {
         "machine": f"{platform.node()}, {os.cpu_count()} cores",
@@ -97,6 +129,8 @@ def main() -> None:
         "seconds_together": round(together["seconds"], 3),
         "efficiency": round(alone["seconds"] / together["seconds"], 3),
         "bytes_per_iteration": round(together["bytes_per_iteration"]),
+        "slow_judge": {name: round(value, 3) for name, value in hidden.items()},
+        "hidden_share": round(hidden["seconds/judge_hidden"] / hidden["seconds/judge"], 3),
     }
     print(json.dumps(line))
 

@@ -106,9 +106,10 @@ def test_a_killed_evaluation_goes_on(lora, tmp_path, monkeypatch):
     assert not Path("killed/eval.json").exists()
     assert main([*line, "--output-dir", "killed"]) == 0
     assert path.read_text().startswith(before)
-    assert len(Path("calls").read_text().splitlines()) == 56 + 5  # only the third batch was drawn twice
+    num_calls = len(Path("calls").read_text().splitlines())
+    assert num_calls in (56 + 5, 56 + 10)  # the third batch was drawn twice, and the fourth, which had been drawn behind it
     assert main([*line, "--output-dir", "killed"]) == 0
-    assert len(Path("calls").read_text().splitlines()) == 56 + 5  # and now nothing is
+    assert len(Path("calls").read_text().splitlines()) == num_calls  # and now nothing is
     assert main([*line, "--output-dir", "straight"]) == 0
     same(Path("straight"), Path("killed"))
 

@@ -10,6 +10,7 @@ from vgrpo.evaluation.judged import Judged
 from vgrpo.evaluation.pictures import Picture, draw, prompts_of
 from vgrpo.models.policy import Policy
 from vgrpo.rewards.judging import Judging
+from vgrpo.rewards.lanes import Lane
 from vgrpo.rewards.panel import Panel
 from vgrpo.sampling.draw import Between, nothing
 from vgrpo.sampling.settings import Sampling
@@ -47,9 +48,9 @@ def judge_batches(
     Raises RewardError where a reward fails on all pictures of a batch.
     """
     before: _Drawn | None = None
-    with ExitStack() as begun:
+    with Lane(1) as lane, ExitStack() as begun:
         for pictures in batches:
-            judging = begun.enter_context(panel.judging(size=size, device=policy.device))
+            judging = begun.enter_context(panel.judging(size=size, device=policy.device, lane=lane))
             images = draw(policy, pictures, settings, between, judging.add)
             judging.flush()
             last, before = before, _Drawn(pictures, images, judging)

@@ -4,7 +4,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,9 +29,8 @@ from vgrpo.models.settings import ModelSettings
 from vgrpo.models.sources import check_sources
 from vgrpo.models.supported import check_model
 from vgrpo.rewards.base import Reward
+from vgrpo.rewards.loading import Calling, check_calls, load_rewards
 from vgrpo.rewards.panel import Panel
-from vgrpo.rewards.registry import load_reward
-from vgrpo.rewards.visiting import visiting
 from vgrpo.support.checks import require
 from vgrpo.support.files import refused
 from vgrpo.support.folders import require_folder
@@ -60,6 +59,8 @@ class EvalJob(ModelSettings):
     reward: tuple[str, ...] = ("sprites",)
     reward_device: str | None = None
     """Where reward models compute, such as cuda:1 or cpu; None is `device`."""
+    reward_workers: int = 0
+    """Processes that call rewards which compute on the CPU, such as `ocr`; 0 calls them in this one."""
     shard: str = "0/1"
     """Do one part of several, e.g. 0/4 to 3/4 on four GPUs; the last to finish merges them."""
     eval: EvalOptions = field(default_factory=EvalOptions)
@@ -68,6 +69,7 @@ class EvalJob(ModelSettings):
         self.check()
         if self.reward_device is not None:
             check_device(self.reward_device, "reward_device")
+        check_calls(self.reward_workers)
         Shard.parse(self.shard)
         require(self.eval.num_prompts >= 1, f"--eval.num-prompts {self.eval.num_prompts}: must be at least 1")
         require(len(self.reward) >= 1, "--reward: name at least one")
@@ -129,9 +131,10 @@ def evaluate_model(job: EvalJob, track: Tracked = _untracked) -> Outcome:
         files[part].claim(_claim(job, prompts, lora))
         pending[part] = files[part].pending(pictures, size, shard)
     work = _Work(job, prompts, Panel.of(_rewards(job) if any(pending.values()) else []), world)
-    for part, batches in pending.items():
-        if batches:
-            _score_part(work, loras[part], track(batches, f"{part}, batches"), files[part])
+    with closing(work.panel):
+        for part, batches in pending.items():
+            if batches:
+                _score_part(work, loras[part], track(batches, f"{part}, batches"), files[part])
     with _disk_explained(job, files):
         return _merge(job, pictures, files)
 
@@ -140,8 +143,8 @@ def _rewards(job: EvalJob) -> list[Reward]:
     """Loaded once it is known that the model could be."""
     device_of(job.device)
     check_model(job.model, job.adapter)
-    loaded = (load_reward(name, job.reward_device or job.device) for name in job.reward)
-    return [visiting(reward) if job.memory.offload_rewards else reward for reward in loaded]
+    how = Calling(device=job.reward_device or job.device, offload=job.memory.offload_rewards, num_workers=job.reward_workers)
+    return load_rewards(job.reward, how)
 
 
 @contextmanager

@@ -15,9 +15,10 @@ from vgrpo.support.secrets import redact
 
 Reward = Callable[[Tensor, list[Prompt]], Tensor]
 T = TypeVar("T")
-SAID = ("judges", "judges_groups", "device", "num_at_once")
-"""What a reward may say of itself: of which prompts it is (`judges`), that it must see a prompt's images together
-(`judges_groups`), where its models compute (`device`), and how many calls at a time it can use (`num_at_once`)."""
+SAID = ("judges", "judges_groups", "each_alone", "device", "num_at_once", "news", "close")
+"""What a reward may say of itself: which prompts it judges (`judges`), that it must see a prompt's images together
+(`judges_groups`) or looks at each alone (`each_alone`), and where its models compute (`device`). One that only waits for other
+processes says how many calls at a time it can use (`num_at_once`), has `news` of them, and can `close` them."""
 
 
 class RewardError(RuntimeError):
@@ -76,6 +77,12 @@ def keep_name(wrapper: Any, reward: Reward) -> Reward:
             setattr(wrapper, name, getattr(reward, name))
     wrapped: Reward = wrapper
     return wrapped
+
+
+def news_of(reward: Reward) -> list[str]:
+    """What happened since this was last asked, such as a server that was lost, each once."""
+    news: list[str] = getattr(reward, "news", [])
+    return list(dict.fromkeys(news.pop(0) for _ in range(len(news))))
 
 
 def reason_of(error: BaseException) -> str:

@@ -6,7 +6,7 @@ there are. So the overlap changes no score, and a reward that compares the image
 
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from functools import partial
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -17,10 +17,12 @@ from torch import Tensor
 from vgrpo.core.types import Prompt
 from vgrpo.rewards.base import Answers, Reward, RewardError, ask
 from vgrpo.rewards.calls import NoAnswer
-from vgrpo.rewards.lanes import Clock, Lane
+from vgrpo.rewards.lanes import PATIENCE, Clock, Lane, patience_after
 
 MOST_SILENT = 3
-"""A reward that was late on its first so many calls is not asked again in this rollout; each costs its whole time limit."""
+"""If its first so many calls gave nothing and took long, a reward is not asked again for these images."""
+LONG = 60.0
+"""Seconds."""
 
 
 class _Part(NamedTuple):
@@ -34,9 +36,9 @@ class Judging:
     """The rewards of some images. `add` hands over images as they are drawn; `answers` waits for a reward's.
 
     Each call has `size` neighbouring images (None: all at once). `asked` says which rewards judge which prompts, [B, R]. All
-    rewards that compute in this process share one thread, the first `num_urgent` before the others; one that waits for other
-    processes has threads of its own. A reward whose models are on `device`, the GPU that draws, judges when its answers are
-    asked for: they would take the memory and the time of drawing.
+    rewards that compute in this process share the one thread of `lane`, the first `num_urgent` before the others; one that
+    waits for other processes has threads of its own. A reward whose models are on `device`, the GPU that draws, judges when
+    its answers are asked for: they would take the memory and the time of drawing.
     """
 
     def __init__(
@@ -47,12 +49,14 @@ class Judging:
         size: int | None = None,
         device: torch.device | None = None,
         num_urgent: int | None = None,
+        lane: Lane | None = None,
     ) -> None:
         self.rewards, self.asked, self.size = rewards, asked, size
         self.num_urgent = len(rewards) if num_urgent is None else num_urgent
-        own = Lane(1)
-        lanes = [own if (count := getattr(reward, "num_at_once", None)) is None else Lane(count) for reward in rewards]
+        self.lane = lane or Lane(1)
+        lanes = [self.lane if (count := getattr(reward, "num_at_once", None)) is None else Lane(count) for reward in rewards]
         self._lanes = [None if shares_gpu(reward, device) else lane for reward, lane in zip(rewards, lanes, strict=True)]
+        self._own_lanes = {each for each in self._lanes if each is not None} - {lane}
         self._parts: list[list[_Part]] = [[] for _ in rewards]
         self._num_late, self._num_answered = [0] * len(rewards), [0] * len(rewards)
         self._images: list[Tensor] = []
@@ -65,13 +69,15 @@ class Judging:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
+        self.close(patience_after(kind))
 
-    def close(self) -> None:
-        """Begin no further call, and let go of the images."""
-        for lane in self._lanes:
-            if lane is not None:
-                lane.close()
+    def close(self, patience: float = PATIENCE) -> None:
+        """Begin no further call, wait so many seconds for one that is running in this process, and let go of the images."""
+        for part in (part for parts in self._parts for part in parts):
+            if isinstance(part.answers, Future):
+                part.answers.cancel()
+        for lane in self._own_lanes:
+            lane.close(patience if lane is self.lane else 0.0)
         self._images, self._parts = [], []
 
     def add(self, images: Tensor, prompts: list[Prompt]) -> None:
@@ -85,6 +91,11 @@ class Judging:
         """No more images come for now: judge those that make no whole call, too."""
         if len(self._prompts) > self._num_sent:
             self._send(len(self._prompts) - self._num_sent)
+
+    def wait(self) -> None:
+        """Until everything that is judged beside the caller has an answer."""
+        self.flush()
+        wait([part.answers for parts in self._parts for part in parts if isinstance(part.answers, Future)])
 
     def answers(self, index: int) -> Answers:
         """To all images [B] that were added, NaN where the reward was not asked."""
@@ -126,14 +137,16 @@ class Judging:
     def _ask(self, index: int, images: Tensor, prompts: list[Prompt]) -> Answers:
         nothing = torch.full((len(images),), torch.inf)
         if self._num_late[index] >= MOST_SILENT and self._num_answered[index] == 0:
-            return Answers(nothing, NoAnswer(f"no answer to the first {MOST_SILENT} calls, so it was asked no more"))
+            why = f"no answer to the first {MOST_SILENT} calls, which took long; it was asked no more"
+            return Answers(nothing, NoAnswer(why))
+        began = time.perf_counter()
         with self._clock:
             try:
                 answers = ask(self.rewards[index], images, prompts)
             except RewardError as error:
                 answers = Answers(nothing, error)
-        if isinstance(answers.error, NoAnswer) and answers.values.isinf().all():
-            self._num_late[index] += 1
+        if answers.values.isinf().all():
+            self._num_late[index] += isinstance(answers.error, NoAnswer) or time.perf_counter() - began > LONG
         else:
             self._num_answered[index] += 1
         return answers

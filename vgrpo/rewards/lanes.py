@@ -6,11 +6,19 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from itertools import count
 from queue import PriorityQueue
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from vgrpo.rewards.calls import as_here
 
 Task = tuple[int, int, Callable[[], None]]
+PATIENCE = 10.0
+"""Seconds that a run which is stopped waits for a call: in a process that ends, a thread in the middle of one may crash it."""
+
+
+def patience_after(error: type[BaseException] | None) -> float:
+    """A second Ctrl-C asks to leave at once."""
+    return 0.0 if error is KeyboardInterrupt else PATIENCE
 
 
 class Lane:
@@ -22,7 +30,13 @@ class Lane:
     def __init__(self, size: int) -> None:
         self.size, self.closed = size, False
         self._tasks: PriorityQueue[Task] = PriorityQueue()
-        self._numbers, self._num_threads = count(), 0
+        self._numbers, self._threads = count(), list[threading.Thread]()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close(patience_after(kind))
 
     def submit(self, run: Callable[[], Any], rank: int = 0) -> "Future[Any]":
         """What `run` will return or raise; KeyboardInterrupt, too, is raised where the result is asked for."""
@@ -39,16 +53,19 @@ class Lane:
                 future.set_exception(error)
 
         self._tasks.put((rank, next(self._numbers), task))
-        if self._num_threads < self.size:
-            self._num_threads += 1
-            threading.Thread(target=self._work, daemon=True, name="vgrpo judge").start()
+        if len(self._threads) < self.size:
+            self._threads.append(threading.Thread(target=self._work, daemon=True, name="vgrpo judge"))
+            self._threads[-1].start()
         return future
 
-    def close(self) -> None:
-        """Begin no further task. What is running ends by itself."""
+    def close(self, patience: float = 0.0) -> None:
+        """Begin no further task, and wait so many seconds for those that are running."""
         self.closed = True
-        for _ in range(self._num_threads):
+        for _ in self._threads:
             self._tasks.put((LAST, next(self._numbers), _stop))
+        until = time.monotonic() + patience
+        for thread in self._threads:
+            thread.join(max(0.0, until - time.monotonic()))
 
     def _work(self) -> None:
         while (task := self._tasks.get()[2]) is not _stop:

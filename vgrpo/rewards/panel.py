@@ -5,7 +5,7 @@ Dimensions: B images, R rewards.
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -15,8 +15,9 @@ from torch import Tensor
 from vgrpo.core.processes import ALONE, Processes, first_text
 from vgrpo.core.types import MAIN, Prompt
 from vgrpo.rewards.base import Answers, Reward, RewardError, Scores, failed_on_all, failed_on_some, settled
-from vgrpo.rewards.calls import name_of
+from vgrpo.rewards.calls import name_of, news_of
 from vgrpo.rewards.judging import Judging
+from vgrpo.rewards.lanes import Lane
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,15 +46,20 @@ class Panel:
         return ~self.weights_of(prompts).isnan()
 
     def judging(
-        self, monitors: Sequence[Reward] = (), *, size: int | None = None, device: torch.device | None = None
+        self,
+        monitors: Sequence[Reward] = (),
+        *,
+        size: int | None = None,
+        device: torch.device | None = None,
+        lane: Lane | None = None,
     ) -> Judging:
         """These rewards, and then those that are only watched, at work on images that come in parts. `size` images are judged
-        together; `device` is the one that draws."""
+        together; `device` is the one that draws; `lane` has the thread that calls rewards, where they are at work already."""
 
         def asked(prompts: list[Prompt]) -> Tensor:
             return torch.cat([self.asked(prompts), torch.ones(len(prompts), len(monitors), dtype=torch.bool)], 1)
 
-        return Judging([*self.rewards, *monitors], asked, size=size, device=device, num_urgent=len(self.rewards))
+        return Judging([*self.rewards, *monitors], asked, size=size, device=device, num_urgent=len(self.rewards), lane=lane)
 
     def judge(
         self,
@@ -63,9 +69,10 @@ class Panel:
         processes: Processes = ALONE,
         *,
         size: int | None = None,
+        lane: Lane | None = None,
     ) -> Scores:
         """Every reward of images [B, 3, H, W], `size` at a time, [B, R]. Raises RewardError as `scores` does."""
-        with self.judging(size=size) as judging:
+        with self.judging(size=size, lane=lane) as judging:
             judging.add(images, prompts)
             return self.scores(judging, prompts, notice, processes)
 
@@ -89,6 +96,16 @@ class Panel:
         values, failed = (torch.stack(parts, 1) for parts in zip(*columns, strict=True))
         return Scores(values, failed)
 
+    def close(self) -> None:
+        """End the processes that rewards have started."""
+        close_rewards(self.rewards)
+
+
+def close_rewards(rewards: Iterable[Reward]) -> None:
+    for reward in rewards:
+        if hasattr(reward, "close"):
+            reward.close()
+
 
 def agreed(
     reward: Reward, answers: Answers, prompts: list[Prompt], asked: Tensor, notice: Callable[[str], None], processes: Processes
@@ -98,7 +115,11 @@ def agreed(
     values, failed = torch.full(asked.shape, math.nan), torch.zeros_like(asked)
     rows = asked.nonzero()[:, 0]
     values[rows], failed[rows] = settled(reward, answers.values[rows], [prompts[row] for row in rows.tolist()])
-    num_asked, num_failed = processes.total(torch.tensor([len(rows), int(failed.sum())])).tolist()
+    news = "; ".join(news_of(reward))
+    counts = torch.tensor([len(rows), int(failed.sum()), len(news)])
+    num_asked, num_failed, some_news = processes.total(counts).tolist()
+    if some_news:
+        notice(f"reward {name_of(reward)}: {first_text(news, processes)}")
     if num_failed == 0:
         return Scores(values, failed)
     own = answers.error

@@ -15,9 +15,10 @@ def visiting(reward: Reward) -> Reward:
     """The same reward, whose networks wait in the CPU's memory and come to the reward's device for each call. One without
     networks among its fields, or on the CPU, stays as it is."""
     networks = [part for part in getattr(reward, "__dict__", {}).values() if isinstance(part, nn.Module)]
-    device: torch.device | None = getattr(reward, "device", None)
-    if not networks or device is None or device.type == "cpu":
+    where: torch.device | str | None = getattr(reward, "device", None)
+    if not networks or where is None or torch.device(where).type == "cpu":
         return reward
+    device = torch.device(where)
     _move(networks, torch.device("cpu"))
     busy = Lock()
 

@@ -12,6 +12,7 @@ from vgrpo.models.settings import LoraConfig, MemoryConfig, ModelSettings
 from vgrpo.objectives import VGRPO, ForwardObjective, Objective
 from vgrpo.objectives.advantage import Advantages
 from vgrpo.prompts.sources import shares_of
+from vgrpo.rewards.loading import check_calls
 from vgrpo.support.checks import require, require_finite, require_within
 from vgrpo.support.secrets import require_no_secret
 from vgrpo.training.rollouts.settings import RolloutConfig as RolloutConfig
@@ -113,8 +114,7 @@ class Config:
     reward_weights: tuple[float, ...] | None = None
     """One weight per reward, negative for a penalty; None weighs them equally."""
     tasks: tuple[TaskConfig, ...] = ()
-    """Tasks beside the one of `prompts` and `reward`, each with its own: --task-words.prompts ocr.jsonl --task-words.reward ocr
-    (and .share, .reward-weights, .eval-prompts)."""
+    """Beside that of `prompts` and `reward`: --task-words.prompts ocr.jsonl --task-words.reward ocr (see docs/prompts.md)."""
     monitor: tuple[str, ...] = ()
     """Rewards that are measured and logged but not trained on; an alarm sounds when one falls while the reward is up."""
     reward_timeout: float | None = None
@@ -129,6 +129,8 @@ class Config:
     """auto is cuda where there is one."""
     reward_device: str | None = None
     """Where reward models compute, such as cuda:1 or cpu; None is `device`."""
+    reward_workers: int = 0
+    """Processes that call rewards which compute on the CPU, such as `ocr`; 0 calls them in the run's own."""
     compile: bool = False
     """Compile the network's repeated blocks (torch.compile): minutes at the start, faster steps on a GPU."""
     attention: str | None = None
@@ -194,12 +196,10 @@ class Config:
         require(self.keep_checkpoints >= 1, f"keep_checkpoints={self.keep_checkpoints}: keep at least 1")
         require(0 <= self.ema_decay < 1, f"ema_decay={self.ema_decay}: must lie in [0, 1); 0 turns averaging off")
         require_within(self, held_out_prompts=(0, 1_000_000))
-        full = self.finetune == "full"
-        require(
-            not (full and self.lora.init), "lora.init goes on from an adapter, and --finetune full trains none; leave it out"
-        )
-        timeout, names = self.reward_timeout, [task.name for task in self.tasks]
-        require(timeout is None or timeout > 0, f"reward_timeout={timeout}: must be above 0 seconds; None waits for ever")
+        no_adapter = self.finetune == "full"
+        require(not (no_adapter and self.lora.init), "lora.init goes on from an adapter, and --finetune full trains none")
+        names = [task.name for task in self.tasks]
+        check_calls(self.reward_workers, self.reward_timeout)
         check_rewards(self.reward, self.reward_weights)
         require(len(set(names)) == len(names), f"tasks {', '.join(names)}: each needs a name of its own")
         require(

@@ -51,8 +51,7 @@ def begin_ahead(run: Run, plan: Plan, judging: Judging, *, draws: bool) -> None:
     """Keep the behaviour policy as it is before the update, and with `draws` begin the next iteration's images by it. Without
     workers they are drawn before this returns, and only judging goes on beside the update. `judging` is this iteration's, and
     ends first: the rewards are asked for one iteration at a time."""
-    for index in range(len(judging.rewards)):
-        judging.answers(index)
+    judging.wait()
     with _behaviour(run):
         run.ahead.draws = WeightCopy(run.policy.module)  # also on the last iteration: a longer run may go on from there
         if draws:
@@ -66,7 +65,7 @@ def _behaviour(run: Run) -> AbstractContextManager[None]:
 @out_of_memory_while("drawing images to train on")
 def _begin(run: Run, plan: Plan, iteration: int) -> Coming:
     """Under the weights that are now in the model."""
-    coming = Coming(iteration=iteration, judging=begin_judging(run))
+    coming = Coming(iteration=iteration, judging=begin_judging(run.task, plan.settings.group_size, run.policy.device))
     try:
         if run.ahead.workers is None:
             coming.rollout = _draw_here(run, plan, coming)

@@ -135,7 +135,9 @@ def iterate(run: Run) -> Values:
             weights = run.task.panel.weights_of(rollout.prompts)
             images = rollout_scores(rollout, scores, weights, list(run.task.panel.weights), run.processes)
             require_judged(images.scores, images.weights, run.iteration)
-            gains = objective.credit.gains(scores.usable, judge_latents(run, rollout), rollout.group.cpu(), run.processes)
+            latents = objective.credit.judged(rollout.trajectory)
+            others = judge_latents(run, rollout, latents, judging, config.rollout.batch_size)
+            gains = objective.credit.gains(scores.usable, others, rollout.group.cpu(), run.processes)
         run.check()
         if config.rollout.lag > 0:
             with run.events.phase("rollout", seconds):

@@ -18,6 +18,7 @@ FREE = (
     "device",
     "reward_device",
     "reward_timeout",
+    "reward_workers",
     "compile",
     "attention",
     "memory.gradient_checkpointing",

@@ -11,15 +11,11 @@ from PIL import Image
 
 from vgrpo.core.images import to_pil
 from vgrpo.core.processes import ALONE, Processes
-from vgrpo.core.types import Prompt
 from vgrpo.models.lora import save_lora
 from vgrpo.models.policy import Policy
 from vgrpo.models.weight_sets import AverageWeights, WeightCopy, trainable
 from vgrpo.objectives.base import WeightSet
 from vgrpo.pages.run_files import NUM_IMAGES
-from vgrpo.prompts.sources import PromptSource
-from vgrpo.rewards.base import Reward
-from vgrpo.rewards.panel import Panel
 from vgrpo.sampling.draw import Between, draw_images, named_noise
 from vgrpo.support.json_files import write_json
 from vgrpo.support.lock import RunLock
@@ -33,22 +29,8 @@ from vgrpo.training.health import Health
 from vgrpo.training.optimizer import Optimizer
 from vgrpo.training.rollouts.state import Ahead
 from vgrpo.training.sample_scores import sample_scores
+from vgrpo.training.task import Task
 from vgrpo.training.together import check_same_weights
-from vgrpo.worlds.base import World
-
-
-@dataclass(frozen=True, kw_only=True)
-class Task:
-    """What is learned: the prompts, and the rewards of their images."""
-
-    panel: Panel
-    monitors: dict[str, Reward]
-    """Measured and not trained on."""
-    prompts: PromptSource
-    eval_prompts: list[Prompt]
-    """Held out."""
-    world: World | None = None
-    """Whose strict scores stand beside the rewards in the evaluation."""
 
 
 @dataclass(kw_only=True)
@@ -153,6 +135,7 @@ class Run:
     def close(self) -> None:
         """Let go of the folder. Raises OSError if the last checkpoint could not be written."""
         self.ahead.close()
+        self.task.close()
         try:
             self.writer.finish()
         finally:

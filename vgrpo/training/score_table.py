@@ -1,17 +1,18 @@
 """curriculum.json: every reward and monitor of any stage on held-out prompts, before the first stage and after each."""
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from vgrpo.evaluation.core import judge_model, mean_over_tags
 from vgrpo.evaluation.pictures import pictures_of
 from vgrpo.models.loading import load_policy
+from vgrpo.rewards.loading import load_rewards
 from vgrpo.rewards.panel import Panel
-from vgrpo.rewards.registry import load_reward
-from vgrpo.rewards.visiting import visiting
 from vgrpo.support.json_files import read_json, write_json
 from vgrpo.training.config import Config
 from vgrpo.training.stages import Curriculum
+from vgrpo.training.task import calling
 from vgrpo.training.task_prompts import main_prompts
 
 
@@ -31,13 +32,11 @@ class ScoreTable:
     def add(self, column: str, pipeline: Any) -> None:
         """Measure the pipeline as it is."""
         for prompts, (config, names) in self.asked.items():
-            where = config.device_of_rewards
-            loaded = (load_reward(name, where) for name in names)  # each time anew: they would fill the memory a stage needs
-            rewards = [visiting(reward) if config.memory.offload_rewards else reward for reward in loaded]
+            # Each time anew: they would fill the memory that a stage needs.
+            panel = Panel.of(load_rewards(names, calling(config)))
             pictures = pictures_of(main_prompts(config).held_out, config.eval.num_images)
-            judged = judge_model(
-                load_policy(config.model_settings, pipeline), pictures, Panel.of(rewards), config.eval_sampling
-            )
+            with closing(panel):
+                judged = judge_model(load_policy(config.model_settings, pipeline), pictures, panel, config.eval_sampling)
             for name, value in zip(names, mean_over_tags(judged.rewards, pictures), strict=True):
                 self._row(name, prompts)["scores"][column] = None if value != value else round(value, 4)
         if column not in self.columns:

@@ -35,10 +35,10 @@ from vgrpo.training.metrics_file import MetricsFile
 from vgrpo.training.optimizer import Optimizer, check_optimizer, make_adamw
 from vgrpo.training.rollouts.starting import check_served, make_ahead
 from vgrpo.training.rollouts.state import Ahead
-from vgrpo.training.run import Run, Task
+from vgrpo.training.run import Run
 from vgrpo.training.sinks import check_installed
 from vgrpo.training.task import Given as Given
-from vgrpo.training.task import make_task
+from vgrpo.training.task import Task, make_task
 from vgrpo.training.task_prompts import run_prompts
 from vgrpo.training.texts import encode_ahead
 from vgrpo.training.trackers import Tracker

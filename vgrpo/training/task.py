@@ -5,18 +5,35 @@ from dataclasses import dataclass
 from typing import Any
 
 from vgrpo.core.types import MAIN, Prompt
+from vgrpo.prompts.sources import PromptSource
 from vgrpo.rewards.base import Reward
-from vgrpo.rewards.calls import limited
-from vgrpo.rewards.panel import Panel
-from vgrpo.rewards.registry import load_reward
-from vgrpo.rewards.visiting import visiting
+from vgrpo.rewards.loading import Calling, load_rewards
+from vgrpo.rewards.panel import Panel, close_rewards
 from vgrpo.training.config import Config
-from vgrpo.training.run import Task
 from vgrpo.training.task_prompts import RunPrompts
 from vgrpo.training.tasks import weight_table
+from vgrpo.worlds.base import World
 from vgrpo.worlds.registry import judge_of
 
 GIVEN = "(given)"  # the place of a reward in memory among the names
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What is learned: the prompts, and the rewards of their images."""
+
+    panel: Panel
+    monitors: dict[str, Reward]
+    """Measured and not trained on."""
+    prompts: PromptSource
+    eval_prompts: list[Prompt]
+    """Held out."""
+    world: World | None = None
+    """Whose strict scores stand beside the rewards in the evaluation."""
+
+    def close(self) -> None:
+        """End the processes that rewards have started."""
+        close_rewards([*self.panel.rewards, *self.monitors.values()])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,21 +47,29 @@ class Given:
     """Addresses of `vgrpo serve-rollout`, which draw the images that are trained on; looked up for each rollout."""
 
 
+def calling(config: Config) -> Calling:
+    """How a run calls its rewards."""
+    return Calling(
+        device=config.device_of_rewards,
+        offload=config.memory.offload_rewards,
+        num_workers=config.reward_workers,
+        timeout=config.reward_timeout,
+    )
+
+
 def make_task(config: Config, given: Given, prompts: RunPrompts) -> Task:
-    """Load the rewards. Raises what `load_reward` does."""
-    where, held_out = config.device_of_rewards, prompts.held_out
+    """Load the rewards. Raises what `load_rewards` does."""
+    held_out = prompts.held_out
     own = config.reward if given.reward is None else (GIVEN,)
     weights_of_own = config.reward_weights if given.reward is None else None
     tasks = {MAIN: (own, weights_of_own)} | {task.name: (task.reward, task.reward_weights) for task in config.tasks}
     names, weights = weight_table(tasks)
 
-    def load(name: str) -> Reward:
-        reward = given.reward if name == GIVEN and given.reward is not None else load_reward(name, where)
-        return limited(visiting(reward) if config.memory.offload_rewards else reward, config.reward_timeout)
-
+    in_memory = {} if given.reward is None else {GIVEN: given.reward}
+    loaded = load_rewards([*names, *config.monitor], calling(config), in_memory)
     return Task(
-        panel=Panel(rewards=[load(name) for name in names], weights=weights),
-        monitors={name: load(name) for name in config.monitor},
+        panel=Panel(rewards=loaded[: len(names)], weights=weights),
+        monitors=dict(zip(config.monitor, loaded[len(names) :], strict=True)),
         prompts=prompts.source,
         eval_prompts=held_out,
         world=judge_of(held_out, (*config.monitor, *names), [config.prompts, config.eval_prompts]) if held_out else None,

@@ -88,8 +88,12 @@ class JudgeSettings:
 class Judge:
     """A reward that asks the server once per image, several at a time."""
 
+    num_at_once = 2
+    """Calls: the requests of one begin as the last ones of another are still on their way."""
+
     def __init__(self, settings: JudgeSettings, name: str = "judge") -> None:
         self.settings = settings
+        self.requests = ThreadPoolExecutor(settings.num_parallel)
         self.address = settings.url.rstrip("/").removesuffix("/v1").rstrip("/")
         self.__name__ = name
         try:
@@ -107,8 +111,7 @@ class Judge:
 
     def __call__(self, images: Tensor, prompts: list[Prompt]) -> Tensor:
         """[B]; NaN where no usable answer came. Raises RewardError, which says why, if that is so for every image."""
-        with ThreadPoolExecutor(self.settings.num_parallel) as pool:
-            scores, reasons = zip(*pool.map(self._score, images, prompts), strict=True)
+        scores, reasons = zip(*self.requests.map(self._score, images, prompts), strict=True)
         if all(reasons):
             raise RewardError(
                 f"reward {self.__name__}: not one usable answer for {len(images)} images, the last: {reasons[-1]}"

@@ -1,47 +1,75 @@
-"""The client of a reward in a process of its own, on this machine or another: `--reward remote=http://HOST:PORT`."""
+"""The client of a reward in processes of its own, on this machine or others: `--reward remote=http://HOST:PORT`."""
 
+import threading
 import time
 import urllib.request
-from typing import Any
+from collections import deque
+from queue import Empty, SimpleQueue
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from vgrpo.core.types import Prompt
 from vgrpo.rewards.base import RewardError
+from vgrpo.rewards.calls import reason_of
+from vgrpo.rewards.pool.pooled import pieces_of
+from vgrpo.rewards.served.servers import WHAT, Server, Servers, Unanswered
 from vgrpo.rewards.served.wire import pack, scores_of
-from vgrpo.support.http.client import NO_ANSWER, fetch, reason_of
-from vgrpo.support.http.hosts import checked_address
+from vgrpo.support.http.client import fetch
 from vgrpo.support.http.strict import strict_json
 from vgrpo.support.http.token import TOKEN, authorization
 from vgrpo.support.secrets import redact
 
+SHORTEST_PATIENCE = 10.0
+"""Seconds. A server that takes this long, and three times as long as any lately, may be lost: another is asked, too."""
+
+
+class _Answer(NamedTuple):
+    """A server's scores [B], or none; and why scores are missing, where somebody said so."""
+
+    scores: Tensor | None
+    reason: str | None
+
 
 class Remote:
-    """Asks in batches, tries again when no usable answer comes, then gives up on that batch: NaN."""
+    """Asks in batches. A batch that one server does not answer goes to another; when none has, all are tried again, so many
+    times, and then that batch is given up: NaN."""
+
+    num_at_once = 32
+    """Batches on their way; each waits for a server that is idle."""
 
     def __init__(
-        self, url: str, *, batch_size: int = 64, timeout: float = 300.0, num_tries: int = 3, pause: float = 2.0
+        self,
+        url: str,
+        *,
+        batch_size: int = 64,
+        timeout: float = 300.0,
+        num_tries: int = 3,
+        pause: float = 2.0,
+        patience: float = SHORTEST_PATIENCE,
     ) -> None:
         self.url, self.batch_size, self.timeout = url, batch_size, timeout
-        self.num_tries, self.pause = num_tries, pause
+        self.num_tries, self.pause, self.patience = num_tries, pause, patience
         try:
-            self.__name__ = _name(self._ask(None))
-        except NO_ANSWER as error:
+            self.servers = Servers(url, self._ask)
+        except ConnectionError as error:
             raise ConnectionError(
-                f"reward remote={url}: no reward server answers there ({reason_of(error)}); start one with "
-                f"`vgrpo serve-reward NAME`, correct its address, or set {TOKEN} to the server's own"
+                f"reward remote={url}: no reward server answers there ({error}); start one with `vgrpo serve-reward NAME`, "
+                f"correct its address, or set {TOKEN} to the server's own"
             ) from error
+        self.__name__, self.judges_groups = self.servers.greeting.reward, self.servers.greeting.judges_groups
+        self.news = self.servers.news
+        self._seconds: deque[float] = deque(maxlen=16)
+        """Of the last answers."""
 
     def __call__(self, images: Tensor, prompts: list[Prompt]) -> Tensor:
         """[B]; NaN where the reward failed or no answer came. Raises RewardError, with the reason, if that is so everywhere."""
-        parts, reason = [], None
-        for start in range(0, len(images), self.batch_size):
-            rows = slice(start, start + self.batch_size)
-            scores, failed = self._score(images[rows], prompts[rows])
-            parts.append(scores)
+        scores, reason = torch.full((len(images),), torch.nan), None
+        everything = list(range(len(images)))
+        for rows in pieces_of(prompts, None) if self.judges_groups else _cut(everything, self.batch_size):
+            scores[rows], failed = self._score(images[rows], [prompts[row] for row in rows])
             reason = failed or reason
-        scores = torch.cat(parts)
         if reason and scores.isnan().all():
             raise RewardError(f"reward remote={self.url}: not one score for {len(images)} images, the last: {reason}")
         return scores
@@ -54,30 +82,70 @@ class Remote:
         """Scores, and why there are none if there are none."""
         body, reason = pack(images, prompts), None
         for attempt in range(self.num_tries):
-            try:
-                answer = self._ask(body)
-                told = answer.get("error") if isinstance(answer, dict) else None
-                return scores_of(answer, len(images)), redact(str(told))[:500] if told else None
-            except NO_ANSWER as error:
-                reason = reason_of(error)
-                if attempt + 1 < self.num_tries:
-                    time.sleep(self.pause * 2**attempt)
+            self.servers.refresh()
+            scores, reason = self._first_answer(body, len(images))
+            if scores is not None:
+                return scores, reason
+            if attempt + 1 < self.num_tries:
+                time.sleep(self.pause * 2**attempt)
         return torch.full((len(images),), torch.nan), reason
 
-    def _ask(self, body: bytes | None) -> Any:
+    def _first_answer(self, body: bytes, count: int) -> tuple[Tensor | None, str | None]:
+        """What the first of the servers says, and why there are no scores. Each is asked at most once: the next one when one
+        fails, or is late while another is idle."""
+        answers: SimpleQueue[_Answer] = SimpleQueue()
+        asked, answer, num_told, late = list[Server](), _Answer(None, None), 0, False
+        while answer.scores is None:
+            nobody_works = len(asked) == num_told
+            if nobody_works or late:
+                server = self.servers.take(set(asked), wait=nobody_works)
+                if server is not None:
+                    if late:
+                        asked[-1].late = True
+                    asked.append(server)
+                    self._begin(server, body, count, answers)
+                elif nobody_works:
+                    break
+            try:
+                answer = answers.get(timeout=max([self.patience, *(3 * seconds for seconds in tuple(self._seconds))]))
+                num_told, late = num_told + 1, False
+            except Empty:
+                late = True
+        return answer.scores, answer.reason
+
+    def _begin(self, server: Server, body: bytes, count: int, answers: "SimpleQueue[_Answer]") -> None:
+        """Ask in a thread, which a server that never answers does not keep the others from."""
+
+        def ask() -> None:
+            began, outcome = time.monotonic(), _Answer(None, "it was not asked")
+            try:
+                with self.servers.turn(server):
+                    said = self._ask(server.url, body)
+                    scores = scores_of(said, count)
+                    told = said.get("error")
+                self._seconds.append(time.monotonic() - began)
+                outcome = _Answer(scores, redact(str(told))[:500] if told else None)
+            except Unanswered as error:
+                outcome = _Answer(None, str(error))
+            except Exception as error:
+                outcome = _Answer(None, reason_of(error))
+            finally:  # nothing may leave the one that waits without an answer
+                answers.put(outcome)
+
+        threading.Thread(target=ask, daemon=True).start()
+
+    def _ask(self, url: str, body: bytes | None = None) -> Any:
         headers = {"Content-Type": "application/octet-stream"} | authorization()
-        return strict_json(fetch(urllib.request.Request(self.url, body, headers), self.timeout))
+        return strict_json(fetch(urllib.request.Request(url, body, headers), self.timeout))
 
 
-def _name(greeting: Any) -> str:
-    name = greeting.get("reward") if isinstance(greeting, dict) else None
-    if not isinstance(name, str) or not name.isprintable() or not 0 < len(name) <= 100:
-        raise ValueError("it does not say which reward it serves")
-    return name
+def _cut(rows: list[int], size: int) -> list[list[int]]:
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
 def remote(source: str | None, device: str) -> Remote:
-    """Raises ValueError for what is no address, ConnectionError if no server answers."""
+    """From addresses with commas between them, or a text file of them. Raises ValueError for what is no address,
+    ConnectionError if no server answers."""
     if not source:
-        raise ValueError("reward remote=: give the server's address, --reward remote=http://HOST:PORT")
-    return Remote(checked_address(source, "reward remote: give the server's address, --reward remote=http://HOST:PORT"))
+        raise ValueError(WHAT)
+    return Remote(source)

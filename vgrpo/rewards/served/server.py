@@ -1,5 +1,7 @@
 """A reward in a process of its own: `vgrpo serve-reward NAME`, for training runs that ask by `--reward remote=http://HOST:PORT`."""
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Lock
 from typing import Any
 
@@ -12,6 +14,7 @@ from vgrpo.rewards.registry import load_reward
 from vgrpo.rewards.served.settings import ServeConfig
 from vgrpo.rewards.served.wire import Limits, unpack
 from vgrpo.support.http.server import Answer, Service
+from vgrpo.support.version import VERSION
 
 
 class RewardServer(Service):
@@ -27,11 +30,14 @@ class RewardServer(Service):
         with self.opened():
             self.reward: Reward = load_reward(name, config.device)
 
-    def greeting(self) -> dict[str, Any]:
-        return {"reward": self.name}
-
     def answer(self, path: str, body: bytearray) -> Answer:
-        return Answer.json(self.scores(*unpack(body, self.limits)))
+        with TemporaryDirectory() as folder:  # of source pictures
+            return Answer.json(self.scores(*unpack(body, self.limits, Path(folder))))
+
+    def greeting(self) -> dict[str, Any]:
+        """What a client must know: servers of one reward must be alike, and some rewards judge a prompt's images together."""
+        groups = bool(getattr(self.reward, "judges_groups", False))
+        return {"reward": self.name, "version": VERSION, "judges_groups": groups}
 
     def scores(self, images: Tensor, prompts: list[Prompt]) -> dict[str, Any]:
         """What a request is answered with; if the reward failed on all its images, also why."""

@@ -24,6 +24,7 @@ class OcrCtc:
     """Images [B, 3, H, W] and prompts to scores [B] in (0, 1]; NaN for a prompt without quoted text, or one it cannot spell."""
 
     __name__ = "ocr_ctc"
+    each_alone = True
 
     def __init__(self) -> None:
         try:

@@ -26,7 +26,7 @@ class Coming:
         """Ask nobody for anything more."""
         if self.deal is not None:
             self.deal.end()
-        self.judging.__exit__(None, None, None)
+        self.judging.close()
 
 
 @dataclass(kw_only=True)

@@ -56,7 +56,7 @@ def slow_reward(numbers: Numbers) -> Finding | None:
     return Finding(
         level="note",
         title=f"{reward / total:.0%} of the time goes into judging images",
-        advice="A reward on a device of its own (--reward-device) or in a process of its own (`vgrpo serve-reward`) lets the "
-        "model work.",
+        advice="Worker processes (--reward-workers), a device of its own (--reward-device) or servers (`vgrpo serve-reward`) "
+        "let a reward judge while images are drawn; a smaller --rollout.batch-size lets it begin sooner.",
         curves=("seconds/reward", "seconds/rollout", "seconds/update"),
     )

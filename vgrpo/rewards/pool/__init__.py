@@ -1,0 +1,1 @@
+"""Rewards that run in processes of their own on this machine: `--reward-workers N`."""
