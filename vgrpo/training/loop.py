@@ -17,6 +17,7 @@ from torch import Tensor
 from vgrpo.core.processes import ALONE, Processes
 from vgrpo.core.types import Batch, Rollout
 from vgrpo.evaluation.core import evaluate, read_eval, write_eval
+from vgrpo.models.in_step import drawing
 from vgrpo.objectives.advantage import weighted_mean
 from vgrpo.pages.report import write_report
 from vgrpo.rewards.base import RewardError, Scores, score_images
@@ -32,7 +33,7 @@ from vgrpo.training.resume import FINISHED
 from vgrpo.training.run import Run, save_samples
 from vgrpo.training.start import Given, start_run
 from vgrpo.training.steering import Steering
-from vgrpo.training.stopping import saved_on_stop
+from vgrpo.training.stopping import saved_on_stop, watched
 from vgrpo.training.together import check_together
 from vgrpo.training.update import (
     StepMetrics,
@@ -72,7 +73,7 @@ def train(
     """
     events = Events(listeners if processes.rank == 0 else ())
     run = start_run(config, given, resume=resume, allow_changes=allow_changes, events=events, processes=processes)
-    with closing(run), Interrupts() as interrupts, saved_on_stop(run):
+    with closing(run), Interrupts() as interrupts, saved_on_stop(run), watched(run):
         run.check = partial(check_together, interrupts, processes)
         events.emit(RunStarted(folder=run.folder, config=run.config, iteration=run.iteration, past=run.past))
         if run.finished and run.iteration >= config.num_iterations:
@@ -155,19 +156,20 @@ def iterate(run: Run) -> Values:
 @out_of_memory_while("drawing images to train on")
 def draw_rollout(run: Run, *seed: int | str) -> Rollout:
     """This process's groups of the iteration, under the weights that are now in the model."""
-    config, drawing = run.config, run.config.objective.drawing
+    config, own = run.config, run.config.objective.drawing
     groups = run.processes.share(config.rollout.num_prompts)
-    return draw_groups(
-        run.policy,
-        run.task.prompts(run.iteration, config.rollout.num_prompts),
-        *seed,
-        group_size=config.rollout.group_size,
-        sampling=config.rollout,
-        groups=groups,
-        step_sampler=drawing.step_sampler(run.iteration, *seed),
-        initial_noise=drawing.initial_noise,
-        between=run.batches("rollout", len(groups) * config.rollout.group_size, in_step=False),
-    )
+    with drawing(run.policy):
+        return draw_groups(
+            run.policy,
+            run.task.prompts(run.iteration, config.rollout.num_prompts),
+            *seed,
+            group_size=config.rollout.group_size,
+            sampling=config.rollout,
+            groups=groups,
+            step_sampler=own.step_sampler(run.iteration, *seed),
+            initial_noise=own.initial_noise,
+            between=run.batches("rollout", len(groups) * config.rollout.group_size, in_step=False),
+        )
 
 
 def judge(run: Run, rollout: Rollout, images: Tensor) -> Scores:
