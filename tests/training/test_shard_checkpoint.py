@@ -85,7 +85,9 @@ def lines_of(folder):
 def test_another_number_of_processes_goes_on_with_the_same_rollout(told):
     three, alone = (lines_of(told[0] / name) for name in ("three", "alone"))
     assert [line["iteration"] for line in three] == [0, 1, 2, 3]
-    assert [line["reward/red"] for line in three[:3]] == [line["reward/red"] for line in alone[:3]]
+    rewards = [key for key in alone[2] if key.startswith("reward/")]
+    assert rewards
+    assert [[line[key] for key in rewards] for line in three[:3]] == [[line[key] for key in rewards] for line in alone[:3]]
     for key, value in alone[3].items():
         if "second" not in key:
             assert three[3][key] == pytest.approx(value, rel=1e-2, abs=1e-6), key
@@ -94,9 +96,7 @@ def test_another_number_of_processes_goes_on_with_the_same_rollout(told):
 def test_a_part_for_each_process_and_no_pickle(told):
     path = told[0] / "two/checkpoints/iteration-000002"
     parts = ["state-00001-of-00002.safetensors", "state-00002-of-00002.safetensors"]
-    assert sorted(file.name for file in path.iterdir()) == ["manifest.json", *parts, "state.json"] or sorted(
-        file.name for file in path.iterdir()
-    ) == sorted(["manifest.json", *parts, "state.json"])
+    assert sorted(file.name for file in path.iterdir()) == ["manifest.json", *parts, "state.json"]
     sizes = [(path / name).stat().st_size for name in parts]
     assert max(sizes) < 1.1 * min(sizes)
 
@@ -107,16 +107,15 @@ def test_the_weights_are_a_pipeline_of_the_network_s_own_class(told):
     for (name, value), other in zip(networks[0].state_dict().items(), networks[1].state_dict().values(), strict=True):
         assert (value - other).abs().max() < 1e-3, name
         assert value.shape == start[name].shape
-    assert (
-        json.loads((told[0] / "three/pipeline/transformer/config.json").read_text())["_class_name"] == "SD3Transformer2DModel"
-    )
+    config = json.loads((told[0] / "three/pipeline/transformer/config.json").read_text())
+    assert config["_class_name"] == "SD3Transformer2DModel"
 
 
 def test_a_disk_that_refuses_one_part_leaves_the_checkpoint_before(told):
     folder, answers = told
     assert answers[0] == "PeerError: another process could not write its part of a checkpoint"
     assert answers[1].startswith("OSError: ")
-    assert "No space left" in answers[1] or "full" in answers[1]
+    assert "the disk is full" in answers[1]
     found = load_newest(folder / "full/checkpoints")
     assert found.iteration == 0
     assert [path.name for path in (folder / "full/checkpoints").iterdir()] == ["iteration-000000"]
@@ -128,7 +127,7 @@ def test_a_damaged_part_is_noticed(told, tmp_path):
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
-    with pytest.raises(CheckpointError, match="state-00002-of-00002.safetensors is not what was written"):
+    with pytest.raises(CheckpointError, match=r"state-00002-of-00002\.safetensors is not what was written"):
         load(tmp_path / "checkpoints", 2)
     assert load_newest(tmp_path / "checkpoints").iteration == 1
     assert torch.is_tensor(load_newest(tmp_path / "checkpoints").state["weights"]["pos_embed.proj.bias"].read())

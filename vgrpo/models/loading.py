@@ -53,8 +53,9 @@ def load_policy(
     if device is not None:
         frozen = frozen_dtype(settings.memory.weights, on_bf16_gpu(device), full=full)
         network = torch.float32 if full else None
-        loaded = {"adapter": settings.adapter, "memory": settings.memory, "sharded": sharded}
-        pipeline = load_pipeline(settings.model, device, frozen, network, **loaded)
+        pipeline = load_pipeline(
+            settings.model, device, frozen, network, adapter=settings.adapter, memory=settings.memory, sharded=sharded
+        )
     policy = make_policy(
         pipeline,
         max_sequence_length=settings.max_sequence_length,

@@ -57,4 +57,6 @@ def _mesh(config: Config, processes: Peers, device: str) -> DeviceMesh:
     """[processes], or [machines, processes of each]."""
     if config.memory.shard == "hybrid" and local_size() < processes.size:
         return init_device_mesh(device, (processes.size // local_size(), local_size()))
-    return DeviceMesh.from_group(processes.group or dist.group.WORLD, device)
+    group = processes.group or dist.group.WORLD
+    assert group is not None
+    return DeviceMesh.from_group(group, device)
