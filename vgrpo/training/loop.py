@@ -156,8 +156,7 @@ def iterate(run: Run) -> Values:
 @out_of_memory_while("drawing images to train on")
 def draw_rollout(run: Run, *seed: int | str) -> Rollout:
     """This process's groups of the iteration, under the weights that are now in the model."""
-    config, own = run.config, run.config.objective.drawing
-    groups = run.processes.share(config.rollout.num_prompts)
+    config, groups = run.config, run.processes.share(run.config.rollout.num_prompts)
     with drawing(run.policy):
         return draw_groups(
             run.policy,
@@ -166,8 +165,8 @@ def draw_rollout(run: Run, *seed: int | str) -> Rollout:
             group_size=config.rollout.group_size,
             sampling=config.rollout,
             groups=groups,
-            step_sampler=own.step_sampler(run.iteration, *seed),
-            initial_noise=own.initial_noise,
+            step_sampler=config.objective.drawing.step_sampler(run.iteration, *seed),
+            initial_noise=config.objective.drawing.initial_noise,
             between=run.batches("rollout", len(groups) * config.rollout.group_size, in_step=False),
         )
 

@@ -38,9 +38,9 @@ def write_file(path: Path, parts: Iterable[bytes | memoryview]) -> dict[str, Any
     return {"size": size, "sha256": digest.hexdigest()}
 
 
-def write_manifest(folder: Path, iteration: int, files: dict[str, dict[str, Any]], kind: int = FORMAT) -> None:
+def write_manifest(folder: Path, iteration: int, files: dict[str, dict[str, Any]], *, in_parts: bool = False) -> None:
     """Complete a checkpoint."""
-    content = {"format": kind, "iteration": iteration, "versions": _versions(), "files": files}
+    content = {"format": IN_PARTS if in_parts else FORMAT, "iteration": iteration, "versions": _versions(), "files": files}
     write_file(folder / NAME, [_sealed(content)])
     sync(folder)
 

@@ -16,7 +16,7 @@ from vgrpo.models.sharding import Spread
 from vgrpo.support.files import sync
 from vgrpo.training.checkpoint import REST, CheckpointWriter, move, retire
 from vgrpo.training.checkpoint_folder import delete, draft_of, name_of
-from vgrpo.training.manifest import IN_PARTS, write_file, write_manifest
+from vgrpo.training.manifest import write_file, write_manifest
 from vgrpo.training.state_files import Snapshot, name_of_part
 
 
@@ -87,7 +87,7 @@ class SpreadWriter(CheckpointWriter):
 
     def _complete(self, snapshot: Snapshot, draft: Path, iteration: int, files: dict[str, dict[str, Any]]) -> None:
         path = self.folder / name_of(iteration)
-        write_manifest(draft, iteration, files | {REST: write_file(draft / REST, [snapshot.json_bytes()])}, IN_PARTS)
+        write_manifest(draft, iteration, files | {REST: write_file(draft / REST, [snapshot.json_bytes()])}, in_parts=True)
         move(draft, path)
         sync(self.folder)
         self._known.add(path)
