@@ -9,6 +9,7 @@ import torch
 from vgrpo.core.seeds import Seed
 from vgrpo.core.solvers import num_evaluations
 from vgrpo.core.types import Prompt, Rollout
+from vgrpo.models.in_step import drawing
 from vgrpo.models.settings import LoraConfig
 from vgrpo.models.weight_sets import WeightCopy, trainable
 from vgrpo.objectives.drawing import Drawing
@@ -83,18 +84,19 @@ def _draw_here(run: Run, plan: Plan, coming: Coming) -> Rollout:
     """This process's groups."""
     settings, seed = plan.settings, plan.names(coming.iteration)
     groups = run.processes.share(settings.num_prompts)
-    return draw_groups(
-        run.policy,
-        run.task.prompts(coming.iteration, settings.num_prompts),
-        *seed,
-        group_size=settings.group_size,
-        sampling=settings,
-        groups=groups,
-        step_sampler=plan.drawing.step_sampler(coming.iteration, *seed),
-        initial_noise=plan.drawing.initial_noise,
-        between=run.batches("rollout", len(groups) * settings.group_size, in_step=False),
-        drawn=coming.judging.add,
-    )
+    with drawing(run.policy):
+        return draw_groups(
+            run.policy,
+            run.task.prompts(coming.iteration, settings.num_prompts),
+            *seed,
+            group_size=settings.group_size,
+            sampling=settings,
+            groups=groups,
+            step_sampler=plan.drawing.step_sampler(coming.iteration, *seed),
+            initial_noise=plan.drawing.initial_noise,
+            between=run.batches("rollout", len(groups) * settings.group_size, in_step=False),
+            drawn=coming.judging.add,
+        )
 
 
 def _pieces(run: Run, plan: Plan, iteration: int) -> list[Named]:

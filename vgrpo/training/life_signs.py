@@ -78,11 +78,11 @@ class LifeSigns:
     @contextmanager
     def waiting(self) -> Iterator[None]:
         """While this process waits for the others."""
-        self.waiting_since = time.monotonic()
+        before, self.waiting_since = self.waiting_since, time.monotonic()
         try:
             yield
         finally:
-            self.waiting_since = None
+            self.waiting_since = before
 
     def wait_for_first(self) -> None:
         """Process 0 lets the others go; they wait for that, or until it is lost."""

@@ -31,7 +31,7 @@ from vgrpo.training.resume import FINISHED
 from vgrpo.training.run import Run, save_samples
 from vgrpo.training.start import Given, start_run
 from vgrpo.training.steering import Steering
-from vgrpo.training.stopping import saved_on_stop
+from vgrpo.training.stopping import saved_on_stop, watched
 from vgrpo.training.together import check_together
 from vgrpo.training.update import (
     StepMetrics,
@@ -71,7 +71,7 @@ def train(
     """
     events = Events(listeners if processes.rank == 0 else ())
     run = start_run(config, given, resume=resume, allow_changes=allow_changes, events=events, processes=processes)
-    with closing(run), Interrupts() as interrupts, saved_on_stop(run):
+    with closing(run), Interrupts() as interrupts, saved_on_stop(run), watched(run):
         run.check = partial(check_together, interrupts, processes)
         events.emit(RunStarted(folder=run.folder, config=run.config, iteration=run.iteration, past=run.past))
         if run.finished and run.iteration >= config.num_iterations:

@@ -11,8 +11,12 @@ from PIL import Image
 
 from vgrpo.core.images import to_pil
 from vgrpo.core.processes import ALONE, Processes
+from vgrpo.models.in_step import drawing
 from vgrpo.models.lora import save_lora
 from vgrpo.models.policy import Policy
+from vgrpo.models.saving import save_pipeline
+from vgrpo.models.shard_files import fill, moments_like
+from vgrpo.models.sharding import own_part
 from vgrpo.models.weight_sets import AverageWeights, WeightCopy, trainable
 from vgrpo.objectives.base import WeightSet
 from vgrpo.pages.run_files import NUM_IMAGES
@@ -113,19 +117,23 @@ class Run:
         if self.iteration % self.config.eval.sample_every == 0:
             save_samples(self)
         if self.iteration % self.config.checkpoint_every == 0:
-            check_same_weights(self.optimizer.parameters, self.processes)
+            check_same_weights(self.optimizer.parameters, self.replicas)
             self.save_checkpoint()
 
     def save_checkpoint(self) -> Path:
         """Begin to write one, beside training; `writer.finish` waits for it. What is trained so far goes to lora/, if it is an
         adapter: a whole network is written at the end alone. Returns where it goes."""
-        if self.processes.rank > 0:
-            return self.writer.folder
         path = self.writer.save(self.state_dict(), self.iteration)
         if self.config.finetune == "lora" and self.iteration > 0:
             self.save_weights()
         self.events.emit(CheckpointSaved(path=path, iteration=self.iteration))
         return path
+
+    @property
+    def replicas(self) -> Processes:
+        """Those that hold the same trained weights as this process."""
+        spread = self.policy.spread
+        return self.processes if spread is None or self.config.finetune == "lora" else spread.replicas
 
     def newly_waited(self) -> float:
         """Seconds that checkpoints kept training waiting since this was last asked."""
@@ -165,13 +173,13 @@ class Run:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.iteration = state["iteration"]
         for name, parameter in trainable(self.policy.module).items():
-            parameter.copy_(state["weights"][name])
-            self.average.values[name].copy_(state["average"][name])
+            fill(parameter, state["weights"][name])
+            fill(self.average.values[name], state["average"][name])
             if "old" in self.copies:
-                self.copies["old"].values[name].copy_(state["old"][name])
+                fill(self.copies["old"].values[name], state["old"][name])
         self.ahead.load_state_dict(state.get("drew") or state["old"] or state["weights"])
         self.average.num_steps = state["average_steps"]
-        self.optimizer.inner.load_state_dict(state["optimizer"])
+        self.optimizer.inner.load_state_dict(moments_like(self.optimizer.parameters, state["optimizer"]))
         self.optimizer.num_steps, self.optimizer.num_bad_steps = state["optimizer_steps"], state["bad_steps"]
         if state.get("steered_lr") is not None and state["settings"]["update"]["lr"] == self.config.update.lr:
             self.set_lr(state["steered_lr"])  # settings that were changed for the resume come after it
@@ -191,11 +199,11 @@ class Run:
         """The averaged weights as `lora/` for `load_lora_weights`, or as `pipeline/` after full fine-tuning."""
         full = self.config.finetune == "full"
         folder = self.folder / ("pipeline" if full else "lora")
-        if self.processes.rank > 0:
+        if self.processes.rank > 0 and not (full and self.policy.spread):
             return folder
         with self.average.active():
             if full:
-                self.policy.pipeline.save_pretrained(folder)
+                save_pipeline(self.policy, folder, writes=self.processes.rank == 0)
             else:
                 save_lora(self.policy, folder)
         return folder
@@ -204,7 +212,7 @@ class Run:
     def adopt_average(self) -> None:
         """Leave the averaged weights, the ones saved and evaluated, in the pipeline."""
         for name, parameter in trainable(self.policy.module).items():
-            parameter.copy_(self.average.values[name])
+            own_part(parameter).copy_(own_part(self.average.values[name]))
 
 
 @out_of_memory_while("drawing sample pictures")
@@ -213,13 +221,14 @@ def save_samples(run: Run) -> Path:
     scores.json what they score. `vgrpo sample --seed 0` with prompts.txt draws the same ones. Returns the folder."""
     settings, folder = run.config.eval_sampling, run.folder / "samples" / f"{run.iteration:06d}"
     if run.processes.rank > 0:
-        return folder
+        with run.average.active(), drawing(run.policy):
+            return folder
     prompts = run.task.eval_prompts or run.task.prompts(0, settings.num_sample_prompts)
     prompts = prompts[:: max(1, len(prompts) // settings.num_sample_prompts)][: settings.num_sample_prompts]
     folder.mkdir(parents=True, exist_ok=True)
     noise = torch.stack([named_noise(run.policy, 0, "sample", p, i) for p in range(len(prompts)) for i in range(NUM_IMAGES)])
     repeated = [prompt for prompt in prompts for _ in range(NUM_IMAGES)]
-    with run.events.phase("samples"), run.average.active():
+    with run.events.phase("samples"), run.average.active(), drawing(run.policy):
         _, images = draw_images(run.policy, repeated, noise, settings, run.batches("samples", len(noise), in_step=False))
     for index, row in enumerate(images.unflatten(0, (len(prompts), NUM_IMAGES))):
         strip: Image.Image = to_pil(torch.cat(list(row), 2))

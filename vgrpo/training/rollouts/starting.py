@@ -38,6 +38,10 @@ def make_ahead(policy: Policy, lag: int, workers: Sequence[str], notice: Callabl
             not policy.takes_image,
             f"--rollout-workers: {type(policy).__name__} edits images, and they are files of this machine; leave workers out",
         )
+        require(
+            policy.spread is None,
+            "--rollout-workers: weights that are spread are whole in no process that could send them; leave workers out",
+        )
         check_alike(workers, policy, notice)
     return Ahead(
         workers=RolloutWorkers(workers) if workers else None,

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from vgrpo.core.types import Rollout
+from vgrpo.models.shard_files import fill
 from vgrpo.models.weight_sets import WeightCopy
 from vgrpo.rewards.judging import Judging
 from vgrpo.support.dealing import Deal
@@ -59,4 +60,4 @@ class Ahead:
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         if self.drew is not None:
             for name, value in self.drew.values.items():
-                value.copy_(state[name])
+                fill(value, state[name])
