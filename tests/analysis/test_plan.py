@@ -17,6 +17,7 @@ from vgrpo.analysis.plan.advice import advise
 from vgrpo.analysis.plan.cards import CARDS, card_of
 from vgrpo.analysis.plan.job import GB, measure_job
 from vgrpo.analysis.plan.measure import cost
+from vgrpo.analysis.plan.traffic import Traffic, traffic
 from vgrpo.commands.main import main
 from vgrpo.commands.plan import Machine
 from vgrpo.models.loading import load_pipeline, make_policy
@@ -134,8 +135,8 @@ def test_more_gpus_share_the_images_and_not_the_model(large):
     for part in ("network", "trained weights, gradient, AdamW", "text encoders", "rewards"):
         assert shared.memory(large.config)[part] == large.memory(large.config)[part]
     assert total(shared) < total(large)
-    assert large.gradient_bytes() == 0
-    assert shared.gradient_bytes() == 4 * large.num_trained
+    assert traffic(large) == Traffic()
+    assert traffic(shared) == Traffic(summed=4 * large.num_trained)
 
 
 def test_what_is_switched_on_takes_less_and_checkpointing_computes_more(large):
@@ -192,13 +193,14 @@ def test_the_command(capsys):
     out = capsys.readouterr().out
     assert "256 images per iteration, " in out
     assert "fits into 24GB" in out
-    assert "vgrpo train --gpus" not in out
+    assert "efficiency" not in out
     assert main(["plan", "sprites", "--gpus", "5", "--gpu-memory", "1GB", "--reward", "mine:warm"]) == 0
     out = capsys.readouterr().out
     assert "56 images per iteration on each GPU" in out  # 7 of 32 groups of 8
-    assert "These figures are for vgrpo train --gpus 5, by which every GPU holds the whole model." in out
+    assert re.search(r"0\.\d\d GB summed: at most \d\.\d s by nvlink4 in a machine, at 70%", out)
+    assert "of 5 single GPUs, if nothing of that is hidden behind computing. Every GPU holds the whole model" in out
     assert "not counted, as it is your own: mine:warm" in out
-    assert re.search(r"does not fit into 1GB.*which is the smallest GPU for it\. Every GPU holds the whole model", out)
+    assert re.search(r"does not fit into 1GB.*which is the smallest GPU for it\. On 32 GPUs each would need", out)
 
 
 @pytest.mark.parametrize(
@@ -210,7 +212,9 @@ def test_the_command(capsys):
         ("--fit small", "--fit small: give a number of gigabytes"),
         ("--price -1", "must lie in 0 to 1,000,000"),
         ("--gpus two", "--gpus two: give a whole number"),
-        ("--gpus 33", "rollout.num_prompts=32 groups"),
+        ("--gpus 11 --nodes 3", "33 GPUs: an iteration draws rollout.num_prompts=32 groups"),
+        ("--nodes 0", "--nodes 0: must be at least 1"),
+        ("--network post", "--network post: must be one of infiniband, ethernet400"),
         ("--gpus 0", "must be at least 1"),
         ("--model sd35-tiny", "not a diffusers pipeline folder"),
     ],

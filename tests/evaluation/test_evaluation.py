@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -254,10 +255,10 @@ def test_a_part_on_which_a_reward_fails_is_counted_and_ends_nothing_else():
         return Judged(rewards=torch.tensor([[float(part[0].index)]]), failed=torch.tensor([[False]]), strict=torch.ones(1))
 
     parts, failing = [[picture] for picture in pictures], {1}
-    found = together(parts, score, 1, nothing, ALONE, strict=True)
+    found = together(parts, score, 1, nothing, ALONE, nullcontext, strict=True)
     assert found.failed[:, 0].tolist() == [False, True, False, False]
     assert found.rewards[:, 0].nan_to_num(-1).tolist() == [0, -1, 2, 3]
     assert found.strict.isnan().tolist() == [False, True, False, False]
     failing = {0, 1, 2, 3}
     with pytest.raises(RewardError, match="no answer"):
-        together(parts, score, 1, nothing, ALONE, strict=True)
+        together(parts, score, 1, nothing, ALONE, nullcontext, strict=True)

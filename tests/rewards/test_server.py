@@ -13,11 +13,11 @@ import torch
 
 from vgrpo import Prompt
 from vgrpo.commands.main import main
-from vgrpo.rewards.served.hosts import hostname_of, is_loopback
 from vgrpo.rewards.served.remote import Remote
 from vgrpo.rewards.served.server import RewardServer
 from vgrpo.rewards.served.settings import ServeConfig
 from vgrpo.rewards.served.wire import LONGEST_PROMPT, pack
+from vgrpo.support.http.hosts import hostname_of, is_loopback
 
 IMAGES, PROMPTS = torch.rand(2, 3, 4, 4), [Prompt(text="a"), Prompt(text="b")]
 GOOD = pack(IMAGES, PROMPTS)

@@ -209,7 +209,7 @@ def test_files_of_earlier_and_later_versions_are_refused(tmp_path, monkeypatch):
         with pytest.raises(CheckpointError, match=r"iteration-000025.pt was made by vgrpo 0.1; go on with that version"):
             read(tmp_path)
     (tmp_path / "iteration-000025.pt").unlink()
-    monkeypatch.setattr("vgrpo.training.manifest.FORMAT", 2)
+    monkeypatch.setattr("vgrpo.training.manifest.FORMAT", 3)
     save(state_of(1), tmp_path, 1)
     monkeypatch.undo()
     with pytest.raises(CheckpointError, match="made by a newer vgrpo"):

@@ -1,5 +1,6 @@
 """`vgrpo.train` and `vgrpo.train_curriculum` for Python: training with the console's display."""
 
+from collections.abc import Sequence
 from contextlib import closing, nullcontext
 from typing import Any
 
@@ -23,6 +24,7 @@ def train(
     pipeline: Any = None,
     reward: Reward | None = None,
     prompts: list[str] | list[Prompt] | None = None,
+    rollout_workers: Sequence[str] = (),
     resume: bool = False,
     allow_changes: bool = False,
     quiet: bool = False,
@@ -30,11 +32,12 @@ def train(
 ) -> Result:
     """Run a training job to its end, or go on with one.
 
-    A pipeline, a reward function and prompts in memory take the place of those that `config` names. In a program that torchrun
+    A pipeline, a reward function and prompts in memory take the place of those that `config` names. `rollout_workers` are
+    addresses of processes that draw the images (`vgrpo serve-rollout`). In a program that torchrun
     has started several times, they share the run; `processes` are others that have come together. Raises what
     `vgrpo.training.loop.train` raises.
     """
-    given = Given(pipeline=pipeline, reward=reward, prompts=prompts)
+    given = Given(pipeline=pipeline, reward=reward, prompts=prompts, rollout_workers=rollout_workers)
     with joined() if processes is None else nullcontext(processes) as everyone:
         if quiet:
             return loop.train(

@@ -30,6 +30,7 @@ USAGE = """vgrpo: online reinforcement learning for text-to-image diffusion and 
   vgrpo convert FILE.safetensors --output-dir FOLDER     a checkpoint in one file becomes a folder for --model
   vgrpo pretrain sprites|preference [...]                train the bundled model, or its reward, from nothing
   vgrpo serve-reward NAME [--port 8100]                  answer for a reward from a process of its own
+  vgrpo serve-rollout MODEL [--port 8200]                draw images for runs from a process of its own
   vgrpo plan [RECIPE] [--gpu-memory 24GB] [...]          memory, evaluations and time of a job, before any download
   vgrpo doctor                                           what this machine has and can train, and what to type
   vgrpo prompts --kind geneval --output FILE [...]       generate training prompts
@@ -49,6 +50,7 @@ COMMANDS = (
     "convert",
     "pretrain",
     "serve-reward",
+    "serve-rollout",
     "plan",
     "doctor",
     "prompts",

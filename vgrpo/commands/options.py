@@ -54,6 +54,17 @@ def take_option(words: list[str], name: str) -> tuple[list[str], str | None]:
     return rest, found[0] if found else None
 
 
+def take_values(words: list[str], name: str) -> tuple[list[str], list[str]]:
+    """Take `name VALUE VALUE ...` out of the words, up to the next option. Raises UsageError if it is there without a value."""
+    if name not in words:
+        return words, []
+    start = words.index(name)
+    end = next((i for i in range(start + 1, len(words)) if words[i].startswith("--")), len(words))
+    if end == start + 1:
+        raise UsageError(f"{name} takes values, but none is given")
+    return words[:start] + words[end:], words[start + 1 : end]
+
+
 def take_flag(words: list[str], name: str) -> tuple[list[str], bool]:
     """Take a word out of the words."""
     return [word for word in words if word != name], name in words

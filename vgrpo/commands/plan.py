@@ -7,12 +7,16 @@ from rich.table import Table
 from vgrpo.analysis.plan.advice import advise
 from vgrpo.analysis.plan.cards import CARDS, SHARE, Card, card_of
 from vgrpo.analysis.plan.job import GB, Job, measure_job
+from vgrpo.analysis.plan.links import BETWEEN, INSIDE
+from vgrpo.analysis.plan.links import SHARE as LINK_SHARE
+from vgrpo.analysis.plan.traffic import seconds, traffic
 from vgrpo.commands.fit import read_size
 from vgrpo.commands.job import parse_job
 from vgrpo.commands.options import parse, take_option
 from vgrpo.commands.screen import Screen
 from vgrpo.commands.words import options_of
 from vgrpo.models.published import PUBLISHED
+from vgrpo.models.quantised import is_quantised
 from vgrpo.rewards.registry import is_own
 from vgrpo.support.checks import require, require_finite, require_within
 from vgrpo.training.config import Config
@@ -20,7 +24,8 @@ from vgrpo.training.stages import Curriculum, Stage
 
 DESCRIPTION = (
     "Memory by part, network evaluations and time of a job, from configs alone. Options are those of vgrpo train, and "
-    f"--gpu 4090 (or {', '.join(CARDS)}), --gpus 1, --gpu-memory 24GB, --tflops 300 (throughput to reckon with), --price 0.5 "
+    f"--gpu 4090 (or {', '.join(CARDS)}), --gpus 8 and --nodes 2 (GPUs of a machine, machines), --link {'|'.join(INSIDE)}, "
+    f"--network {'|'.join(BETWEEN)}, --gpu-memory 24GB, --tflops 300 (throughput to reckon with), --price 0.5 "
     "(of a GPU for an hour). --fit 24GB prints the options with which the job fits, or ends with status 1. --model also takes "
     f"published models by name: {', '.join(PUBLISHED)}."
 )
@@ -34,7 +39,13 @@ class Machine:
     gpu: str | None = None
     """Which, by name; its memory and throughput are those of the two options below where they are left out."""
     gpus: int = 1
-    """How many."""
+    """How many on each machine."""
+    nodes: int = 1
+    """Machines."""
+    link: str = "nvlink4"
+    """Between the GPUs of a machine."""
+    network: str = "infiniband"
+    """Between machines."""
     gpu_memory: str | None = None
     """Memory of each, e.g. 24GB; None is that of --gpu, or 80GB."""
     tflops: float | None = None
@@ -46,7 +57,10 @@ class Machine:
 
     def __post_init__(self) -> None:
         require_finite(self)
-        require(self.gpus >= 1, f"--gpus {self.gpus}: must be at least 1")
+        for option, count in (("--gpus", self.gpus), ("--nodes", self.nodes)):
+            require(count >= 1, f"{option} {count}: must be at least 1")
+        for option, name, known in (("--link", self.link, INSIDE), ("--network", self.network, BETWEEN)):
+            require(name in known, f"{option} {name}: must be one of {', '.join(known)}")
         require(
             self.gpu is None or self.card is not None,
             f"--gpu {self.gpu}: not in the table of {', '.join(CARDS)}; give its --gpu-memory and --tflops instead",
@@ -105,7 +119,7 @@ def run(words: list[str]) -> None:
 def plan(config: Config, machine: Machine) -> Job:
     """Measure and print."""
     screen = Screen()
-    job = measure_job(config, machine.gpus)
+    job = measure_job(config, machine.gpus * machine.nodes, machine.nodes)
     screen.print(_memory_table(job))
     for line in (*costs(job, machine), verdict(job, machine)):
         screen.print(line)
@@ -132,12 +146,26 @@ def costs(job: Job, machine: Machine) -> list[str]:
     own = [name for name in dict.fromkeys(config.reward_names) if is_own(name)]
     if own:
         lines.insert(0, f"not counted, as it is your own: {', '.join(own)}")
-    if job.num_gpus > 1:
-        lines.append(
-            f"{job.gradient_bytes() / GB:,.2f} GB of gradients to all-reduce per iteration, their time not counted. "
-            f"These figures are for vgrpo train --gpus {job.num_gpus}, by which every GPU holds the whole model."
-        )
-    return lines
+    return lines if job.num_gpus == 1 else [*lines, *talk(job, machine)]
+
+
+def talk(job: Job, machine: Machine) -> list[str]:
+    """What the GPUs tell each other, and what is left of their number."""
+    config, found = job.config, traffic(job)
+    sent = seconds(job, INSIDE[machine.link], BETWEEN[machine.network])
+    alone, each = replace(job, num_gpus=1, num_nodes=1).flops(), job.flops()
+    computed = each / machine.throughput / 1e12
+    efficiency = alone / each / job.num_gpus * computed / (computed + sent)
+    parts = {"of weights gathered": found.gathered, "of gradients scattered": found.scattered, "summed": found.summed}
+    moved = ", ".join(f"{value / GB:,.2f} GB {name}" for name, value in parts.items() if value)
+    links = f"{machine.link} in a machine" + (f" and {machine.network} between them" if job.num_nodes > 1 else "")
+    sharers = job.sharers(config)
+    holds = "every GPU holds the whole model" if sharers == 1 else f"{sharers} GPUs share a copy of the weights"
+    return [
+        f"per iteration {moved}: at most {sent:,.1f} s by {links}, at {LINK_SHARE:.0%} of their published speed, an assumption",
+        f"efficiency at least {efficiency:.0%} of {job.num_gpus} single GPUs, if nothing of that is hidden behind computing. "
+        f"{holds[0].upper()}{holds[1:]}",
+    ]
 
 
 def evaluation(job: Job, machine: Machine) -> str:
@@ -174,13 +202,23 @@ def verdict(job: Job, machine: Machine) -> str:
     joined = " ".join(options)
     if total <= machine.bytes():
         return f"{begin}; with {joined} it takes {total / GB:.1f} GB ({advice.note()})"
-    spread = advise(replace(job, num_gpus=job.config.rollout.num_prompts), machine.bytes()).total
     text = f"{begin}: with {joined} it still takes" if options else f"{begin}, and no option helps: it takes"
     text += f" {total / GB:.1f} GB, which is the smallest GPU for it. "
-    text += (
-        f"Every GPU holds the whole model: spread over {job.config.rollout.num_prompts} each would need {spread / GB:.1f} GB."
-    )
+    text += on_many(job, machine)
     if job.config.finetune == "full":
         lora = measure_job(replace(job.config, finetune="lora"), job.num_gpus)
         text += f" An adapter, --finetune lora, could be trained in {advise(lora, 0.0).total / GB:.1f} GB."
     return text
+
+
+def on_many(job: Job, machine: Machine) -> str:
+    """What each of as many GPUs would need as there can be."""
+    config = job.config
+    many = replace(job, num_gpus=config.rollout.num_prompts, num_nodes=1)
+    weights = "auto" if is_quantised(config.memory.weights) else config.memory.weights
+    shared = replace(many, config=replace(config, memory=replace(config.memory, shard="full", gather=False, weights=weights)))
+    whole, part = (advise(each, machine.bytes()).total / GB for each in (many, shared))
+    return (
+        f"On {many.num_gpus} GPUs each would need {whole:.1f} GB with the whole model, and {part:.1f} GB with a share of its "
+        "weights (--memory.shard full --memory.no-gather)."
+    )

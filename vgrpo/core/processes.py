@@ -5,6 +5,7 @@ there are.
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 import torch
@@ -52,6 +53,9 @@ class Processes(Protocol):
     def wait_for_first(self) -> None:
         """Return when process 0 has called this, too: nobody leaves while it saves. For an end that all have agreed on."""
 
+    def watched(self) -> AbstractContextManager[None]:
+        """While something inside talks to the others by itself: raises PeerError, naming who, if another process is lost."""
+
 
 class Alone:
     """One process does it all."""
@@ -82,6 +86,9 @@ class Alone:
 
     def wait_for_first(self) -> None:
         return
+
+    def watched(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
 
 ALONE: Processes = Alone()

@@ -5,6 +5,9 @@ import hashlib
 
 import torch
 
+Seed = tuple[int | str, ...]
+"""The names of a draw, or the first of them."""
+
 
 def seed_of(*names: int | str) -> int:
     """A stable 63-bit seed for e.g. (run seed, "noise", iteration, group)."""

@@ -54,7 +54,7 @@ class Cond:
     def __getitem__(self, rows: Tensor | slice) -> "Cond":
         if self.index is not None:
             return dataclasses.replace(self, index=self.index[rows])
-        return self._map(lambda part: part[rows])
+        return self.map(lambda part: part[rows])
 
     def __len__(self) -> int:
         return len(self.sequence if self.index is None else self.index)
@@ -62,12 +62,12 @@ class Cond:
     def dense(self) -> "Cond":
         """The same with a row for each image, as a network takes it."""
         index = self.index
-        return self if index is None else dataclasses.replace(self._map(lambda part: part[index]), index=None)
+        return self if index is None else dataclasses.replace(self.map(lambda part: part[index]), index=None)
 
     def to(self, place: torch.dtype | torch.device) -> "Cond":
         """The same on another device or in another floating type; a mask keeps its own type."""
         empty = None if self.empty is None else self.empty.to(place)
-        moved = dataclasses.replace(self._map(lambda part: part.to(place)), empty=empty)
+        moved = dataclasses.replace(self.map(lambda part: part.to(place)), empty=empty)
         return dataclasses.replace(moved, mask=self.mask) if isinstance(place, torch.dtype) else moved
 
     @property
@@ -91,11 +91,12 @@ class Cond:
             empty=Cond.cat(empties) if empties else None,
         )
 
-    def _map(self, change: Callable[[Tensor], Tensor]) -> "Cond":
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Cond":
+        """The same with every part changed."""
         parts = {name: getattr(self, name) for name in ("sequence", "pooled", "mask", "image")}
         changed: dict[str, Any] = {name: change(part) for name, part in parts.items() if part is not None}
         if self.empty is not None:
-            changed["empty"] = self.empty._map(change)
+            changed["empty"] = self.empty.map(change)
         return dataclasses.replace(self, **changed)
 
 

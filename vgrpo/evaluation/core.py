@@ -14,6 +14,7 @@ from vgrpo.evaluation.judged import Judged
 from vgrpo.evaluation.pictures import Picture, pictures_of, prompts_of, rows_by_tag
 from vgrpo.evaluation.settings import EvalConfig
 from vgrpo.evaluation.together import together
+from vgrpo.models.in_step import drawing
 from vgrpo.models.policy import Policy
 from vgrpo.objectives.advantage import weighted_mean
 from vgrpo.rewards.base import Scores
@@ -52,6 +53,7 @@ def evaluate(
             len(panel.rewards),
             between,
             processes,
+            lambda: drawing(policy),
             strict=world is not None,
         )
     weights = panel.weights_of(prompts_of(pictures))

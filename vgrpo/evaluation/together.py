@@ -1,6 +1,7 @@
 """An evaluation shared by the processes of a run: in rounds, in each of which every process has a part of the pictures."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor
@@ -18,11 +19,12 @@ def together(
     num_rewards: int,
     between: Between,
     processes: Processes,
+    in_step: Callable[[], AbstractContextManager[None]],
     *,
     strict: bool,
 ) -> Judged:
     """What all pictures scored, in every process. `between` is called before each round, by all, with its number of pictures.
-    `strict` says whether there are strict scores.
+    All are `in_step` for a round, also those without a part. `strict` says whether there are strict scores.
 
     A part on which `score` raises RewardError, as where a reward fails on all its images, has failed. Raises RewardError in all
     processes if all parts have.
@@ -31,7 +33,9 @@ def together(
     failure, num_failed = RewardError("a reward failed on every part of the evaluation"), 0
     for turn in range(-(-len(parts) // processes.size)):
         between(min(processes.size, len(parts) - turn * processes.size) * len(parts[0]))
-        if turn < len(mine):
+        with in_step():
+            if turn >= len(mine):
+                continue
             part = mine[turn]
             try:
                 tables.append(_table(score(parts[part])))

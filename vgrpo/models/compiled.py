@@ -1,10 +1,11 @@
-"""A network whose repeated blocks are compiled: one graph for all blocks of a kind, in seconds instead of minutes."""
+"""A network's repeated blocks, and what compiles them: one graph for all blocks of a kind, in seconds instead of minutes."""
 
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
 import torch
+from torch import nn
 
 BLOCKS = {"SD3Transformer2DModel": ["JointTransformerBlock"], "SanaTransformer2DModel": ["SanaTransformerBlock"]}
 """Of the networks for which diffusers names none."""
@@ -14,20 +15,25 @@ MAX_GRAPHS = 64
 precision, make more than the 8 after which torch goes on without compiling, and says so once among its warnings."""
 
 
+def blocks_of(network: Any, setting: str) -> list[nn.Module]:
+    """The repeated blocks. Raises ValueError, naming the setting that needs them, for an unknown architecture."""
+    kind = type(network).__name__
+    names = network._repeated_blocks or BLOCKS.get(kind)
+    if not names:
+        raise ValueError(f"{setting}: the repeated blocks of a {kind} are not known; leave it out")
+    return [module for module in network.modules() if type(module).__name__ in names]
+
+
 def compile_blocks(network: Any, backend: str = "inductor") -> None:
     """Compile the blocks in place at their first call; names of weights stay. Raises ValueError for an unknown architecture.
 
     Shapes are static: a rollout and an update each have one, and a switch to dynamic shapes between a forward and its
     recomputation would break gradient checkpointing.
     """
-    kind = type(network).__name__
-    names = network._repeated_blocks or BLOCKS.get(kind)
-    if not names:
-        raise ValueError(f"compile=True: the repeated blocks of a {kind} are not known; leave it False")
-    for module in network.modules():
-        if type(module).__name__ in names:
-            module.compile(backend=backend, dynamic=False)
-            module._compiled_call_impl = _with_room(module._compiled_call_impl)
+    for block in blocks_of(network, "compile=True"):
+        block.compile(backend=backend, dynamic=False)
+        compiled: Any = block._compiled_call_impl
+        block._compiled_call_impl = _with_room(compiled)
 
 
 def _with_room(call: Callable[..., Any]) -> Callable[..., Any]:

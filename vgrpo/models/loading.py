@@ -33,12 +33,15 @@ WHOLE = MemoryConfig()
 
 
 @out_of_memory_while("loading the model")
-def load_policy(settings: ModelSettings, pipeline: Any = None, lora: Path | None = None, *, full: bool = False) -> Policy:
+def load_policy(
+    settings: ModelSettings, pipeline: Any = None, lora: Path | None = None, *, full: bool = False, sharded: bool = False
+) -> Policy:
     """The model that the settings name, or a pipeline in memory, as training and drawing see it.
 
     `lora` is a folder with an adapter to draw with. With `full` the whole network will be trained, so it is never rounded,
-    not even where it starts. Raises FileNotFoundError for what is not there, ValueError for what cannot be loaded, drawn or
-    chosen, and for weights that are no numbers.
+    not even where it starts. With `sharded` it stays in the CPU's memory, from where its parts are spread. Raises
+    FileNotFoundError for what is not there, ValueError for what cannot be loaded, drawn or chosen, and for weights that are no
+    numbers.
     """
     settings.check()
     if lora is not None:
@@ -46,11 +49,13 @@ def load_policy(settings: ModelSettings, pipeline: Any = None, lora: Path | None
     if settings.memory.prompt_cache is not None:
         require_folder(settings.memory.prompt_cache, "--memory.prompt-cache")
     check_quantised(settings.memory.weights, full=full)
-    if pipeline is None:
-        device = device_of(settings.device)
+    device = device_of(settings.device) if pipeline is None else None
+    if device is not None:
         frozen = frozen_dtype(settings.memory.weights, on_bf16_gpu(device), full=full)
         network = torch.float32 if full else None
-        pipeline = load_pipeline(settings.model, device, frozen, network, adapter=settings.adapter, memory=settings.memory)
+        pipeline = load_pipeline(
+            settings.model, device, frozen, network, adapter=settings.adapter, memory=settings.memory, sharded=sharded
+        )
     policy = make_policy(
         pipeline,
         max_sequence_length=settings.max_sequence_length,
@@ -61,7 +66,7 @@ def load_policy(settings: ModelSettings, pipeline: Any = None, lora: Path | None
     if is_quantised(settings.memory.weights) and not getattr(policy.module, "is_quantized", False):
         weights = settings.memory.weights
         raise ValueError(f"memory.weights={weights}: a pipeline in memory stays as it is; quantise it when you load it")
-    policy.autocast = autocast_dtype(settings.precision, policy.device)
+    policy.autocast = autocast_dtype(settings.precision, device or policy.device)
     check_finite(pipeline)
     if lora is not None:
         load_lora(policy, lora, settings.model)
@@ -81,10 +86,11 @@ def load_pipeline(
     *,
     adapter: OwnAdapter = None,
     memory: MemoryConfig = WHOLE,
+    sharded: bool = False,
 ) -> Any:
     """Load a pipeline by name, folder or hub id onto a device, its network in a type of its own if one is given. The
     autoencoder stays fp32: it is small, and images show rounding. `memory` says whether the network is quantised, and whether
-    the text encoders stay behind.
+    the text encoders stay behind, as a network does that will be spread over processes (`sharded`).
 
     Raises what `check_model` does, and ValueError for damaged weights.
     """
@@ -99,12 +105,15 @@ def load_pipeline(
             rounded = is_quantised(memory.weights) and part in NETWORKS
             extra = {"quantization_config": quantisation(memory.weights, own), "device_map": {"": device}} if rounded else {}
             networks[part] = load_network(cls, folder / part, own, **extra)
-        return _place(load_rest(folder, networks, {"default": dtype} | dtypes), device, memory)
+        pipeline = load_rest(folder, networks, {"default": dtype} | dtypes)
+        behind = text_encoders(pipeline) if memory.offload_encoders else []
+        if sharded:
+            behind += [getattr(pipeline, name) for name in NETWORKS if hasattr(pipeline, name)]
+        return _place(pipeline, device, behind)
 
 
-def _place(pipeline: Any, device: str | torch.device, memory: MemoryConfig) -> Any:
+def _place(pipeline: Any, device: str | torch.device, behind: list[torch.nn.Module]) -> Any:
     """Move what computes on a device there, and nothing that would not fit beside it: a quantised part was loaded there."""
-    behind = text_encoders(pipeline) if memory.offload_encoders else []
     for part in pipeline.components.values():
         if isinstance(part, torch.nn.Module) and not getattr(part, "is_quantized", False) and part not in behind:
             part.to(device)

@@ -19,6 +19,7 @@ from vgrpo.core.types import Cond, Prompt
 from vgrpo.models.attention import suitable_attention
 from vgrpo.models.encoders import in_turn
 from vgrpo.models.resolution import Resolution, sides_of
+from vgrpo.models.sharding import Spread
 from vgrpo.models.text_store import TextStore, text_encoders
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
@@ -38,6 +39,7 @@ class Policy(ABC):
     autocast: torch.dtype | None = None
     offload_encoders: bool = False  # keep the text encoders on the CPU between calls
     store: TextStore | None = None
+    spread: Spread | None = None  # the network's weights over several processes
     _cache: dict[str, Cond] = field(default_factory=dict, repr=False)
 
     network: ClassVar[str] = "transformer"
@@ -197,7 +199,11 @@ class Policy(ABC):
         return v_empty + guidance * (v_text - v_empty)
 
     def _predict(self, x_t: Tensor, t: Tensor, cond: Cond, guidance: float = 1.0) -> Tensor:
-        autocast = torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None)
+        low = self.autocast is not None
+        if self.spread is not None:
+            self.spread.announce()
+        # Its cache would keep a copy of every weight to the forward's end, and a spread network is there to keep few.
+        autocast = torch.autocast(self.device.type, dtype=self.autocast, enabled=low, cache_enabled=self.spread is None)
         with autocast, self.attention():
             return self.predict(x_t, t, cond.dense(), guidance)
 

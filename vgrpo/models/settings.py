@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from vgrpo.models.precision import FrozenDtype, Precision, check_device
 from vgrpo.models.resolution import Resolution, sides_of
@@ -48,8 +49,19 @@ class MemoryConfig:
     prompt_cache: Path | None = None
     """Folder of encoded prompts. A run encodes all of its prompts into it before the first iteration; later runs read them."""
 
+    shard: Literal["none", "full", "hybrid"] = "none"
+    """Of a run in several processes: full spreads the network's weights over all of them (FSDP), hybrid over those of each
+    machine. Beside a LoRA the frozen weights are spread."""
+    gather: bool = True
+    """Keep a spread network whole while images are drawn, where it fits; without it, it is gathered block by block in each
+    forward."""
+
     def __post_init__(self) -> None:
         require_no_secret(self, "memory.")
+        require(
+            self.shard == "none" or self.weights not in ("int8", "nf4"),
+            f"memory.shard={self.shard}: weights in {self.weights} cannot be spread; take bf16, or shard none",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,13 +7,15 @@ import torch
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
+from vgrpo.models.sharding import is_spread, own_part
+
 
 def trainable(module: nn.Module) -> dict[str, nn.Parameter]:
     return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
 
 
 class WeightCopy:
-    """The trainable parameters as they were, or a slow version of them."""
+    """The trainable parameters as they were, or a slow version of them. Of a spread network, this process's parts."""
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
@@ -23,13 +25,13 @@ class WeightCopy:
     def blend(self, decay: float) -> None:
         """Become `decay * self + (1 - decay) * current`."""
         for name, parameter in trainable(self.module).items():
-            self.values[name].lerp_(parameter, 1 - decay)
+            own_part(self.values[name]).lerp_(own_part(parameter), 1 - decay)
 
     @contextmanager
     def active(self) -> Iterator[None]:
         """Put the average into the module; afterwards, also after an exception, restore its own weights bit for bit."""
         parameters = trainable(self.module)
-        own = {name: parameter.detach().clone() for name, parameter in parameters.items()}
+        own = {name: own_part(parameter.detach()).clone() for name, parameter in parameters.items()}
         try:  # values are copied, tensors are not swapped: the optimiser and compiled graphs hold on to these tensors
             _assign(parameters, self.values)
             yield
@@ -65,7 +67,8 @@ def merged(module: nn.Module) -> Iterator[None]:
     Layers kept in bf16 stay as they are: rounding would leave half of a young adapter, whose entries are below a weight's last
     digit, and the images would be drawn by another policy than the one that is trained.
     """
-    if any(weight.dtype != torch.float32 for weight in adapted(module)):  # the adapter stays beside its layer, as in training
+    # Then the adapter stays beside its layer, as in training. A spread layer is not in one place to be changed.
+    if is_spread(module) or any(weight.dtype != torch.float32 for weight in adapted(module)):
         yield
         return
     layers = [layer for layer in module.modules() if isinstance(layer, LoraLayer)]
@@ -84,4 +87,4 @@ def merged(module: nn.Module) -> Iterator[None]:
 @torch.no_grad()
 def _assign(parameters: dict[str, nn.Parameter], values: dict[str, Tensor]) -> None:
     for name, parameter in parameters.items():
-        parameter.copy_(values[name])
+        own_part(parameter).copy_(own_part(values[name]))

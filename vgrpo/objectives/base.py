@@ -53,14 +53,14 @@ class Objective(ABC, Generic[P]):
         lags: tuple[WeightSet, ...] = () if self.old_decay(0) is None else ("old",)
         return (*(name for name in self.baselines if name == "ref"), *lags)
 
-    def needed(self, minibatch: int, num_epochs: int, kept: bool = False) -> tuple[WeightSet, ...]:
+    def needed(self, minibatch: int, num_epochs: int, kept: bool = False, late: bool = False) -> tuple[WeightSet, ...]:
         """Which baselines cost a forward for a rollout's minibatch, counted from 0. `kept`: the rollout's own
-        answers are at hand.
+        answers are at hand. `late`: the weights have moved since it was drawn.
 
         Until the first optimiser step, "old" weights that do not lag are the current ones. So the first minibatch needs no
         forward of theirs, unless it comes again in a second epoch.
         """
-        spared = kept or (minibatch == 0 and num_epochs == 1 and "old" not in self.copies)
+        spared = kept or (minibatch == 0 and num_epochs == 1 and not late and "old" not in self.copies)
         return tuple(name for name in self.baselines if not (name == "old" and spared))
 
     @abstractmethod

@@ -6,7 +6,7 @@ there are. So the overlap changes no score, and a reward that compares the image
 
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from functools import partial
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -91,6 +91,11 @@ class Judging:
         """No more images come for now: judge those that make no whole call, too."""
         if len(self._prompts) > self._num_sent:
             self._send(len(self._prompts) - self._num_sent)
+
+    def wait(self) -> None:
+        """Until everything that is judged beside the caller has an answer."""
+        self.flush()
+        wait([part.answers for parts in self._parts for part in parts if isinstance(part.answers, Future)])
 
     def answers(self, index: int) -> Answers:
         """To all images [B] that were added, NaN where the reward was not asked."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vgrpo.core import flow
 from vgrpo.core.sde import StepSampler
-from vgrpo.core.seeds import generator
+from vgrpo.core.seeds import Seed, generator
 from vgrpo.core.solvers import SAMPLERS, Solver, num_evaluations
 from vgrpo.core.types import Cond, Prompt, Rollout, Trajectory
 from vgrpo.models.policy import Policy
@@ -37,6 +37,11 @@ def unseen(images: Tensor, prompts: list[Prompt]) -> None:
 def named_noise(policy: Policy, *seed: int | str) -> Tensor:
     """One image's starting noise [*D]."""
     return torch.randn(policy.latent_shape, generator=generator(*seed)).to(policy.device)
+
+
+def member_noise(policy: Policy, seed: Seed, group: int, index: int) -> Tensor:
+    """The starting noise [*D] with this index of a group; `seed` names the iteration."""
+    return named_noise(policy, *seed, "noise", group, index)
 
 
 @torch.no_grad()
@@ -88,7 +93,7 @@ def draw_groups(
     """
     groups = range(len(prompts)) if groups is None else groups
     rows = [(group, member) for group in groups for member in range(group_size)]
-    noise = torch.stack([named_noise(policy, *seed, "noise", g, initial_noise(m)) for g, m in rows])
+    noise = torch.stack([member_noise(policy, seed, g, initial_noise(m)) for g, m in rows])
     repeated = [prompts[group] for group, _ in rows]
     num_steps, trajectory = sampling.num_steps, None
     if step_sampler is None:

@@ -17,6 +17,14 @@ class Launched(NamedTuple):
     """Its number on this machine, which is that of its GPU."""
 
 
+def local_size() -> int:
+    """How many processes of the job are on this machine, by LOCAL_WORLD_SIZE. Raises ValueError if no launcher says."""
+    size = os.environ.get("LOCAL_WORLD_SIZE", "")
+    if not (size.isdecimal() and int(size) > 0):
+        raise ValueError(f"LOCAL_WORLD_SIZE={size}: set it to the number of processes on each machine, as torchrun does")
+    return int(size)
+
+
 def launched() -> Launched:
     """From RANK, WORLD_SIZE and LOCAL_RANK; alone without them. Raises ValueError for what is no place among them."""
     size, rank, local = (os.environ.get(name, default) for name, default in DEFAULTS)

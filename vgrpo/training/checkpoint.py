@@ -11,12 +11,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import Any, ClassVar
 
 from vgrpo.support.files import sync
 from vgrpo.training.checkpoint_folder import all_in, clear_leftovers, delete, draft_of, name_of, refuse_old, set_aside
 from vgrpo.training.manifest import CheckpointError, DamagedError, check_files, write_file, write_manifest
-from vgrpo.training.state_files import Snapshot, read_state
+from vgrpo.training.state_files import Snapshot, parts_in, read_state
 
 TENSORS, REST = "state.safetensors", "state.json"
 
@@ -42,6 +42,9 @@ class CheckpointWriter:
     What goes wrong there is raised, as it is, by the next `save` or `finish`. The thread does not keep a process alive that
     wants to leave at once; what it then leaves behind is cleared by the next writer.
     """
+
+    asks_all: ClassVar[bool] = False
+    """Whether all processes must save together."""
 
     def __init__(self, folder: Path, keep: int = 2) -> None:
         assert keep >= 1
@@ -86,7 +89,7 @@ class CheckpointWriter:
         try:
             self.saved = _write(snapshot, self.folder, iteration)
             self._known.add(self.saved)
-            _retire(self.folder, iteration, self.keep, self._known)
+            retire(self.folder, iteration, self.keep, self._known)
         except BaseException as error:  # raised in the caller's thread
             self._error = error
 
@@ -137,6 +140,13 @@ def load(folder: Path, iteration: int) -> Loaded:
         raise CheckpointError(f"{path} is damaged ({error}); choose another iteration") from error
 
 
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The state of one whose files were checked; what is in parts is read where it is needed. Raises ValueError, or OSError, if
+    it is not there."""
+    state: dict[str, Any] = read_state(path / TENSORS, path / REST, parts_in(path))
+    return state
+
+
 def _write(snapshot: Snapshot, folder: Path, iteration: int) -> Path:
     path, draft = folder / name_of(iteration), draft_of(folder, iteration)
     try:
@@ -146,7 +156,7 @@ def _write(snapshot: Snapshot, folder: Path, iteration: int) -> Path:
             REST: write_file(draft / REST, [snapshot.json_bytes()]),
         }
         write_manifest(draft, iteration, files)
-        _move(draft, path)
+        move(draft, path)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
@@ -154,7 +164,7 @@ def _write(snapshot: Snapshot, folder: Path, iteration: int) -> Path:
     return path
 
 
-def _move(draft: Path, path: Path) -> None:
+def move(draft: Path, path: Path) -> None:
     """Into place, also where an earlier one of the same iteration is: a folder cannot be renamed onto another."""
     replaced = path.with_name(f".replaced-{path.name}")
     if path.exists():
@@ -169,7 +179,7 @@ def _move(draft: Path, path: Path) -> None:
         delete(replaced)
 
 
-def _retire(folder: Path, iteration: int, keep: int, known: set[Path]) -> None:
+def retire(folder: Path, iteration: int, keep: int, known: set[Path]) -> None:
     """Of the checkpoints up to an iteration, keep the newest good ones. `known` are those that were checked before."""
     num_good = 0
     for number, path in reversed(all_in(folder)):
@@ -195,7 +205,7 @@ def _load(path: Path, damaged: list[Path], notes: list[str]) -> Loaded:
     if name_of(manifest["iteration"]) != path.name:
         raise DamagedError(f"by its manifest it is of iteration {manifest['iteration']}")
     try:
-        state = read_state(path / TENSORS, path / REST)
+        state = read_checkpoint(path)
     except ValueError as error:
         raise DamagedError(str(error)) from error
     iteration, versions = manifest["iteration"], manifest["versions"]

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from vgrpo.evaluation.settings import EvalConfig
 from vgrpo.models.bundled import bundled_models
@@ -13,40 +13,10 @@ from vgrpo.objectives import VGRPO, ForwardObjective, Objective
 from vgrpo.objectives.advantage import Advantages
 from vgrpo.prompts.sources import shares_of
 from vgrpo.rewards.loading import check_calls
-from vgrpo.sampling.settings import Sampling
 from vgrpo.support.checks import require, require_finite, require_within
 from vgrpo.support.secrets import require_no_secret
+from vgrpo.training.rollouts.settings import RolloutConfig as RolloutConfig
 from vgrpo.training.tasks import TaskConfig, check_rewards
-
-MOST_IMAGES = 100_000  # of an iteration
-
-
-@dataclass(frozen=True, kw_only=True)
-class RolloutConfig(Sampling):
-    """How images are drawn for training."""
-
-    section: ClassVar[str] = "rollout."
-
-    num_prompts: int = 16
-    """Prompts per iteration."""
-    group_size: int = 16
-    """Images per prompt."""
-    num_steps: int = 10
-    """Solver steps."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self.num_prompts >= 1, f"rollout.num_prompts={self.num_prompts}: at least 1 prompt per iteration")
-        require(
-            self.group_size >= 2,
-            f"rollout.group_size={self.group_size}: an image is judged against others of its prompt, so a group needs "
-            "at least 2; 12 to 24 is usual",
-        )
-        require_within(self, "rollout.", num_prompts=(1, 10_000), group_size=(2, 10_000))
-        total = self.num_prompts * self.group_size
-        require(
-            total <= MOST_IMAGES, f"rollout.num_prompts times rollout.group_size is {total:,}: at most {MOST_IMAGES:,} images"
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -243,6 +213,11 @@ class Config:
             self.training_guidance == rollout.guidance or isinstance(self.objective, ForwardObjective),
             f"update.guidance={self.update.guidance}: {type(self.objective).__name__} trains on the steps of its rollouts, so "
             f"it needs their guidance, rollout.guidance={rollout.guidance}; leave it out",
+        )
+        require(
+            rollout.lag == 0 or "old" in self.objective.baselines,
+            f"rollout.lag={rollout.lag}: {type(self.objective).__name__}, as it is set, reads no likelihood under the weights "
+            "that drew its images, so nothing corrects for their age; leave it 0, or take another algorithm such as vgrpo",
         )
         require(
             not (self.update.keep_old and isinstance(self.objective, ForwardObjective)),

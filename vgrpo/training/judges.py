@@ -1,5 +1,7 @@
 """What an iteration asks of the rewards."""
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -11,12 +13,12 @@ from vgrpo.rewards.panel import agreed
 from vgrpo.sampling.draw import decode
 from vgrpo.training.events import Values
 from vgrpo.training.run import Run
+from vgrpo.training.task import Task
 
 
-def begin_judging(run: Run) -> Judging:
-    """The run's rewards and monitors, at work on the groups that are about to be drawn."""
-    task = run.task
-    return task.panel.judging(list(task.monitors.values()), size=run.config.rollout.group_size, device=run.policy.device)
+def begin_judging(task: Task, group_size: int, device: torch.device) -> Judging:
+    """The rewards and monitors, at work on groups that are about to be drawn on a device."""
+    return task.panel.judging(list(task.monitors.values()), size=group_size, device=device)
 
 
 def require_judged(scores: Scores, weights: Tensor, iteration: int) -> None:
@@ -29,23 +31,15 @@ def require_judged(scores: Scores, weights: Tensor, iteration: int) -> None:
         )
 
 
-def judge_latents(run: Run, rollout: Rollout, judging: Judging) -> Tensor | None:
-    """Rewards [B, J, R] of the latents that the algorithm wants judged beside the final images, if any."""
-    latents = run.config.objective.credit.judged(rollout.trajectory)
+def judge_latents(
+    run: Run, rollout: Rollout, latents: Tensor | None, judging: Judging, batch_size: int | None
+) -> Tensor | None:
+    """Rewards [B, J, R] of latents [B, J, *D] beside the final ones, if there are any. So many are decoded at once."""
     if latents is None:
         return None
-    panel, settings = run.task.panel, run.config.rollout
-    scores = [
-        panel.judge(
-            decode(run.policy, x_0, settings.batch_size),
-            rollout.prompts,
-            run.events.notice,
-            run.processes,
-            size=settings.group_size,
-            lane=judging.lane,
-        )
-        for x_0 in latents.unbind(1)
-    ]
+    judge = partial(run.task.panel.judge, size=judging.size, lane=judging.lane)
+    images = (decode(run.policy, x_0, batch_size) for x_0 in latents.unbind(1))
+    scores = [judge(each, rollout.prompts, run.events.notice, run.processes) for each in images]
     return torch.stack([each.usable for each in scores], 1)
 
 

@@ -2,7 +2,8 @@
 
 A thread gives a sign of life every second into the store that the launcher or process 0 keeps, and looks for those of others:
 process 0 at all, the others at process 0, which says what it finds. So a killed process is named within a few seconds, and one
-that stands still within SILENCE.
+that stands still within SILENCE. Where the network is cut, the store may never answer again, and the thread that asked it waits
+for ever; a second thread, which asks nobody, notices that.
 """
 
 import os
@@ -33,21 +34,31 @@ class LifeSigns:
         self.waiting_since: float | None = None
         """When this process began to wait for the others, if it does."""
         self._count, self._seen = 0, dict[int, tuple[bytes, float]]()
-        self._lost_at, self._stopped = 0.0, Event()
+        self._lost_at, self._heard, self._stopped = 0.0, time.monotonic(), Event()
         store.set(f"who/{rank}", f"{socket.gethostname()}, process {os.getpid()}")
         self._give_sign()
-        self._thread = Thread(target=self._watch, name="life signs", daemon=True)
+        self._threads = [Thread(target=work, name="life signs", daemon=True) for work in (self._watch, self._guard)]
 
     def start(self) -> None:
         """Begin, when all processes have given their first sign."""
-        self._thread.start()
+        self._heard = time.monotonic()
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
         self._stopped.set()
-        self._thread.join(5 * INTERVAL)
+        for thread in self._threads:
+            thread.join(5 * INTERVAL)
+
+    @property
+    def cut_off(self) -> bool:
+        """Whether the store has stopped to answer, so that nothing must be asked of it any more."""
+        return time.monotonic() - self._heard > SILENCE
 
     def tell(self, error: BaseException) -> None:
         """Let the others know why this process leaves, unless another one left before."""
+        if self.cut_off:
+            return
         text = redact(" ".join(f"{type(error).__name__}: {error}".split()))[:500]
         self._report(f"{self._name(self.rank)} ended with {text}")
 
@@ -67,11 +78,11 @@ class LifeSigns:
     @contextmanager
     def waiting(self) -> Iterator[None]:
         """While this process waits for the others."""
-        self.waiting_since = time.monotonic()
+        before, self.waiting_since = self.waiting_since, time.monotonic()
         try:
             yield
         finally:
-            self.waiting_since = None
+            self.waiting_since = before
 
     def wait_for_first(self) -> None:
         """Process 0 lets the others go; they wait for that, or until it is lost."""
@@ -89,7 +100,7 @@ class LifeSigns:
                 self.store.set(key, text)
             return False
         until = time.monotonic() + 4 * INTERVAL
-        while time.monotonic() < until:
+        while time.monotonic() < until and not self.cut_off:
             with suppress(RuntimeError):
                 if self.store.check([key]):
                     return self.store.get(key).decode() == text
@@ -138,6 +149,12 @@ class LifeSigns:
             self._read_report()
             for rank in range(1, self.size) if self.rank == 0 else (0,):
                 self._look_at(rank)
+            self._heard = time.monotonic()
+
+    def _guard(self) -> None:
+        while not self._stopped.wait(INTERVAL):
+            if self.cut_off:
+                self._note(f"rank 0, or the machine that keeps the launcher's store, has not answered for {SILENCE:.0f} s")
             self._end_if_stuck()
 
     def _look_at(self, rank: int) -> None:

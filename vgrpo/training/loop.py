@@ -5,7 +5,7 @@ reward is at work.
 """
 
 from collections.abc import Iterable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,23 +14,23 @@ from typing import Any
 import torch
 
 from vgrpo.core.processes import ALONE, Processes
-from vgrpo.core.types import Batch, Rollout
+from vgrpo.core.types import Batch
 from vgrpo.evaluation.core import evaluate, read_eval, write_eval
 from vgrpo.objectives.advantage import weighted_mean
-from vgrpo.sampling.draw import Drawn, draw_groups, unseen
 from vgrpo.support.files import write_whole
 from vgrpo.support.interrupts import Interrupts
 from vgrpo.support.memory_errors import out_of_memory_while
 from vgrpo.training.batch import advantages_of, make_batch
 from vgrpo.training.config import Config
+from vgrpo.training.drawing import Plan, begin_ahead, coming_images, finished_rollout, rollout_values
 from vgrpo.training.events import Events, ImagesJudged, Listener, PhaseAdvanced, RunFinished, RunStarted, Values
-from vgrpo.training.judges import begin_judging, judge_latents, monitor_values, require_judged
+from vgrpo.training.judges import judge_latents, monitor_values, require_judged
 from vgrpo.training.metrics import iteration_values, memory_values, nfe_values, rollout_scores
 from vgrpo.training.resume import FINISHED
 from vgrpo.training.run import Run, save_samples
 from vgrpo.training.start import Given, start_run
 from vgrpo.training.steering import Steering
-from vgrpo.training.stopping import saved_on_stop
+from vgrpo.training.stopping import saved_on_stop, watched
 from vgrpo.training.together import check_together
 from vgrpo.training.update import (
     StepMetrics,
@@ -70,7 +70,7 @@ def train(
     """
     events = Events(listeners if processes.rank == 0 else ())
     run = start_run(config, given, resume=resume, allow_changes=allow_changes, events=events, processes=processes)
-    with closing(run), Interrupts() as interrupts, saved_on_stop(run):
+    with closing(run), Interrupts() as interrupts, saved_on_stop(run), watched(run):
         run.check = partial(check_together, interrupts, processes)
         events.emit(RunStarted(folder=run.folder, config=run.config, iteration=run.iteration, past=run.past))
         if run.finished and run.iteration >= config.num_iterations:
@@ -83,6 +83,7 @@ def train(
                 steering.obey()
                 run.check()
                 run.finish_iteration(iterate(run))
+            run.ahead.close()
             evaluation = _end(run)
     run.adopt_average()
     return Result(output_dir=run.folder, pipeline=run.policy.pipeline, evaluation=evaluation)
@@ -119,20 +120,26 @@ def _end(run: Run) -> dict[str, Any]:
 def iterate(run: Run) -> Values:
     """One iteration; returns its line of metrics. Everything random in it is named by the run's seed and the iteration."""
     config, objective, seconds = run.config, run.config.objective, Values()
-    seed = (config.seed, "iteration", run.iteration)
+    plan = Plan(config.seed, config.rollout, objective.drawing, config.lora)
+    seed = plan.names(run.iteration)
 
-    with begin_judging(run) as judging:  # rewards judge while the next images are drawn; see vgrpo/rewards/judging.py
-        with run.events.phase("rollout", seconds), run.weight_set("old"):
-            rollout = draw_rollout(run, *seed, drawn=judging.add)
+    with ExitStack() as kept:
+        with run.events.phase("rollout", seconds):  # rewards judge while the next images are drawn: vgrpo/rewards/judging.py
+            coming = kept.enter_context(closing(coming_images(run, plan)))
+            rollout, judging = finished_rollout(run, plan, coming), coming.judging
         run.check()
         with run.events.phase("reward", seconds):
             scores = run.task.panel.scores(judging, rollout.prompts, run.events.notice, run.processes)
             weights = run.task.panel.weights_of(rollout.prompts)
             images = rollout_scores(rollout, scores, weights, list(run.task.panel.weights), run.processes)
             require_judged(images.scores, images.weights, run.iteration)
-            latents = judge_latents(run, rollout, judging)
-            gains = objective.credit.gains(scores.usable, latents, rollout.group.cpu(), run.processes)
+            latents = objective.credit.judged(rollout.trajectory)
+            others = judge_latents(run, rollout, latents, judging, config.rollout.batch_size)
+            gains = objective.credit.gains(scores.usable, others, rollout.group.cpu(), run.processes)
         run.check()
+        if config.rollout.lag > 0:
+            with run.events.phase("rollout", seconds):
+                begin_ahead(run, plan, judging, draws=_draws_ahead(run))
         with run.events.phase("update", seconds):
             gains = gains.to(rollout.latents.device)
             judgement = advantages_of(config, rollout, gains, weights, run.processes)
@@ -143,49 +150,38 @@ def iterate(run: Run) -> Values:
             batch = make_batch(config, rollout, judgement, run.iteration, *seed, processes=run.processes)
             steps = update(run, batch, rollout.num_groups)
             run.move_old_weights()
+            run.ahead.move()
         monitors = monitor_values(run, rollout, judging)
 
     trained = run.processes.gather(batch.group, batch.group)
     line = iteration_values(images, trained, steps, seconds, run.task.panel.names) | monitors
-    line |= {"seconds/judge": judging.seconds, "seconds/judge_hidden": judging.seconds_hidden}
+    line |= rollout_values(run, coming) | {"seconds/judge": judging.seconds, "seconds/judge_hidden": judging.seconds_hidden}
     forwards = run.policy.num_branches(config.training_guidance) * batch.points.times().shape[1]
-    line |= nfe_values(objective, config.update, rollout.nfe, forwards * len(trained) / len(images.group))
+    forwards *= len(trained) / len(images.group)
+    line |= nfe_values(objective, config.update, rollout.nfe, forwards, late=config.rollout.lag > 0)
     line |= memory_values(run.policy.device)
     line |= {"iteration": run.iteration, "lr": run.optimizer.last_lr, "seconds/checkpoint": run.newly_waited()}
     return line
 
 
-@out_of_memory_while("drawing images to train on")
-def draw_rollout(run: Run, *seed: int | str, drawn: Drawn = unseen) -> Rollout:
-    """This process's groups of the iteration, under the weights that are now in the model. `drawn` gets each batch of them."""
-    config, drawing = run.config, run.config.objective.drawing
-    groups = run.processes.share(config.rollout.num_prompts)
-    return draw_groups(
-        run.policy,
-        run.task.prompts(run.iteration, config.rollout.num_prompts),
-        *seed,
-        group_size=config.rollout.group_size,
-        sampling=config.rollout,
-        groups=groups,
-        step_sampler=drawing.step_sampler(run.iteration, *seed),
-        initial_noise=drawing.initial_noise,
-        between=run.batches("rollout", len(groups) * config.rollout.group_size, in_step=False),
-        drawn=drawn,
-    )
+def _draws_ahead(run: Run) -> bool:
+    """Whether the next iteration's images may be drawn during this one. Not where sample pictures are due in between: rewards
+    are asked by one thread at a time."""
+    following = run.iteration + 1
+    return following < run.config.num_iterations and following % run.config.eval.sample_every > 0
 
 
 @out_of_memory_while("updating the model")
 def update(run: Run, batch: Batch[Any], num_groups: int) -> list[StepMetrics]:
     """The optimiser steps of one rollout; returns the per-row metrics of each, and its gradient norm."""
     settings, objective = run.config.update, run.config.objective
-    guidance, size = run.config.training_guidance, settings.micro_batch_size
+    guidance, size, late = run.config.training_guidance, settings.micro_batch_size, run.config.rollout.lag > 0
     parts = minibatches(batch, num_groups, settings.num_minibatches)
     bases = [kept_velocities(part) if settings.keep_old else {} for part in parts]
     # Each weight set goes into the model once, for all minibatches that need it.
     for name in objective.baselines:
-        asking = [
-            index for index in range(len(parts)) if name in objective.needed(index, settings.num_epochs, settings.keep_old)
-        ]
+        needed = [objective.needed(i, settings.num_epochs, settings.keep_old, late) for i in range(len(parts))]
+        asking = [index for index, names in enumerate(needed) if name in names]
         if asking:
             with run.weight_set(name):
                 for index in asking:

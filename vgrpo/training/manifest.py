@@ -14,6 +14,8 @@ from vgrpo.support.files import sync
 
 NAME = "manifest.json"
 FORMAT = 1
+IN_PARTS = 2
+"""The same with the tensors in several files."""
 
 
 class CheckpointError(ValueError):
@@ -36,9 +38,9 @@ def write_file(path: Path, parts: Iterable[bytes | memoryview]) -> dict[str, Any
     return {"size": size, "sha256": digest.hexdigest()}
 
 
-def write_manifest(folder: Path, iteration: int, files: dict[str, dict[str, Any]]) -> None:
+def write_manifest(folder: Path, iteration: int, files: dict[str, dict[str, Any]], *, in_parts: bool = False) -> None:
     """Complete a checkpoint."""
-    content = {"format": FORMAT, "iteration": iteration, "versions": _versions(), "files": files}
+    content = {"format": IN_PARTS if in_parts else FORMAT, "iteration": iteration, "versions": _versions(), "files": files}
     write_file(folder / NAME, [_sealed(content)])
     sync(folder)
 
@@ -50,7 +52,7 @@ def check_files(folder: Path, *, contents: bool = True) -> dict[str, Any]:
     """
     try:
         manifest = _opened(folder)
-        if manifest["format"] != FORMAT:
+        if manifest["format"] not in (FORMAT, IN_PARTS):
             raise CheckpointError(f"{folder} was made by a newer vgrpo; go on with that version")
         found = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
         for name in sorted({NAME, *manifest["files"]} ^ found):

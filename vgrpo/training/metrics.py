@@ -126,10 +126,13 @@ def _parts(scores: Scores, trained: Tensor, tasks: list[str], reward_names: Sequ
     return line
 
 
-def nfe_values(objective: Objective[Any], update: UpdateConfig, nfe_of_rollout: float, forwards: float) -> Values:
-    """Network evaluations per image of an iteration; `forwards` is what one look at all that was trained on costs."""
+def nfe_values(
+    objective: Objective[Any], update: UpdateConfig, nfe_of_rollout: float, forwards: float, *, late: bool
+) -> Values:
+    """Network evaluations per image of an iteration; `forwards` is what one look at all that was trained on costs, and `late`
+    says whether the rollout is an iteration old."""
     num_minibatches, num_epochs = update.num_minibatches, update.num_epochs
-    needed = [len(objective.needed(index, num_epochs, update.keep_old)) for index in range(num_minibatches)]
+    needed = [len(objective.needed(index, num_epochs, update.keep_old, late)) for index in range(num_minibatches)]
     return {
         "nfe/rollout": nfe_of_rollout,
         "nfe/old": forwards * sum(needed) / num_minibatches,

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from vgrpo.training.config import UpdateConfig
 
@@ -77,6 +78,8 @@ class Optimizer:
         `max_bad_steps` of them in a row.
         """
         norm = nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm or math.inf)
+        if isinstance(norm, DTensor):  # of all processes' parts
+            norm = norm.full_tensor()
         if not (norm.isfinite() and loss.isfinite().all()):
             self.inner.zero_grad(set_to_none=True)
             self.num_bad_steps += 1

@@ -1,10 +1,11 @@
 """Several processes that train one model, by torch.distributed: each draws, judges and trains its share of every iteration.
 
-The model is whole in every process. Of the gradients there is one sum per optimiser step, and nothing wraps the module.
+Where the model is whole in every process, there is one sum of the gradients per optimiser step, and nothing wraps the module.
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -85,6 +86,22 @@ class Peers:
     def wait_for_first(self) -> None:
         if self.signs is not None:
             self.signs.wait_for_first()
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        if self.signs is None:
+            yield
+            return
+        try:
+            with self.signs.waiting():
+                yield
+        except (RuntimeError, dist.DistError) as error:
+            if type(error) is not RuntimeError and not isinstance(error, dist.DistError):
+                raise  # an error of its own kind is this process's
+            reason = self.signs.why(error)
+            if self.signs.lost is None:
+                raise
+            raise PeerError(reason) from error
 
     def _together(self, operation: Callable[[], Any]) -> None:
         """Raises PeerError, naming who, if another process is lost."""

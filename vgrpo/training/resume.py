@@ -27,6 +27,8 @@ FREE = (
     "memory.offload_encoders",
     "memory.offload_rewards",
     "memory.prompt_cache",
+    "memory.shard",
+    "memory.gather",
     "lora.init",  # read at the start only, and a moved curriculum finds it elsewhere
     "eval.sample_every",
     "eval.num_sample_prompts",

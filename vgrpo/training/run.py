@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +11,15 @@ from PIL import Image
 
 from vgrpo.core.images import to_pil
 from vgrpo.core.processes import ALONE, Processes
-from vgrpo.core.types import Prompt
+from vgrpo.models.in_step import drawing
 from vgrpo.models.lora import save_lora
 from vgrpo.models.policy import Policy
+from vgrpo.models.saving import save_pipeline
+from vgrpo.models.shard_files import fill, moments_like
+from vgrpo.models.sharding import own_part
 from vgrpo.models.weight_sets import AverageWeights, WeightCopy, trainable
 from vgrpo.objectives.base import WeightSet
 from vgrpo.pages.run_files import NUM_IMAGES
-from vgrpo.prompts.sources import PromptSource
-from vgrpo.rewards.base import Reward
-from vgrpo.rewards.panel import Panel, close_rewards
 from vgrpo.sampling.draw import Between, draw_images, named_noise
 from vgrpo.support.json_files import write_json
 from vgrpo.support.lock import RunLock
@@ -31,27 +31,10 @@ from vgrpo.training.events import AlarmRaised, CheckpointSaved, Events, Iteratio
 from vgrpo.training.folder import settings_of
 from vgrpo.training.health import Health
 from vgrpo.training.optimizer import Optimizer
+from vgrpo.training.rollouts.state import Ahead
 from vgrpo.training.sample_scores import sample_scores
+from vgrpo.training.task import Task
 from vgrpo.training.together import check_same_weights
-from vgrpo.worlds.base import World
-
-
-@dataclass(frozen=True, kw_only=True)
-class Task:
-    """What is learned: the prompts, and the rewards of their images."""
-
-    panel: Panel
-    monitors: dict[str, Reward]
-    """Measured and not trained on."""
-    prompts: PromptSource
-    eval_prompts: list[Prompt]
-    """Held out."""
-    world: World | None = None
-    """Whose strict scores stand beside the rewards in the evaluation."""
-
-    def close(self) -> None:
-        """End the processes that rewards have started."""
-        close_rewards([*self.panel.rewards, *self.monitors.values()])
 
 
 @dataclass(kw_only=True)
@@ -73,6 +56,7 @@ class Run:
     past: list[Values]
     """The lines of metrics of the iterations before a resumed run's first."""
     processes: Processes = ALONE
+    ahead: Ahead = field(default_factory=Ahead)
     iteration: int = 0
     """Counted from 0; the one that comes next."""
     check: Callable[[], None] = lambda: None
@@ -104,6 +88,8 @@ class Run:
 
     def weight_set(self, name: WeightSet) -> AbstractContextManager[None]:
         """Other weights in the model for a while. "old" without a copy are the current ones."""
+        if name == "old" and self.ahead.drew is not None:
+            return self.ahead.drew.active()
         return self.copies[name].active() if name in self.copies else nullcontext()
 
     def set_lr(self, lr: float) -> None:
@@ -131,19 +117,23 @@ class Run:
         if self.iteration % self.config.eval.sample_every == 0:
             save_samples(self)
         if self.iteration % self.config.checkpoint_every == 0:
-            check_same_weights(self.optimizer.parameters, self.processes)
+            check_same_weights(self.optimizer.parameters, self.replicas)
             self.save_checkpoint()
 
     def save_checkpoint(self) -> Path:
         """Begin to write one, beside training; `writer.finish` waits for it. What is trained so far goes to lora/, if it is an
         adapter: a whole network is written at the end alone. Returns where it goes."""
-        if self.processes.rank > 0:
-            return self.writer.folder
         path = self.writer.save(self.state_dict(), self.iteration)
         if self.config.finetune == "lora" and self.iteration > 0:
             self.save_weights()
         self.events.emit(CheckpointSaved(path=path, iteration=self.iteration))
         return path
+
+    @property
+    def replicas(self) -> Processes:
+        """Those that hold the same trained weights as this process."""
+        spread = self.policy.spread
+        return self.processes if spread is None or self.config.finetune == "lora" else spread.replicas
 
     def newly_waited(self) -> float:
         """Seconds that checkpoints kept training waiting since this was last asked."""
@@ -152,6 +142,7 @@ class Run:
 
     def close(self) -> None:
         """Let go of the folder. Raises OSError if the last checkpoint could not be written."""
+        self.ahead.close()
         self.task.close()
         try:
             self.writer.finish()
@@ -172,6 +163,7 @@ class Run:
             "bad_steps": self.optimizer.num_bad_steps,
             "steered_lr": self.steered_lr,
             "old": self.copies["old"].values if "old" in self.copies else None,
+            "drew": self.ahead.state_dict(),
             "alarm": self.alarm.state_dict(),
             "health": self.health.state_dict(),
             "generators": [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if self._has_all_gpus else [])],
@@ -181,12 +173,13 @@ class Run:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.iteration = state["iteration"]
         for name, parameter in trainable(self.policy.module).items():
-            parameter.copy_(state["weights"][name])
-            self.average.values[name].copy_(state["average"][name])
+            fill(parameter, state["weights"][name])
+            fill(self.average.values[name], state["average"][name])
             if "old" in self.copies:
-                self.copies["old"].values[name].copy_(state["old"][name])
+                fill(self.copies["old"].values[name], state["old"][name])
+        self.ahead.load_state_dict(state.get("drew") or state["old"] or state["weights"])
         self.average.num_steps = state["average_steps"]
-        self.optimizer.inner.load_state_dict(state["optimizer"])
+        self.optimizer.inner.load_state_dict(moments_like(self.optimizer.parameters, state["optimizer"]))
         self.optimizer.num_steps, self.optimizer.num_bad_steps = state["optimizer_steps"], state["bad_steps"]
         if state.get("steered_lr") is not None and state["settings"]["update"]["lr"] == self.config.update.lr:
             self.set_lr(state["steered_lr"])  # settings that were changed for the resume come after it
@@ -206,11 +199,11 @@ class Run:
         """The averaged weights as `lora/` for `load_lora_weights`, or as `pipeline/` after full fine-tuning."""
         full = self.config.finetune == "full"
         folder = self.folder / ("pipeline" if full else "lora")
-        if self.processes.rank > 0:
+        if self.processes.rank > 0 and not (full and self.policy.spread):
             return folder
         with self.average.active():
             if full:
-                self.policy.pipeline.save_pretrained(folder)
+                save_pipeline(self.policy, folder, writes=self.processes.rank == 0)
             else:
                 save_lora(self.policy, folder)
         return folder
@@ -219,7 +212,7 @@ class Run:
     def adopt_average(self) -> None:
         """Leave the averaged weights, the ones saved and evaluated, in the pipeline."""
         for name, parameter in trainable(self.policy.module).items():
-            parameter.copy_(self.average.values[name])
+            own_part(parameter).copy_(own_part(self.average.values[name]))
 
 
 @out_of_memory_while("drawing sample pictures")
@@ -228,13 +221,14 @@ def save_samples(run: Run) -> Path:
     scores.json what they score. `vgrpo sample --seed 0` with prompts.txt draws the same ones. Returns the folder."""
     settings, folder = run.config.eval_sampling, run.folder / "samples" / f"{run.iteration:06d}"
     if run.processes.rank > 0:
-        return folder
+        with run.average.active(), drawing(run.policy):
+            return folder
     prompts = run.task.eval_prompts or run.task.prompts(0, settings.num_sample_prompts)
     prompts = prompts[:: max(1, len(prompts) // settings.num_sample_prompts)][: settings.num_sample_prompts]
     folder.mkdir(parents=True, exist_ok=True)
     noise = torch.stack([named_noise(run.policy, 0, "sample", p, i) for p in range(len(prompts)) for i in range(NUM_IMAGES)])
     repeated = [prompt for prompt in prompts for _ in range(NUM_IMAGES)]
-    with run.events.phase("samples"), run.average.active():
+    with run.events.phase("samples"), run.average.active(), drawing(run.policy):
         _, images = draw_images(run.policy, repeated, noise, settings, run.batches("samples", len(noise), in_step=False))
     for index, row in enumerate(images.unflatten(0, (len(prompts), NUM_IMAGES))):
         strip: Image.Image = to_pil(torch.cat(list(row), 2))

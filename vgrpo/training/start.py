@@ -33,10 +33,14 @@ from vgrpo.training.groups import GroupsFile
 from vgrpo.training.health import Health
 from vgrpo.training.metrics_file import MetricsFile
 from vgrpo.training.optimizer import Optimizer, check_optimizer, make_adamw
-from vgrpo.training.run import Run, Task
+from vgrpo.training.rollouts.starting import check_served, make_ahead
+from vgrpo.training.rollouts.state import Ahead
+from vgrpo.training.run import Run
+from vgrpo.training.shards.mesh import check_shards, shards, spread_weights
+from vgrpo.training.shards.writer import SpreadWriter
 from vgrpo.training.sinks import check_installed
 from vgrpo.training.task import Given as Given
-from vgrpo.training.task import make_task
+from vgrpo.training.task import Task, make_task
 from vgrpo.training.task_prompts import run_prompts
 from vgrpo.training.texts import encode_ahead
 from vgrpo.training.trackers import Tracker
@@ -59,6 +63,7 @@ def start_run(
     given, events = given or Given(), events or Events()
     _check(config, given, resume=resume or processes.rank > 0)
     together.check_several(config.rollout.num_prompts, config.device, processes)
+    check_shards(config, processes)
     prompts = run_prompts(config, given.prompts)
     task = make_task(config, given, prompts)
     check_judged(task.panel, prompts.listed)
@@ -72,18 +77,21 @@ def start_run(
             precision = together.agreed_precision(config.precision, config.device, given.pipeline, processes)
             config = replace(config, precision=precision)
             with nullcontext() if given.pipeline else events.phase("loading the model", detail=config.model):
-                policy = load_policy(config.model_settings, given.pipeline, full=config.finetune == "full")
+                full, sharded = config.finetune == "full", shards(config, processes)
+                policy = load_policy(config.model_settings, given.pipeline, full=full, sharded=sharded)
             config = _with_precision(config, policy, events)
             check_sources(policy, prompts.listed)
             warn_of_cut_off(policy, prompts.listed)
-            encode_ahead(policy, prompts, config.num_iterations, config.rollout.num_prompts, events)
             adapter = _make_trainable(policy, config)
+            spread_weights(policy, config, processes)
+            encode_ahead(policy, prompts, config.num_iterations, config.rollout.num_prompts, events)
             if adapter is not None and config.lora.init is None and not resume:
                 events.notice("the pipeline's active LoRA is trained on")
             try_rewards(policy, task, prompts.trial)
             for note in prompts.notes:
                 events.notice(note)
-            return _make_run(config, task, opened, policy, adapter, events, processes)
+            ahead = make_ahead(policy, config.rollout.lag, given.rollout_workers, events.notice)
+            return _make_run(config, task, opened, policy, adapter, ahead, events, processes)
         except BaseException:
             opened.abandon()
             raise
@@ -112,6 +120,7 @@ def _check(config: Config, given: Given, *, resume: bool) -> None:
     check_optimizer(config.update)
     for name in config.trackers:
         check_installed(name)
+    check_served(config.objective, config.finetune, given.rollout_workers)
     if not resume:
         free_folder(config.output_dir, config.model)
 
@@ -130,26 +139,31 @@ def _make_run(
     opened: RunFolder,
     policy: Policy,
     adapter: Adapter | None,
+    ahead: Ahead,
     events: Events,
     processes: Processes,
 ) -> Run:
     copies = _copies(policy, config, adapter)
+    writer = together.checkpoint_writer(opened.path / "checkpoints", config.keep_checkpoints, processes)
+    if policy.spread is not None and config.finetune == "full":
+        writer = SpreadWriter(opened.path / "checkpoints", config.keep_checkpoints, policy.spread, processes)
     average = AverageWeights(policy.module, config.ema_decay)
     run = Run(
         config=config,
         task=task,
         folder=opened.path,
         lock=opened.lock,
-        writer=together.checkpoint_writer(opened.path / "checkpoints", config.keep_checkpoints, processes),
+        writer=writer,
         policy=policy,
         optimizer=_make_optimizer(policy, config, average),
         average=average,
         copies=copies,
         events=events,
         alarm=Alarm(list(config.monitor)),
-        health=Health(lags="old" in copies),
+        health=Health(lags="old" in copies or config.rollout.lag > 0),
         past=[],
         processes=processes,
+        ahead=ahead,
         finished=opened.finished,
     )
     if opened.loaded is not None:
@@ -157,7 +171,7 @@ def _make_run(
     if processes.rank == 0:
         save_yaml(config, opened.path / "config.yaml")
         _add_files(run)
-    together.check_same_weights(run.optimizer.parameters, processes)
+    together.check_same_weights(run.optimizer.parameters, run.replicas)
     return run
 
 

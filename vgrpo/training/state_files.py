@@ -6,14 +6,18 @@ them, and floats to the last bit. The JSON says where each tensor goes, so the t
 
 import json
 import math
-from collections.abc import Iterator
+import re
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
+from vgrpo.models.shard_files import Parts, Rows
+from vgrpo.models.sharding import own_part
 from vgrpo.support.json_files import parse_json
 
 DTYPES = {
@@ -33,11 +37,18 @@ DTYPES = {
 
 
 class Snapshot:
-    """A copy of a state on the CPU. Raises TypeError, naming the place, for what the files cannot hold."""
+    """A copy of a state on the CPU; of spread tensors, of this process's parts. Raises TypeError, naming the place, for what
+    the files cannot hold."""
 
     def __init__(self, state: dict[str, Any]) -> None:
         self.tensors: dict[str, Tensor] = {}
+        self.parts: set[str] = set()
+        """Those of which this process has a part."""
         self.rest = self._plain(state, "")
+
+    def drop_whole(self) -> None:
+        """Keep the parts alone: what is not spread is the same in every process."""
+        self.tensors = {name: value for name, value in self.tensors.items() if name in self.parts}
 
     def json_bytes(self) -> bytes:
         return json.dumps(self.rest, allow_nan=False, indent=1).encode()
@@ -57,6 +68,12 @@ class Snapshot:
             yield memoryview(tensor.reshape(-1).view(torch.uint8).numpy().data)
 
     def _plain(self, value: Any, name: str) -> Any:
+        if isinstance(value, DTensor):
+            key = self._add(own_part(value), name)
+            self.parts.add(key)
+            return {"$rows": [key, list(value.shape)]}
+        if isinstance(value, Rows):
+            value = value.read()
         if isinstance(value, Tensor):
             return {"$tensor": self._add(value, name)}
         if isinstance(value, dict):
@@ -92,33 +109,67 @@ def _inside(name: str, key: Any) -> str:
     return f"{name}.{key}" if name else str(key)
 
 
-def read_state(tensors: Path, rest: Path) -> Any:
-    """The state that two files hold, all of it in memory. Raises ValueError if they are not of one state."""
-    try:
-        with safe_open(tensors, framework="pt") as file:
-            # The library maps the file; a file that is cut off later would then end the process.
-            values = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise ValueError(f"{tensors}: no safetensors file ({error})") from error
+def name_of_part(index: int, count: int) -> str:
+    """The file of one of several parts of a state's tensors."""
+    return f"state-{index + 1:05d}-of-{count:05d}.safetensors"
+
+
+def parts_in(folder: Path) -> list[Path]:
+    """In their order; none where one file holds all tensors."""
+    return sorted(path for path in folder.glob("state-*") if re.fullmatch(r"state-\d{5}-of-\d{5}\.safetensors", path.name))
+
+
+def read_state(tensors: Path, rest: Path, parts: Sequence[Path] = ()) -> Any:
+    """The state that files hold: all of `tensors` in memory, or of several `parts` what is whole. Raises ValueError if they are
+    not of one state."""
+    if parts and [path.name for path in parts] != [name_of_part(index, len(parts)) for index in range(len(parts))]:
+        raise ValueError(f"{rest}: a part of the tensors is missing")
     content = parse_json(rest.read_text(encoding="utf-8"), str(rest))
     try:
-        return restored(content, values)
+        if parts:
+            pieces = Parts(list(parts))
+            # A part of each tensor that is spread stays where it is.
+            return restored(content, _whole(parts[0], skip=_spread_names(content)), pieces)
+        return restored(content, _whole(tensors))
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{rest}: not the state that belongs to {tensors.name} ({error!r})") from error
 
 
-def restored(value: Any, tensors: dict[str, Tensor]) -> Any:
-    """From a snapshot's `rest` and its tensors."""
+def _whole(path: Path, skip: Collection[str] = ()) -> dict[str, Tensor]:
+    """The tensors of a file, in memory."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            # The library maps the file; a file that is cut off later would then end the process.
+            return {name: file.get_tensor(name).clone() for name in file.keys() if name not in skip}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(f"{path}: no safetensors file ({error})") from error
+
+
+def _spread_names(value: Any) -> set[str]:
+    """Of the tensors of which a snapshot's `rest` says that they are in parts."""
+    if isinstance(value, dict) and "$rows" in value:
+        return {value["$rows"][0]}
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return set().union(*map(_spread_names, items))
+
+
+def restored(value: Any, tensors: dict[str, Tensor], parts: Parts | None = None) -> Any:
+    """From a snapshot's `rest`, its tensors, and the files of those that are in parts."""
     if isinstance(value, list):
-        return [restored(item, tensors) for item in value]
+        return [restored(item, tensors, parts) for item in value]
     if not isinstance(value, dict):
         return value
+    if "$rows" in value:
+        if parts is None:
+            raise ValueError(f"{value['$rows']} is in parts, and there are none")
+        name, shape = value["$rows"]
+        return Rows(name=name, shape=tuple(shape), parts=parts)
     if "$tensor" in value:
         return tensors[value["$tensor"]]
     if "$tuple" in value:
-        return tuple(restored(value["$tuple"], tensors))
+        return tuple(restored(value["$tuple"], tensors, parts))
     if "$float" in value:
         return float(value["$float"])
     if "$dict" in value:
-        return {restored(key, tensors): restored(item, tensors) for key, item in value["$dict"]}
-    return {key: restored(item, tensors) for key, item in value.items()}
+        return {restored(key, tensors, parts): restored(item, tensors, parts) for key, item in value["$dict"]}
+    return {key: restored(item, tensors, parts) for key, item in value.items()}

@@ -1,7 +1,7 @@
 """How a run ends before its end: what is saved, and what a person is told."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 
 from vgrpo.core.processes import PeerError
 from vgrpo.rewards.base import RewardError
@@ -19,25 +19,34 @@ def saved_on_stop(run: Run) -> Iterator[None]:
     """Whatever stops the run inside, a checkpoint of the last whole iteration is on the disk afterwards, if the disk lets it.
 
     A second Ctrl-C asks to leave at once: then it is the last one that was due. Of several processes the first saves; on an
-    end that all have agreed on the others wait for that, as a launcher ends all when one is gone.
+    end that all have agreed on the others wait for that, as a launcher ends all when one is gone. Spread weights are saved by
+    all or not at all: then an end that all have not agreed on leaves what was saved before.
     """
     try:
         yield
     except (StopRequested, RewardError, GpuMemoryError, BadStepsError, PeerError) as error:
-        _save(run)
+        agreed = isinstance(error, StopRequested | RewardError | BadStepsError)
+        if agreed or not run.writer.asks_all:
+            _save(run)
         _tell(run, str(error))
-        if isinstance(error, StopRequested | RewardError | BadStepsError):
+        if agreed:
             run.processes.wait_for_first()
         raise
     except KeyboardInterrupt:
         _tell(run, "left at once")
         raise
     except OSError as error:
-        _save(run)
+        if not run.writer.asks_all:
+            _save(run)
         saved = run.writer.saved
         reason = explain(error, run.folder, str(saved) if saved else None)
         _tell(run, reason)
         raise OSError(reason) from error
+
+
+def watched(run: Run) -> AbstractContextManager[None]:
+    """Forwards and backwards through spread weights wait for the other processes."""
+    return nullcontext() if run.policy.spread is None else run.processes.watched()
 
 
 def _save(run: Run) -> None:

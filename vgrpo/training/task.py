@@ -1,19 +1,39 @@
 """What a run is trained on: prompts, rewards, and who judges its held-out pictures."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from vgrpo.core.types import MAIN, Prompt
+from vgrpo.prompts.sources import PromptSource
 from vgrpo.rewards.base import Reward
 from vgrpo.rewards.loading import Calling, load_rewards
-from vgrpo.rewards.panel import Panel
+from vgrpo.rewards.panel import Panel, close_rewards
 from vgrpo.training.config import Config
-from vgrpo.training.run import Task
 from vgrpo.training.task_prompts import RunPrompts
 from vgrpo.training.tasks import weight_table
+from vgrpo.worlds.base import World
 from vgrpo.worlds.registry import judge_of
 
 GIVEN = "(given)"  # the place of a reward in memory among the names
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What is learned: the prompts, and the rewards of their images."""
+
+    panel: Panel
+    monitors: dict[str, Reward]
+    """Measured and not trained on."""
+    prompts: PromptSource
+    eval_prompts: list[Prompt]
+    """Held out."""
+    world: World | None = None
+    """Whose strict scores stand beside the rewards in the evaluation."""
+
+    def close(self) -> None:
+        """End the processes that rewards have started."""
+        close_rewards([*self.panel.rewards, *self.monitors.values()])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +43,8 @@ class Given:
     pipeline: Any = None
     reward: Reward | None = None
     prompts: list[str] | list[Prompt] | None = None
+    rollout_workers: Sequence[str] = ()
+    """Addresses of `vgrpo serve-rollout`, which draw the images that are trained on; looked up for each rollout."""
 
 
 def calling(config: Config) -> Calling:

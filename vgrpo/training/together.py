@@ -9,15 +9,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from vgrpo.core.processes import Processes
+from vgrpo.core.processes import PeerError, Processes
 from vgrpo.core.types import Prompt
 from vgrpo.models.precision import Precision, chosen, device_of
+from vgrpo.models.sharding import own_part
 from vgrpo.support.checks import require
 from vgrpo.support.interrupts import Interrupts, StopRequested
 from vgrpo.support.lock import RunLock
-from vgrpo.training.checkpoint import CheckpointWriter, Loaded
+from vgrpo.training.checkpoint import CheckpointWriter, Loaded, read_checkpoint
 from vgrpo.training.folder import RunFolder
-from vgrpo.training.state_files import DTYPES, Snapshot, restored
+from vgrpo.training.state_files import DTYPES, Snapshot, parts_in, restored
 
 TYPES = {name: dtype for dtype, name in DTYPES.items()}
 
@@ -29,7 +30,7 @@ class IdleWriter(CheckpointWriter):
         self.folder, self.saved, self.seconds_waited = folder, None, 0.0
 
     def save(self, state: dict[str, Any], iteration: int, *, wait: bool = False) -> Path:
-        raise AssertionError("process 0 alone saves")
+        return self.folder
 
     def finish(self) -> None:
         return
@@ -65,7 +66,7 @@ def check_same_weights(parameters: Iterable[nn.Parameter], processes: Processes)
     """Raises PeerError, naming the rank, if the trained weights differ by a bit."""
     if processes.size > 1:
         # The sum of the bits as whole numbers is exact, so it does not depend on its order.
-        sums = [parameter.detach().view(torch.int32).sum(dtype=torch.int64) for parameter in parameters]
+        sums = [own_part(parameter.detach()).view(torch.int32).sum(dtype=torch.int64) for parameter in parameters]
         processes.require_same("weights in training", torch.stack(sums).cpu().numpy().tobytes())
 
 
@@ -111,9 +112,12 @@ def _shared(opened: RunFolder | None, processes: Processes) -> RunFolder:
         loaded = opened.loaded
         checkpoint = None if loaded is None else [loaded.iteration, str(loaded.path)]
         facts = {"path": str(opened.path), "finished": opened.finished, "checkpoint": checkpoint}
+        facts["in_parts"] = loaded is not None and bool(parts_in(loaded.path))
     facts = json.loads(processes.told(json.dumps(facts).encode()))
     state = None
-    if facts["checkpoint"] is not None:
+    if facts["checkpoint"] is not None and facts["in_parts"]:  # each process reads what it needs
+        state = opened.loaded.state if opened is not None and opened.loaded is not None else _read(Path(facts["checkpoint"][1]))
+    elif facts["checkpoint"] is not None:
         state = _handed_over(opened.loaded.state if opened is not None and opened.loaded is not None else None, processes)
     if opened is not None:
         return opened
@@ -122,6 +126,13 @@ def _shared(opened: RunFolder | None, processes: Processes) -> RunFolder:
         iteration, place = facts["checkpoint"]
         loaded = Loaded(state=state, iteration=iteration, path=Path(place), versions={}, damaged=[], notes=[])
     return RunFolder(path=path, lock=RunLock(path), loaded=loaded, finished=facts["finished"], made=[])
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return read_checkpoint(path)
+    except OSError as error:
+        raise PeerError(f"{path} cannot be read by all processes; put it on a disk that all machines see ({error})") from error
 
 
 def _handed_over(state: dict[str, Any] | None, processes: Processes) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from vgrpo.rewards.panel import Panel
 from vgrpo.sampling.draw import draw_images, named_noise
 from vgrpo.sampling.settings import Sampling
 from vgrpo.support.memory_errors import out_of_memory_while
-from vgrpo.training.run import Task
+from vgrpo.training.task import Task
 
 
 def check_judged(panel: Panel, prompts: list[Prompt]) -> None:

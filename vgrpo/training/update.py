@@ -3,14 +3,16 @@
 Dimensions: B rows (images, or what an algorithm trains on), K points per row, D latent dimensions.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from vgrpo.core.processes import Processes
 from vgrpo.core.types import Batch, Cond, Metrics, Points, Trajectory
+from vgrpo.models.in_step import idle
 from vgrpo.models.policy import Policy
 from vgrpo.objectives.base import Baselines, Objective, WeightSet
 
@@ -22,9 +24,11 @@ MOST_NUMBERS = 2**26
 
 def velocities(policy: Policy, points: Points, cond: Cond, guidance: float) -> Tensor:
     """v [B, K, *D] at every point, in one forward. Of no rows nothing is asked: the answer is a leaf of the gradient, as the
-    loss of this process must take part in that of the others."""
+    loss of this process must take part in that of the others; where weights are spread its forward and backward must, too."""
     x_t, t = points.x_t(), points.times()
     num_rows, num_points = t.shape
+    if num_rows == 0 and policy.spread is not None:
+        return idle(policy)[:, None].expand(1, *x_t.shape[1:])[:0]
     if num_rows == 0:
         return x_t.detach().requires_grad_(torch.is_grad_enabled())
     rows = torch.arange(num_rows, device=t.device).repeat_interleave(num_points)
@@ -35,8 +39,8 @@ def velocities(policy: Policy, points: Points, cond: Cond, guidance: float) -> T
 def frozen_velocities(policy: Policy, batch: Batch[Any], guidance: float, micro_batch_size: int | None) -> Tensor:
     """v [B, K, *D] under the weights now in the model. The chunks are those of `backward`, because a network's
     low-precision output can depend on the shape of its batch and the first ratio must be exactly 1."""
-    parts = [velocities(policy, chunk.points, chunk.cond, guidance) for chunk in chunks(batch, micro_batch_size)]
-    return torch.cat(parts)
+    parts = [batch[rows] for rows in slices(batch, micro_batch_size)]
+    return torch.cat([velocities(policy, part.points, part.cond, guidance) for part in parts])
 
 
 def kept_velocities(batch: Batch[Trajectory]) -> dict[WeightSet, Tensor]:
@@ -59,11 +63,13 @@ def backward(
     velocities under other weights. Without "old" in it the step is the first after the rollout: old and current weights are
     the same and the old forward is not needed.
     """
-    if objective.couples_images and micro_batch_size is not None and micro_batch_size < len(batch):
+    parts = slices(batch, micro_batch_size)
+    if objective.couples_images and len(parts) > 1:
         return _coupled_backward(policy, objective, batch, base, guidance, micro_batch_size)
     num_valid = _num_valid(batch)
     collected: list[Metrics] = []
-    for rows, chunk in zip(_slices(batch, micro_batch_size), chunks(batch, micro_batch_size), strict=True):
+    for rows in parts:
+        chunk = batch[rows]
         v = velocities(policy, chunk.points, chunk.cond, guidance)
         known = {name: value[rows] for name, value in base.items()}
         loss, metrics = objective.loss(v, _with_current(v, known), chunk)
@@ -78,16 +84,17 @@ def _coupled_backward(
     batch: Batch[Any],
     base: dict[WeightSet, Tensor],
     guidance: float,
-    micro_batch_size: int,
+    micro_batch_size: int | None,
 ) -> Metrics:
     """The exact gradient of a loss that couples images, in chunks: all velocities without gradient, the loss's derivative by
     them, then one chunk after another again, back-propagating that derivative."""
-    num_valid = _num_valid(batch)  # first, as in `backward`: another process may need no chunks
+    num_valid = _num_valid(batch)
     v = frozen_velocities(policy, batch, guidance, micro_batch_size).requires_grad_()
     loss, metrics = objective.loss(v, _with_current(v, base), batch)
     (torch.where(batch.valid, loss, 0.0).sum() / num_valid).backward()
     assert v.grad is not None
-    for rows, chunk in zip(_slices(batch, micro_batch_size), chunks(batch, micro_batch_size), strict=True):
+    for rows in slices(batch, micro_batch_size):
+        chunk = batch[rows]
         velocities(policy, chunk.points, chunk.cond, guidance).backward(v.grad[rows])
     return metrics | {"loss": loss.detach()}
 
@@ -103,14 +110,12 @@ def _with_current(v: Tensor, base: Baselines) -> dict[WeightSet, Tensor]:
     return known | dict(base)
 
 
-def _slices(batch: Batch[Any], size: int | None) -> list[slice]:
-    """At least one, which is empty where the minibatch has no rows in this process."""
+def slices(batch: Batch[Any], size: int | None) -> list[slice]:
+    """The rows of each forward: as many forwards in every process, so that those of a spread network and losses that couple
+    images meet. Some are of no rows where other processes have more."""
     size = size or max(1, len(batch))
-    return [slice(start, start + size) for start in range(0, max(1, len(batch)), size)]
-
-
-def chunks(batch: Batch[Any], size: int | None) -> Iterator[Batch[Any]]:
-    return (batch[rows] for rows in _slices(batch, size))
+    count = batch.processes.most(max(1, -(-len(batch) // size)))
+    return [slice(index * size, (index + 1) * size) for index in range(count)]
 
 
 def minibatches(batch: Batch[Any], num_groups: int, count: int) -> list[Batch[Any]]:
@@ -131,16 +136,20 @@ def gathered(metrics: Metrics, batch: Batch[Any]) -> Metrics:
 
 
 def sum_gradients(parameters: Iterable[nn.Parameter], processes: Processes) -> None:
-    """Over all processes, in place: flat, in as few sums as pieces of MOST_NUMBERS take."""
+    """Over all processes, in place: flat, in as few sums as pieces of MOST_NUMBERS take. Those of spread weights are sums
+    since the backward."""
     if processes.size == 1:
         return
     piece: list[nn.Parameter] = []
     for parameter in parameters:
+        if isinstance(parameter, DTensor):
+            continue
         if piece and sum(p.numel() for p in piece) + parameter.numel() > MOST_NUMBERS:
             _sum_piece(piece, processes)
             piece = []
         piece.append(parameter)
-    _sum_piece(piece, processes)
+    if piece:
+        _sum_piece(piece, processes)
 
 
 def _sum_piece(piece: list[nn.Parameter], processes: Processes) -> None:

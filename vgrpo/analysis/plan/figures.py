@@ -9,6 +9,7 @@ from torch import nn
 
 from vgrpo.analysis.plan.measure import cost, decoding, update_bytes
 from vgrpo.evaluation.settings import EvalConfig
+from vgrpo.models.compiled import blocks_of
 from vgrpo.models.lora import add_lora
 from vgrpo.models.policy import Policy
 from vgrpo.models.precision import frozen_dtype
@@ -55,6 +56,7 @@ def _measured(config: Config) -> dict[str, Any]:
     return {
         "num_weights": sizes.pop(policy.network),
         "num_trained": sum(parameter.numel() for parameter in trainable(module).values()),
+        **_blocks(module, full=config.finetune == "full"),
         "num_linear": sum(layer.weight.numel() for layer in layers),
         "num_adapted": sum(weight.numel() for weight in adapted(module)),
         "autoencoder": sizes.pop("vae"),
@@ -91,6 +93,20 @@ def skeleton(config: Config) -> Policy:
     else:
         add_lora(policy, config.lora, 0)
     return policy
+
+
+def _blocks(module: nn.Module, *, full: bool) -> dict[str, int]:
+    """Weights that processes can share: of the largest block, and outside of the blocks. Those of an adapter stay whole. Of an
+    architecture whose blocks are not known all are outside; it cannot be spread."""
+
+    def count(part: nn.Module) -> int:
+        return sum(parameter.numel() for parameter in part.parameters() if full or not parameter.requires_grad)
+
+    try:
+        sizes = [count(block) for block in blocks_of(module, "memory.shard")]
+    except ValueError:
+        sizes = []
+    return {"largest_block": max(sizes, default=0), "outside_blocks": count(module) - sum(sizes)}
 
 
 def _count(part: nn.Module) -> int:

@@ -25,8 +25,14 @@ class Job:
 
     config: Config
     num_gpus: int
+    """On all machines."""
+    num_nodes: int
+    """Machines, each with as many GPUs."""
     num_weights: int
     num_trained: int
+    largest_block: int
+    """Weights of it, and of what is outside of the blocks, without an adapter's."""
+    outside_blocks: int
     num_adapted: int
     """Weights of the layers with an adapter."""
     num_linear: int
@@ -69,8 +75,9 @@ class Job:
         steps = config.rollout.num_steps
         rollout = sampler.num_evaluations(steps) if sampler else num_evaluations(config.rollout.solver, steps)
         trained = self.num_images * self.num_branches * self.rows.points * config.update.keep_share
-        count, epochs = config.update.num_minibatches, config.update.num_epochs
-        needed = sum(len(config.objective.needed(index, epochs, config.update.keep_old)) for index in range(count)) / count
+        update, late = config.update, config.rollout.lag > 0
+        count, epochs, kept = update.num_minibatches, update.num_epochs, update.keep_old
+        needed = sum(len(config.objective.needed(index, epochs, kept, late)) for index in range(count)) / count
         return {
             "rollout": self.num_images * self.num_branches * rollout,
             "other weights": trained * needed,
@@ -95,18 +102,28 @@ class Job:
         """To the run's end."""
         return self.config.num_iterations * self.flops() + 2 * self.evaluation_flops()
 
-    def gradient_bytes(self) -> float:
-        """What GPUs exchange in an iteration: a gradient in fp32 per optimiser step."""
-        return 4.0 * self.num_trained * self.config.update.num_steps if self.num_gpus > 1 else 0.0
+    def sharers(self, config: Config) -> int:
+        """GPUs that share one copy of the network's weights."""
+        shard = config.memory.shard
+        return 1 if shard == "none" else self.num_gpus if shard == "full" else self.num_gpus // self.num_nodes
+
+    def spread_bytes(self, config: Config) -> float:
+        """Of all weights that can be shared, gathered."""
+        full = config.finetune == "full"
+        num_weights = self.num_trained if full else self.num_weights - self.num_trained
+        return float(num_weights * frozen_dtype(config.memory.weights, True, full=full).itemsize)
 
     def memory(self, config: Config) -> dict[str, float]:
         """Bytes by part, under a config that differs from the job's in batch sizes, `memory` and where rewards are at most."""
-        size = float(frozen_dtype(config.memory.weights, True, full=config.finetune == "full").itemsize)
+        full = config.finetune == "full"
+        size = float(frozen_dtype(config.memory.weights, True, full=full).itemsize)
+        part = 1 / self.sharers(config)
+        kept = self.num_trained * (part if full else 1.0)
         name, most = max(self.phases(config, size).items(), key=lambda phase: phase[1])
         return {
-            "network": self.frozen_bytes(config, size) if config.finetune == "lora" else 0.0,
-            "trained weights, gradient, AdamW": self.num_trained * (8.0 + STATE_BYTES[config.update.optimizer]),
-            "averages and copies": self.num_trained * 4.0 * (1 + len(config.objective.copies)),
+            "network": 0.0 if full else self.frozen_bytes(config, size) * part,
+            "trained weights, gradient, AdamW": kept * (8.0 + STATE_BYTES[config.update.optimizer]),
+            "averages and copies": kept * 4.0 * (1 + len(config.objective.copies)),
             "text encoders": 0.0 if config.memory.offload_encoders else sum(self.encoders) * size,
             "autoencoder": self.autoencoder * 4.0,
             "rewards": 0.0 if config.memory.offload_rewards else sum(reward_bytes(config)),
@@ -136,18 +153,27 @@ class Job:
         decoded = 1 if config.memory.vae_slicing and self.slices else drawn
         rows = round(self.micro_batch_size(config) * self.rows.points * self.num_branches)
         row = self.checkpointed_bytes if config.memory.gradient_checkpointing else self.plain.update_bytes
-        merges = config.finetune == "lora" and size == 4
+        full, spread = config.finetune == "full", self.sharers(config) > 1
+        merges = not full and size == 4 and not spread
         own = self.num_adapted * size if merges else 0.0  # of layers into which an adapter is merged, to restore them
-        casts = self.num_trained * 2.0 if config.finetune == "full" else 0.0  # autocast's copies
+        casts = drawn_casts = self.num_trained * 2.0 if full else 0.0  # autocast's copies
+        gathered = blocks = 0.0
+        if spread:
+            # Outside of the blocks, one that is at work and the next; a block's gradient is whole until it is summed.
+            blocks = (self.outside_blocks + 2 * self.largest_block) * size
+            gathered = self.spread_bytes(config) if config.memory.gather else blocks
+            blocks += 2 * self.largest_block * 4.0 if full else 0.0
+            drawn_casts = self.largest_block * 2.0 if full else 0.0
+            casts = drawn_casts if config.memory.gradient_checkpointing else casts
         branches = drawn * max(self.num_branches, self.num_evaluated_branches)
         own += self.num_images * self.rows.drawn * self.latent_bytes
         judging = max(reward_bytes(config), default=0.0) if config.memory.offload_rewards else 0.0
         return {
             "encoding texts": max(self.encoders, default=0) * size if config.memory.offload_encoders else 0.0,
             "judging": judging,
-            f"drawing {drawn} images, {branches} rows": own + casts + branches * self.plain.forward_bytes,
-            f"decoding, {decoded} at once": own + decoded * self.decode_bytes,
-            f"training, {rows} rows": casts + rows * row,
+            f"drawing {drawn} images, {branches} rows": own + gathered + drawn_casts + branches * self.plain.forward_bytes,
+            f"decoding, {decoded} at once": own + (gathered if config.memory.gather else 0.0) + decoded * self.decode_bytes,
+            f"training, {rows} rows": casts + blocks + rows * row,
         }
 
 
@@ -157,14 +183,14 @@ def reward_bytes(config: Config) -> list[float]:
     return [gpu_bytes(reward) for reward in dict.fromkeys(config.reward_names)] if own else []
 
 
-def measure_job(config: Config, num_gpus: int = 1) -> Job:
-    """Build the model on the meta device and follow a forward, an update and a decoding.
+def measure_job(config: Config, num_gpus: int = 1, num_nodes: int = 1) -> Job:
+    """Build the model on the meta device and follow a forward, an update and a decoding. `num_gpus` are those of all machines.
 
     Raises ValueError or FileNotFoundError for an unknown model, ValueError for more GPUs than prompts.
     """
     require(
         1 <= num_gpus <= config.rollout.num_prompts,
-        f"--gpus {num_gpus}: an iteration draws rollout.num_prompts={config.rollout.num_prompts} groups, and a group is drawn "
+        f"{num_gpus} GPUs: an iteration draws rollout.num_prompts={config.rollout.num_prompts} groups, and a group is drawn "
         "on one GPU; give a number from 1 to that",
     )
-    return Job(config=config, num_gpus=num_gpus, rows=rows_per_image(config), **measure_model(config))
+    return Job(config=config, num_gpus=num_gpus, num_nodes=num_nodes, rows=rows_per_image(config), **measure_model(config))

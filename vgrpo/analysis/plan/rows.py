@@ -40,8 +40,8 @@ def rows_per_image(config: Config) -> Rows:
     asked = len(batch) * batch.points.times().shape[1] / size
     held = sum(part.numel() for part in vars(batch.points).values() if isinstance(part, Tensor) and part.dim() >= 4) / size
     count = config.update.num_minibatches
-    epochs, kept = config.update.num_epochs, config.update.keep_old
-    needed = sum(len(objective.needed(index, epochs, kept)) for index in range(count)) / count
+    epochs, kept, late = config.update.num_epochs, config.update.keep_old, config.rollout.lag > 0
+    needed = sum(len(objective.needed(index, epochs, kept, late)) for index in range(count)) / count
     answers = needed + 2 * objective.couples_images  # with their gradient
     final = 0 if sampler is None else 1  # probes hold the final latents themselves
     return Rows(points=asked, held=final + held + answers * asked, drawn=1 + (0 if sampler is None else steps))

@@ -24,11 +24,11 @@ from torch import Tensor
 from vgrpo.core.images import open_picture, to_pil
 from vgrpo.core.types import Prompt
 from vgrpo.rewards.base import RewardError
-from vgrpo.rewards.served.answers import NO_ANSWER, fetch, reason_of
-from vgrpo.rewards.served.hosts import checked_address
-from vgrpo.rewards.served.wire import strict_json
 from vgrpo.rewards.served.yes_or_no import YES_OR_NO, yes_share
 from vgrpo.support.checks import require, require_finite
+from vgrpo.support.http.client import NO_ANSWER, fetch, reason_of
+from vgrpo.support.http.hosts import checked_address
+from vgrpo.support.http.strict import strict_json
 from vgrpo.support.secrets import redact
 from vgrpo.support.settings import from_dict
 from vgrpo.support.textfiles import read_yaml

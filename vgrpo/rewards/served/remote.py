@@ -1,6 +1,5 @@
 """The client of a reward in processes of its own, on this machine or others: `--reward remote=http://HOST:PORT`."""
 
-import os
 import threading
 import time
 import urllib.request
@@ -15,23 +14,15 @@ from vgrpo.core.types import Prompt
 from vgrpo.rewards.base import RewardError
 from vgrpo.rewards.calls import reason_of
 from vgrpo.rewards.pool.pooled import pieces_of
-from vgrpo.rewards.served.answers import fetch
 from vgrpo.rewards.served.servers import WHAT, Server, Servers, Unanswered
-from vgrpo.rewards.served.wire import pack, scores_of, strict_json
+from vgrpo.rewards.served.wire import pack, scores_of
+from vgrpo.support.http.client import fetch
+from vgrpo.support.http.strict import strict_json
+from vgrpo.support.http.token import TOKEN, authorization
 from vgrpo.support.secrets import redact
 
-TOKEN = "VGRPO_TOKEN"
-"""The environment variable with the word that a server asks for."""
 SHORTEST_PATIENCE = 10.0
 """Seconds. A server that takes this long, and three times as long as any lately, may be lost: another is asked, too."""
-
-
-def token() -> str:
-    """Empty if there is none. Raises ValueError for one that no header can hold."""
-    value = os.environ.get(TOKEN, "").strip()
-    if not (value.isascii() and all(letter.isprintable() and letter != " " for letter in value)):
-        raise ValueError(f"{TOKEN} must be of letters and digits, without blanks")
-    return value
 
 
 class _Answer(NamedTuple):
@@ -144,9 +135,7 @@ class Remote:
         threading.Thread(target=ask, daemon=True).start()
 
     def _ask(self, url: str, body: bytes | None = None) -> Any:
-        headers = {"Content-Type": "application/octet-stream"}
-        if word := token():
-            headers["Authorization"] = f"Bearer {word}"
+        headers = {"Content-Type": "application/octet-stream"} | authorization()
         return strict_json(fetch(urllib.request.Request(url, body, headers), self.timeout))
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vgrpo.rewards.served.answers import NO_ANSWER, reason_of
-from vgrpo.rewards.served.hosts import checked_address
+from vgrpo.support.http.client import NO_ANSWER, reason_of
+from vgrpo.support.http.hosts import checked_address
 
 LONGEST_REST = 60.0
 """Seconds until a server that did not answer is asked again, at most; at first two, and twice as many after each failure."""

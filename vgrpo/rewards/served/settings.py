@@ -2,37 +2,26 @@
 
 from dataclasses import dataclass
 
-from vgrpo.support.checks import require, require_finite
+from vgrpo.support.checks import require
+from vgrpo.support.http.settings import ServiceConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServeConfig:
+class ServeConfig(ServiceConfig):
     """Serve a reward to training runs."""
 
-    host: str = "127.0.0.1"
-    """This machine alone. 0.0.0.0 lets other machines in, which must know VGRPO_TOKEN."""
-    port: int = 8100
-    allow_host: tuple[str, ...] = ()
-    """Other names by which clients may call this server."""
     device: str = "auto"
     """Where the reward's models compute: cuda:1, cpu; auto is cuda where there is one."""
-    megabytes: int = 512
-    """Of a request, at most."""
     max_images: int = 4096
     """Of a request, at most."""
     max_pixels: int = 2**22
     """Of an image, at most, width times height."""
-    read_seconds: float = 60.0
-    """For a request to arrive."""
     score_seconds: float | None = None
     """For the reward to answer; None waits for ever."""
 
     def __post_init__(self) -> None:
-        require_finite(self)
-        require(bool(self.host.strip()), f"--host {self.host!r}: name this machine's address, such as 127.0.0.1")
-        require(0 <= self.port < 2**16, f"--port {self.port}: must lie in 0 to 65535; 0 takes any that is free")
-        for name in ("megabytes", "max_images", "max_pixels"):
+        super().__post_init__()
+        for name in ("max_images", "max_pixels"):
             value = getattr(self, name)
             require(1 <= value < 2**31, f"{name}={value}: must be at least 1")
-        require(0 < self.read_seconds < 1e6, f"read_seconds={self.read_seconds}: must be above 0")
         require(self.score_seconds is None or self.score_seconds > 0, f"score_seconds={self.score_seconds}: must be above 0")

@@ -9,7 +9,7 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from safetensors.torch import save
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from vgrpo.core.images import from_pil, open_picture, to_pil
 from vgrpo.core.types import Prompt
+from vgrpo.support.http.strict import strict_json
 
 MOST_HEADER = 2**24
 """Bytes of a request's header, which holds the prompts."""
@@ -158,22 +159,3 @@ def _score(score: Any) -> float:
     if type(score) not in (int, float) or not -largest <= score <= largest:
         raise ValueError(f"the score {str(score)[:60]!r} is no finite number")
     return float(score)
-
-
-def strict_json(content: bytes) -> Any:
-    """Raises ValueError for what is not JSON, also for what Python takes as such: NaN, a name twice, endless brackets."""
-    try:
-        return json.loads(content.decode(), parse_constant=_refuse_constant, object_pairs_hook=_once)
-    except RecursionError as error:
-        raise ValueError("brackets within brackets, too deep to read") from error
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    values = dict(pairs)
-    if len(values) != len(pairs):
-        raise ValueError("a name is there twice")
-    return values

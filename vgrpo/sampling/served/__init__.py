@@ -1,0 +1,1 @@
+"""Images that are drawn for training runs by processes of their own."""

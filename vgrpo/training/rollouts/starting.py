@@ -1,0 +1,49 @@
+"""Whether a run's images can be drawn as it asks, before anything is loaded, and the connection to who draws them."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from vgrpo.models.policy import Policy
+from vgrpo.models.weight_sets import WeightCopy
+from vgrpo.objectives.base import Objective
+from vgrpo.support.checks import require
+from vgrpo.training.rollouts.state import Ahead
+from vgrpo.training.rollouts.workers import RolloutWorkers, check_alike, checked_workers
+
+
+def check_served(objective: Objective[Any], finetune: str, workers: Sequence[str]) -> None:
+    """Raises ValueError for what workers cannot draw, or for addresses that are none."""
+    if not workers:
+        return
+    checked_workers(workers)
+    require(
+        finetune == "lora",
+        f"--rollout-workers: with finetune={finetune} a whole network would go to each worker in every iteration; train a LoRA",
+    )
+    require(
+        objective.drawing.step_sampler(0, 0) is None,
+        f"--rollout-workers: {type(objective).__name__} trains on the steps of its rollouts, many times what the images "
+        "are, and workers send back images alone; take an algorithm on points, such as vgrpo, or more --gpus",
+    )
+
+
+def make_ahead(policy: Policy, lag: int, workers: Sequence[str], notice: Callable[[str], None]) -> Ahead:
+    """With the weights of the start as those that draw first.
+
+    Raises ValueError for a worker that would draw other images, or for a model whose source images workers have not got;
+    ConnectionError if no worker answers.
+    """
+    if workers:
+        require(
+            not policy.takes_image,
+            f"--rollout-workers: {type(policy).__name__} edits images, and they are files of this machine; leave workers out",
+        )
+        require(
+            policy.spread is None,
+            "--rollout-workers: weights that are spread are whole in no process that could send them; leave workers out",
+        )
+        check_alike(workers, policy, notice)
+    return Ahead(
+        workers=RolloutWorkers(workers) if workers else None,
+        drew=WeightCopy(policy.module) if lag > 0 else None,
+    )

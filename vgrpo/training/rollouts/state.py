@@ -1,0 +1,63 @@
+"""What a run holds between iterations about its images: who draws them, and what was begun ahead."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vgrpo.core.types import Rollout
+from vgrpo.models.shard_files import fill
+from vgrpo.models.weight_sets import WeightCopy
+from vgrpo.rewards.judging import Judging
+from vgrpo.support.dealing import Deal
+from vgrpo.training.rollouts.workers import Drawn, Named, RolloutWorkers
+
+
+@dataclass(kw_only=True)
+class Coming:
+    """The images of an iteration, which may not be there yet, and the rewards at work on those that are."""
+
+    iteration: int
+    judging: Judging
+    deal: "Deal[Named, Drawn] | None" = None
+    """With the workers; None where the rollout was drawn in this process, and is there."""
+    rollout: Rollout | None = None
+
+    def close(self) -> None:
+        """Ask nobody for anything more."""
+        if self.deal is not None:
+            self.deal.end()
+        self.judging.close()
+
+
+@dataclass(kw_only=True)
+class Ahead:
+    """With `rollout.lag` the images of the next iteration are begun before this one's update."""
+
+    workers: RolloutWorkers | None = None
+    drew: WeightCopy | None = None
+    """The weights that drew the images that come next to be trained on: "old" to the update. None without a lag, where that is
+    the behaviour policy itself."""
+    draws: WeightCopy | None = None
+    """Those that draw for the iteration after it, while there are two."""
+    coming: Coming | None = None
+
+    def move(self) -> None:
+        """At the end of an iteration."""
+        if self.draws is not None:
+            self.drew, self.draws = self.draws, None
+
+    def close(self) -> None:
+        if self.coming is not None:
+            self.coming.close()
+            self.coming = None
+
+    def state_dict(self) -> dict[str, Tensor] | None:
+        """With these weights the next rollout can be drawn again, bit for bit."""
+        return None if self.drew is None else self.drew.values
+
+    @torch.no_grad()
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        if self.drew is not None:
+            for name, value in self.drew.values.items():
+                fill(value, state[name])
