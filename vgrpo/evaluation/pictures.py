@@ -2,12 +2,11 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from vgrpo.core.types import MAIN, Prompt
 from vgrpo.models.policy import Policy
-from vgrpo.sampling.draw import Between, draw_images, named_noise, nothing
+from vgrpo.sampling.draw import Between, all_noise, draw_images, nothing
 from vgrpo.sampling.settings import Sampling
 
 
@@ -42,5 +41,5 @@ def rows_by_tag(pictures: list[Picture]) -> dict[str, list[int]]:
 
 def draw(policy: Policy, pictures: list[Picture], settings: Sampling, between: Between = nothing) -> Tensor:
     """Images [B, 3, H, W] in [0, 1]. `between` is called before every batch."""
-    noise = torch.stack([named_noise(policy, "evaluation", picture.index, picture.member) for picture in pictures])
+    noise = all_noise(policy, [("evaluation", picture.index, picture.member) for picture in pictures])
     return draw_images(policy, [picture.prompt for picture in pictures], noise, settings, between)[1]

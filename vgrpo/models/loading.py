@@ -16,7 +16,7 @@ from vgrpo.models.lora import load_lora
 from vgrpo.models.lora_files import check_lora_file, lora_file
 from vgrpo.models.memory import fit
 from vgrpo.models.policy import Policy
-from vgrpo.models.precision import autocast_dtype, device_of, frozen_dtype, on_bf16_gpu
+from vgrpo.models.precision import allow_tf32, autocast_dtype, device_of, frozen_dtype, on_bf16_gpu
 from vgrpo.models.quantised import check_quantised, is_quantised, quantisation
 from vgrpo.models.quiet import without_loading_chatter
 from vgrpo.models.resolution import Resolution, sides_of
@@ -62,6 +62,7 @@ def load_policy(settings: ModelSettings, pipeline: Any = None, lora: Path | None
         weights = settings.memory.weights
         raise ValueError(f"memory.weights={weights}: a pipeline in memory stays as it is; quantise it when you load it")
     policy.autocast = autocast_dtype(settings.precision, policy.device)
+    allow_tf32(settings.precision, policy.device)
     check_finite(pipeline)
     if lora is not None:
         load_lora(policy, lora, settings.model)

@@ -20,7 +20,7 @@ from vgrpo.pages.run_files import NUM_IMAGES
 from vgrpo.prompts.sources import PromptSource
 from vgrpo.rewards.base import Reward
 from vgrpo.rewards.panel import Panel
-from vgrpo.sampling.draw import Between, draw_images, named_noise
+from vgrpo.sampling.draw import Between, all_noise, draw_images
 from vgrpo.support.json_files import write_json
 from vgrpo.support.lock import RunLock
 from vgrpo.support.memory_errors import out_of_memory_while
@@ -227,7 +227,7 @@ def save_samples(run: Run) -> Path:
     prompts = run.task.eval_prompts or run.task.prompts(0, settings.num_sample_prompts)
     prompts = prompts[:: max(1, len(prompts) // settings.num_sample_prompts)][: settings.num_sample_prompts]
     folder.mkdir(parents=True, exist_ok=True)
-    noise = torch.stack([named_noise(run.policy, 0, "sample", p, i) for p in range(len(prompts)) for i in range(NUM_IMAGES)])
+    noise = all_noise(run.policy, [(0, "sample", p, i) for p in range(len(prompts)) for i in range(NUM_IMAGES)])
     repeated = [prompt for prompt in prompts for _ in range(NUM_IMAGES)]
     with run.events.phase("samples"), run.average.active():
         _, images = draw_images(run.policy, repeated, noise, settings, run.batches("samples", len(noise), in_step=False))

@@ -9,7 +9,7 @@ from vgrpo.analysis.plan.rows import Rows, rows_per_image
 from vgrpo.core.solvers import num_evaluations
 from vgrpo.models.policy import CACHE_BYTES
 from vgrpo.models.precision import frozen_dtype
-from vgrpo.models.quantised import LINEAR_BYTES
+from vgrpo.models.quantised import LINEAR_BYTES, is_quantised
 from vgrpo.rewards.downloads import gpu_bytes
 from vgrpo.support.checks import require
 from vgrpo.training.config import Config
@@ -136,7 +136,7 @@ class Job:
         decoded = 1 if config.memory.vae_slicing and self.slices else drawn
         rows = round(self.micro_batch_size(config) * self.rows.points * self.num_branches)
         row = self.checkpointed_bytes if config.memory.gradient_checkpointing else self.plain.update_bytes
-        merges = config.finetune == "lora" and size == 4
+        merges = config.finetune == "lora" and not is_quantised(config.memory.weights)
         own = self.num_adapted * size if merges else 0.0  # of layers into which an adapter is merged, to restore them
         casts = self.num_trained * 2.0 if config.finetune == "full" else 0.0  # autocast's copies
         branches = drawn * max(self.num_branches, self.num_evaluated_branches)
