@@ -25,6 +25,7 @@ SIZES = {
     "aesthetic": Size("1.7 GB", 1.2),  # CLIP's text encoder stays behind
     "hpsv2": Size("2.0 GB", 3.9),  # published as fp16
     "imagereward": Size("1.8 GB", 1.8),
+    "hpsv3": Size("17 GB", 16.6),  # in bf16
     "geneval": Size("2.0 GB", 2.0),
     "geneval_strict": Size("2.0 GB", 2.0),
 }
