@@ -1,5 +1,7 @@
 """Tiny random vision-language models, saved as the published judges are."""
 
+import json
+
 import torch
 from safetensors.torch import save_file
 from transformers import (
@@ -101,4 +103,30 @@ def save_hpsv3(folder):
     for place, (out, width) in {0: (12, TEXT_WIDTH), 3: (6, 12), 5: (2, 6)}.items():
         head[f"rm_head.{place}.weight"], head[f"rm_head.{place}.bias"] = torch.randn(out, width), torch.randn(out)
     save_file(old_names(model) | head, folder / "HPSv3.safetensors")
+    return model, head
+
+
+def save_videoreward(folder, outputs=1):
+    """The published folder, with a base's config and tokenizer beside it; returns the network with its LoRA merged, and the
+    head's weight."""
+    tokenizer = letters()
+    tokenizer.save_pretrained(folder)
+    model = qwen2_vl(len(tokenizer) + 3)
+    model.config.save_pretrained(folder)
+    state = {f"base_model.model.{name}": value.clone() for name, value in old_names(model).items()}
+    layer = "base_model.model.model.layers.1.self_attn.q_proj"
+    state[f"{layer}.base_layer.weight"] = state.pop(f"{layer}.weight")
+    state[f"{layer}.base_layer.bias"] = state.pop(f"{layer}.bias")
+    down, up = torch.randn(4, TEXT_WIDTH), torch.randn(TEXT_WIDTH, 4)
+    state |= {f"{layer}.lora_A.default.weight": down, f"{layer}.lora_B.default.weight": up}
+    model.language_model.layers[1].self_attn.q_proj.weight.data += 8 / 4 * up @ down
+    head = torch.randn(outputs, TEXT_WIDTH)
+    state["base_model.model.rm_head.modules_to_save.default.weight"] = head
+    state["base_model.model.rm_head.original_module.weight"] = torch.zeros_like(head)
+    for step in (9, 10):
+        (folder / f"checkpoint-{step}").mkdir()
+        torch.save(state if step == 10 else {}, folder / f"checkpoint-{step}/model.pth")
+    settings = {"data_config": {"fps": 2.0}, "peft_lora_config": {"lora_r": 4, "lora_alpha": 8, "use_rslora": False}}
+    settings["inference_config"] = {"VQ_mean": 1.0, "VQ_std": 2.0, "MQ_mean": 0.5, "MQ_std": 1.5, "TA_mean": 0.0, "TA_std": 3.0}
+    (folder / "model_config.json").write_text(json.dumps(settings))
     return model, head

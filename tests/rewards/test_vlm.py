@@ -3,14 +3,15 @@
 import pytest
 import torch
 from helpers.reward_models import IMAGES, PROMPTS
-from helpers.vlm import letters, save_hpsv3, save_llava
+from helpers.vlm import letters, save_hpsv3, save_llava, save_videoreward
 from torch.nn.functional import linear
 from transformers import AutoProcessor, LlavaForConditionalGeneration
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from vgrpo.core.images import to_pil
+from vgrpo.rewards.base import RewardError, judge_images
 from vgrpo.rewards.registry import load_reward
-from vgrpo.rewards.vlm import hpsv3, local_judge
+from vgrpo.rewards.vlm import hpsv3, local_judge, videoreward
 from vgrpo.rewards.vlm.qwen2_vl import cut
 
 QUESTION = "Does this show {prompt}?"
@@ -114,8 +115,42 @@ def test_hpsv3_refuses_other_weights_and_questions(tmp_path, small):
     save_hpsv3(tmp_path)
     assert load_reward(f"hpsv3={tmp_path}", "cpu").question == hpsv3.QUESTION
     (tmp_path / "question.txt").write_text("How good is {prompt}?")
-    with pytest.raises(ValueError, match=r"must hold \{prompt\}, and <\|Reward\|> once"):
+    with pytest.raises(ValueError, match=r"must hold \{prompt\}, and once each <\|Reward\|>"):
         load_reward(f"hpsv3={tmp_path}", "cpu")
     (tmp_path / "HPSv3.safetensors").unlink()
-    with pytest.raises(FileNotFoundError, match="holds no HPSv3.safetensors"):
+    with pytest.raises(FileNotFoundError, match=r"holds no HPSv3\.safetensors"):
         load_reward(f"hpsv3={tmp_path}", "cpu")
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_videoreward_is_the_head_on_its_three_tokens(tmp_path, monkeypatch, outputs):
+    monkeypatch.setattr(videoreward, "AREA", 4 * 28**2)
+    monkeypatch.setattr(videoreward, "LEAST_AREA", 4 * 28**2)
+    model, head = save_videoreward(tmp_path, outputs)
+    (tmp_path / "question.txt").write_text("{prompt}: <|VQ_reward|> <|MQ_reward|> <|TA_reward|>")
+    reward = load_reward(f"videoreward={tmp_path}", "cpu")
+    videos = torch.rand(3, 5, 3, 56, 56, generator=torch.Generator().manual_seed(0))
+    scores = reward.dimensions(videos, PROMPTS)
+    tokenizer = letters()
+    tokenizer.add_special_tokens({"additional_special_tokens": list(videoreward.MARKS)})
+    marks = torch.tensor(tokenizer.convert_tokens_to_ids(list(videoreward.MARKS)))
+    for row, (video, prompt) in enumerate(zip(videos, PROMPTS, strict=True)):
+        patches = cut([to_pil(video[frame]) for frame in (0, 1, 3, 4)], 4 * 28**2, 4 * 28**2)
+        assert patches.grid == (2, 4, 4)
+        places, asked = "<|video_pad|>" * 8, f"{prompt.text}: {' '.join(videoreward.MARKS)}"
+        text = f"<|im_start|><|vision_start|>{places}<|vision_end|>{asked}<|im_end|>"
+        ids = tokenizer(text, return_tensors="pt").input_ids
+        with torch.no_grad():
+            states = model(
+                input_ids=ids,
+                position_ids=torch.arange(ids.shape[1]).expand(3, 1, -1),
+                pixel_values_videos=patches.values,
+                video_grid_thw=torch.tensor([patches.grid]),
+            ).last_hidden_state[torch.isin(ids, marks)]
+        raw = [float(states[place] @ head[place % outputs]) for place in range(3)]
+        expected = [(raw[0] - 1) / 2, (raw[1] - 0.5) / 1.5, raw[2] / 3]
+        assert scores[row].tolist() == pytest.approx(expected, rel=1e-3, abs=1e-3)
+    assert torch.allclose(reward(videos, PROMPTS), scores.sum(1))
+    assert not torch.allclose(reward(videos.flip(1), PROMPTS), scores.sum(1), atol=1e-3)  # it sees the motion
+    with pytest.raises(RewardError, match="videoreward judges videos, and these are images"):
+        judge_images(reward, videos[:, -1], PROMPTS)

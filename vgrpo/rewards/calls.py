@@ -67,7 +67,7 @@ def limited(reward: Reward, seconds: float | None) -> Reward:
 def keep_name(wrapper: Any, reward: Reward) -> Reward:
     """A function that calls a reward, with its name and what it says of which prompts it judges."""
     wrapper.__name__ = name_of(reward)
-    for name in ("judges", "judges_groups"):
+    for name in ("judges", "judges_groups", "judges_videos"):
         if hasattr(reward, name):
             setattr(wrapper, name, getattr(reward, name))
     wrapped: Reward = wrapper

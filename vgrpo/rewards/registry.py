@@ -22,6 +22,7 @@ MODELS = {
     "hpsv2": "vgrpo.rewards.preference.hpsv2:hpsv2",
     "imagereward": "vgrpo.rewards.preference.imagereward:imagereward",
     "hpsv3": "vgrpo.rewards.vlm.hpsv3:hpsv3",
+    "videoreward": "vgrpo.rewards.vlm.videoreward:videoreward",
     "geneval": "vgrpo.rewards.geneval.detector:geneval",
     "geneval_strict": "vgrpo.rewards.geneval.detector:geneval_strict",
     "judge": "vgrpo.rewards.served.judge:judge",

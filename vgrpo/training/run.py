@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from vgrpo.core.images import to_pil
+from vgrpo.core.images import stills, to_pil
 from vgrpo.core.processes import ALONE, Processes
 from vgrpo.core.types import Prompt
 from vgrpo.models.lora import save_lora
@@ -231,7 +231,7 @@ def save_samples(run: Run) -> Path:
     repeated = [prompt for prompt in prompts for _ in range(NUM_IMAGES)]
     with run.events.phase("samples"), run.average.active():
         _, images = draw_images(run.policy, repeated, noise, settings, run.batches("samples", len(noise), in_step=False))
-    for index, row in enumerate(images.unflatten(0, (len(prompts), NUM_IMAGES))):
+    for index, row in enumerate(stills(images).unflatten(0, (len(prompts), NUM_IMAGES))):
         strip: Image.Image = to_pil(torch.cat(list(row), 2))
         strip.save(folder / f"{index:02d}.png")
     scores = sample_scores(run.task.panel, run.task.world, images, repeated, NUM_IMAGES, run.events.notice)

@@ -19,6 +19,7 @@ from vgrpo.models.sources import check_sources
 from vgrpo.models.supported import check_model
 from vgrpo.models.weight_sets import AverageWeights, WeightCopy, trainable
 from vgrpo.objectives.base import WeightSet
+from vgrpo.rewards.base import judges_videos
 from vgrpo.support.checks import require
 from vgrpo.support.files import OF_THE_DISK, explain
 from vgrpo.support.memory_errors import out_of_memory_while
@@ -73,6 +74,7 @@ def start_run(
             config = replace(config, precision=precision)
             with nullcontext() if given.pipeline else events.phase("loading the model", detail=config.model):
                 policy = load_policy(config.model_settings, given.pipeline, full=config.finetune == "full")
+            policy.all_frames = any(map(judges_videos, (*task.panel.rewards, *task.monitors.values())))
             config = _with_precision(config, policy, events)
             check_sources(policy, prompts.listed)
             warn_of_cut_off(policy, prompts.listed)

@@ -6,7 +6,6 @@ trained with is its authors'; the one here is in our words. Put theirs into a `q
 where the prompt belongs and <|Reward|> where the rating does, to have their scores.
 """
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,8 +15,7 @@ from vgrpo.core.images import to_pil
 from vgrpo.core.types import Prompt
 from vgrpo.models.precision import device_of
 from vgrpo.rewards.downloads import beside, fetch, fetch_file, load_state, read_state, renamed
-from vgrpo.rewards.vlm.qwen2_vl import OLD_NAMES, Reader, cut, filled, network
-from vgrpo.support.textfiles import read_text
+from vgrpo.rewards.vlm.qwen2_vl import OLD_NAMES, Reader, cut, filled, network, own_question
 
 HUB, FILE, BASE = "MizzenAI/HPSv3", "HPSv3.safetensors", "Qwen/Qwen2-VL-7B-Instruct"
 MARK = "<|Reward|>"
@@ -57,10 +55,7 @@ class HPSv3:
             network(renamed(state, OLD_NAMES), base, "hpsv3", path), head, tokenizer, (MARK,), "image", self.device
         )
         self.model, self.head = self.reader.model, head
-        own = Path(source or "") / "question.txt"
-        self.question = read_text(own) if source is not None and own.is_file() else QUESTION
-        if "{prompt}" not in self.question or self.question.count(MARK) != 1:
-            raise ValueError(f"reward hpsv3: {own} must hold {{prompt}}, and {MARK} once, where the rating belongs")
+        self.question = own_question(source, QUESTION, (MARK,), "hpsv3")
 
     def __call__(self, images: Tensor, prompts: list[Prompt]) -> Tensor:
         return self.distribution(images, prompts)[:, 0]

@@ -18,6 +18,7 @@ from vgrpo.core.images import from_pil
 from vgrpo.models.precision import on_bf16_gpu
 from vgrpo.models.quiet import without_loading_chatter
 from vgrpo.rewards.downloads import fetch
+from vgrpo.support.textfiles import read_text
 
 PATCH, MERGE, FRAMES = 14, 2, 2  # pixels of a patch's side, patches of a token's side, frames that share a patch
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # of CLIP
@@ -61,6 +62,35 @@ def cut(frames: Sequence[Image.Image], least: int, most: int) -> Patches:
 def filled(question: str, prompt: str) -> str:
     """The question about one prompt, whose text can be no mark and no picture."""
     return question.replace("{prompt}", prompt.replace("<|", "< |"))
+
+
+def own_question(source: str | None, default: str, marks: tuple[str, ...], reward: str) -> str:
+    """The text of `question.txt` in a folder of weights, or the default. Raises ValueError for one without its places."""
+    path = Path(source or "") / "question.txt"
+    if source is None or not path.is_file():
+        return default
+    question = read_text(path)
+    if "{prompt}" not in question or any(question.count(mark) != 1 for mark in marks):
+        raise ValueError(
+            f"reward {reward}: {path} must hold {{prompt}}, and once each {', '.join(marks)}, where ratings belong"
+        )
+    return question
+
+
+def without_peft(state: dict[str, Tensor], scale: float) -> dict[str, Tensor]:
+    """The weights of a network that peft had wrapped, by the network's own names, its LoRA merged: W + scale B A."""
+    state = {name.removeprefix("base_model.model."): value for name, value in state.items() if "original_module." not in name}
+    state = {name.replace("modules_to_save.default.", ""): value for name, value in state.items()}
+    plain = {name.replace("base_layer.", ""): value for name, value in state.items() if ".lora_" not in name}
+    for name, down in state.items():
+        layer, found, rest = name.partition(".lora_A.default")
+        if found:
+            change = scale * state[f"{layer}.lora_B.default{rest}"].float() @ down.float()
+            weight = plain[f"{layer}.weight"]
+            plain[f"{layer}.weight"] = (weight.float() + change).to(weight.dtype)
+    if any(".lora_embedding_" in name for name in state):
+        raise ValueError("a LoRA on the words' embedding is not known here")
+    return plain
 
 
 def network(state: dict[str, Tensor], base: str, reward: str, path: Path) -> Any:
