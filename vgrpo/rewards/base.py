@@ -51,9 +51,10 @@ def judge_images(
     timeout: float | None = None,
     notice: Callable[[str], None] = warnings.warn,
 ) -> Scores:
-    """Scores [B] of images [B, 3, H, W], or of videos [B, F, 3, H, W], of which a reward of images sees the final frame. A
-    reward abstains from a prompt with NaN for all its images. It fails with an error, an infinite number, or NaN for some images
-    of a prompt of which it judged others.
+    """Scores [B] of images [B, 3, H, W], or of videos [B, F, 3, H, W], of which a reward of images sees the final frame.
+
+    A reward abstains from a prompt with NaN for all its images. It fails with an error, an infinite number, or NaN for some
+    images of a prompt of which it judged others.
 
     A batch on which the reward raises an error is halved, and halved again, until the images that it fails on are alone: one
     bad image of B costs 2 log2(B) calls more. `timeout` is the seconds that a call may take; a part that takes longer has

@@ -91,8 +91,9 @@ def fetch_folder(source: str, wanted: list[str], reward: str) -> Path:
         except hub_errors() + (ValueError,) as error:
             _check_gate(error, source, reward)
             raise FileNotFoundError(
-                f"reward {reward}: no weights ({SIZES[reward].download}) at {source}, neither in a folder nor in the hub's cache, "
-                f"and the hub did not answer; with a network run `hf download {source}`, or give a folder: --reward {reward}=FOLDER"
+                f"reward {reward}: no weights ({SIZES[reward].download}) at {source}, neither in a folder nor in the hub's "
+                f"cache, and the hub did not answer; with a network run `hf download {source}`, or give a folder: "
+                f"--reward {reward}=FOLDER"
             ) from error
     missing = [pattern for pattern in wanted if not any(folder.glob(pattern))]
     if missing:

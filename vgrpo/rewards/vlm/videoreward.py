@@ -2,8 +2,8 @@
 its motion and how well it shows the text, each at a token of its own in the question.
 
 Published: the weights (KwaiVGI/VideoReward), 2 frames a second of at most 448 x 448 pixels, and the mean and deviation of each
-score, which make them comparable; the reward is the sum of the three. The question that it was trained with is its authors'; the
-one here is in our words. Put theirs into a `question.txt` beside the weights to have their scores.
+score, which make them comparable; the reward is the sum of the three. The question that it was trained with is its authors';
+the one here is in our words. Put theirs into a `question.txt` beside the weights to have their scores.
 """
 
 import json
