@@ -21,7 +21,7 @@ from vgrpo.sampling.settings import Sampling
 from vgrpo.support.checks import require, require_within
 from vgrpo.support.folders import require_folder
 from vgrpo.support.memory_errors import out_of_memory_while
-from vgrpo.training.config import MOST_IMAGES
+from vgrpo.training.rollout import MOST_IMAGES
 
 DESCRIPTION = "Measure how noisy a model's surrogate likelihood is on its own images, before training it."
 

@@ -13,6 +13,7 @@ from vgrpo.evaluation.judged import Judged
 from vgrpo.evaluation.pictures import Picture, draw, pictures_of, rows_by_tag
 from vgrpo.evaluation.settings import EvalConfig
 from vgrpo.evaluation.together import together
+from vgrpo.models.defaults import defaults_of
 from vgrpo.models.policy import Policy
 from vgrpo.objectives.advantage import weighted_mean
 from vgrpo.rewards.base import Scores
@@ -69,10 +70,10 @@ def judge_model(
     between: Between = nothing,
 ) -> Judged:
     """Draw pictures, as many at once as the settings say, and judge them."""
-    parts = []
+    parts, drawing = [], settings.resolved(defaults_of(policy))
     for start in range(0, len(pictures), BATCH_SIZE):
         part = pictures[start : start + BATCH_SIZE]
-        parts.append(judge(draw(policy, part, settings, between), part, panel, world))
+        parts.append(judge(draw(policy, part, drawing, between), part, panel, world))
     return Judged(
         rewards=torch.cat([part.rewards for part in parts]),
         failed=torch.cat([part.failed for part in parts]),

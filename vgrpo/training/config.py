@@ -2,50 +2,21 @@
 
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal, Self
 
 from vgrpo.evaluation.settings import EvalConfig
 from vgrpo.models.bundled import bundled_models
+from vgrpo.models.defaults import Defaults
 from vgrpo.models.precision import Precision, check_device
 from vgrpo.models.resolution import Resolution
 from vgrpo.models.settings import LoraConfig, MemoryConfig, ModelSettings
 from vgrpo.objectives import VGRPO, ForwardObjective, Objective
 from vgrpo.objectives.advantage import Advantages
 from vgrpo.prompts.sources import shares_of
-from vgrpo.sampling.settings import Sampling
 from vgrpo.support.checks import require, require_finite, require_within
 from vgrpo.support.secrets import require_no_secret
+from vgrpo.training.rollout import RolloutConfig as RolloutConfig
 from vgrpo.training.tasks import TaskConfig, check_rewards
-
-MOST_IMAGES = 100_000  # of an iteration
-
-
-@dataclass(frozen=True, kw_only=True)
-class RolloutConfig(Sampling):
-    """How images are drawn for training."""
-
-    section: ClassVar[str] = "rollout."
-
-    num_prompts: int = 16
-    """Prompts per iteration."""
-    group_size: int = 16
-    """Images per prompt."""
-    num_steps: int = 10
-    """Solver steps."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self.num_prompts >= 1, f"rollout.num_prompts={self.num_prompts}: at least 1 prompt per iteration")
-        require(
-            self.group_size >= 2,
-            f"rollout.group_size={self.group_size}: an image is judged against others of its prompt, so a group needs "
-            "at least 2; 12 to 24 is usual",
-        )
-        require_within(self, "rollout.", num_prompts=(1, 10_000), group_size=(2, 10_000))
-        total = self.num_prompts * self.group_size
-        require(
-            total <= MOST_IMAGES, f"rollout.num_prompts times rollout.group_size is {total:,}: at most {MOST_IMAGES:,} images"
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,6 +155,10 @@ class Config:
         """Which model, and how it is loaded; the fields have the same names here."""
         return ModelSettings(**{each.name: getattr(self, each.name) for each in fields(ModelSettings)})
 
+    def resolved(self, own: Defaults) -> Self:
+        """With what the drawing of pictures leaves to the model as it was found. Raises ValueError as `Config` does."""
+        return replace(self, rollout=self.rollout.filled(own), eval=self.eval.filled(own))
+
     @property
     def eval_sampling(self) -> EvalConfig:
         """How the evaluation and sample pictures are drawn: by default as many at once as in the rollout."""
@@ -191,8 +166,10 @@ class Config:
 
     @property
     def training_guidance(self) -> float:
-        """Guidance of the forwards that are trained."""
-        return self.rollout.guidance if self.update.guidance is None else self.update.guidance
+        """Guidance of the forwards that are trained, once it is known."""
+        guidance = self.rollout.guidance if self.update.guidance is None else self.update.guidance
+        assert guidance is not None
+        return guidance
 
     @property
     def learning_rate(self) -> float:
@@ -238,9 +215,13 @@ class Config:
             f"rollout.num_prompts={self.rollout.num_prompts}",
         )
         rollout = self.rollout
-        self.objective.drawing.check(group_size=rollout.group_size, num_steps=rollout.num_steps, batch_size=rollout.batch_size)
+        size = rollout.batch_size
+        if rollout.num_steps is not None:
+            self.objective.drawing.check(group_size=rollout.group_size, num_steps=rollout.num_steps, batch_size=size)
         require(
-            self.training_guidance == rollout.guidance or isinstance(self.objective, ForwardObjective),
+            rollout.guidance is None
+            or self.training_guidance == rollout.guidance
+            or isinstance(self.objective, ForwardObjective),
             f"update.guidance={self.update.guidance}: {type(self.objective).__name__} trains on the steps of its rollouts, so "
             f"it needs their guidance, rollout.guidance={rollout.guidance}; leave it out",
         )

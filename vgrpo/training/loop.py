@@ -17,6 +17,7 @@ from torch import Tensor
 from vgrpo.core.processes import ALONE, Processes
 from vgrpo.core.types import Batch, Rollout
 from vgrpo.evaluation.core import evaluate, read_eval, write_eval
+from vgrpo.models.defaults import defaults_of
 from vgrpo.objectives.advantage import weighted_mean
 from vgrpo.pages.report import write_report
 from vgrpo.rewards.base import RewardError, Scores, score_images
@@ -162,7 +163,7 @@ def draw_rollout(run: Run, *seed: int | str) -> Rollout:
         run.task.prompts(run.iteration, config.rollout.num_prompts),
         *seed,
         group_size=config.rollout.group_size,
-        sampling=config.rollout,
+        sampling=config.rollout.resolved(defaults_of(run.policy)),
         groups=groups,
         step_sampler=drawing.step_sampler(run.iteration, *seed),
         initial_noise=drawing.initial_noise,

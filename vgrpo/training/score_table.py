@@ -35,9 +35,8 @@ class ScoreTable:
             loaded = (load_reward(name, where) for name in names)  # each time anew: they would fill the memory a stage needs
             rewards = [visiting(reward) if config.memory.offload_rewards else reward for reward in loaded]
             pictures = pictures_of(main_prompts(config).held_out, config.eval.num_images)
-            judged = judge_model(
-                load_policy(config.model_settings, pipeline), pictures, Panel.of(rewards), config.eval_sampling
-            )
+            policy = load_policy(config.model_settings, pipeline)
+            judged = judge_model(policy, pictures, Panel.of(rewards), config.eval_sampling)
             for name, value in zip(names, mean_over_tags(judged.rewards, pictures), strict=True):
                 self._row(name, prompts)["scores"][column] = None if value != value else round(value, 4)
         if column not in self.columns:
