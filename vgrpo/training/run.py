@@ -1,5 +1,6 @@
 """What a run is made of."""
 
+import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -221,7 +222,8 @@ class Run:
 @out_of_memory_while("drawing sample pictures")
 def save_samples(run: Run) -> Path:
     """Pictures of fixed prompts and seeds under the averaged weights: samples/000020/03.png is prompt 3, four images, and
-    scores.json what they score. `vgrpo sample --seed 0` with prompts.txt draws the same ones. Returns the folder."""
+    scores.json what they score. `vgrpo sample --seed 0` with prompts.txt, or prompts.jsonl of edits, draws the same ones.
+    Returns the folder."""
     settings, folder = run.config.eval_sampling, run.folder / "samples" / f"{run.iteration:06d}"
     if run.processes.rank > 0:
         return folder
@@ -239,5 +241,8 @@ def save_samples(run: Run) -> Path:
     scores = sample_scores(run.task.panel, run.task.world, images, repeated, NUM_IMAGES, run.events.notice)
     write_json(folder / "scores.json", scores)
     (folder / "prompts.txt").write_text("".join(prompt.text.replace("\n", " ") + "\n" for prompt in prompts))
+    if any(prompt.image for prompt in prompts):
+        rows = [{"prompt": prompt.text} | ({"image": str(prompt.image)} if prompt.image else {}) for prompt in prompts]
+        (folder / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     run.events.emit(SamplesDrawn(folder=folder, iteration=run.iteration))
     return folder

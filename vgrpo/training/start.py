@@ -80,7 +80,7 @@ def start_run(
             config = _with_precision(config, policy, events)
             check_sources(policy, prompts.listed)
             warn_of_cut_off(policy, prompts.listed)
-            encode_ahead(policy, prompts, config.num_iterations, config.rollout.num_prompts, events)
+            encode_ahead(policy, prompts, config.num_iterations, config.rollout.num_prompts, events, processes)
             adapter = _make_trainable(policy, config)
             if adapter is not None and config.lora.init is None and not resume:
                 events.notice("the pipeline's active LoRA is trained on")

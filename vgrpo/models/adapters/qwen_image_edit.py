@@ -44,8 +44,7 @@ class QwenImageEditPolicy(QwenImagePolicy, EditPolicy):
         return replace(text, image=self.blank_source(rows), empty=text)
 
     def encode_edit(self, text: str, picture: Image.Image) -> Cond:
-        with self.encoders_at_hand():
-            own, empty = self._encode(text, picture), self._encode("", picture)
+        own, empty = self._encode(text, picture), self._encode("", picture)
         return replace(own, image=self.source_tokens(picture), empty=empty)
 
     def _encode(self, text: str, picture: Image.Image) -> Cond:
