@@ -11,7 +11,7 @@ from vgrpo.models.hub import gated_message, hub_errors, is_gated
 
 
 class Size(NamedTuple):
-    """Of a reward's published weights: the download, and GB (10^9 bytes) of GPU memory, where they are fp32."""
+    """Of a reward's published weights: the download, and GB (10^9 bytes) of GPU memory, where they are fp32 or as is said."""
 
     download: str
     gpu: float

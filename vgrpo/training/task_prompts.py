@@ -103,7 +103,6 @@ def _num_held_out(config: Config, prompts: list[Prompt]) -> int:
     if asked is None:
         return min(num_units // SHARE_HELD_OUT, config.eval.num_prompts)
     require(
-        asked < num_units,
-        f"held_out_prompts={asked}: there are {num_units} different prompts or source images, and some must stay to train on",
+        asked < num_units, f"held_out_prompts={asked}: there are {num_units} different prompts, and some must stay to train on"
     )
     return asked
