@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vgrpo.analysis.plan.figures import measure_model
 from vgrpo.analysis.plan.measure import Cost
+from vgrpo.models.defaults import Defaults
 from vgrpo.models.published import HUB_IDS
 from vgrpo.recipes import RECIPES
 
@@ -19,7 +20,7 @@ def known(config):
     """In the place of `measure_model`: the figures of a recipe's model."""
     values = json.loads(PATH.read_text())[f"{HUB_IDS[config.model]} {config.resolution}"]
     shapes = {name: tuple(values[name]) for name in ("image", "encoders")}
-    return values | shapes | {"plain": Cost(**values["plain"])}
+    return values | shapes | {"plain": Cost(**values["plain"]), "own": Defaults(*values["own"])}
 
 
 def known_or_measured(config):

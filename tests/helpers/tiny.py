@@ -4,6 +4,7 @@ import torch
 from diffusers import SD3Transformer2DModel
 
 from vgrpo.evaluation.settings import EvalConfig
+from vgrpo.models.defaults import Defaults
 from vgrpo.models.settings import LoraConfig
 from vgrpo.training.config import Config, RolloutConfig, UpdateConfig
 from vgrpo.worlds.sprites.autoencoder import CellAutoencoder
@@ -41,7 +42,8 @@ def tiny_config(folder, **changes):
         "lora": LoraConfig(rank=4, alpha=8),
         "eval": EvalConfig(num_prompts=0, num_sample_prompts=2, num_steps=2, sample_every=100),
     }
-    return Config(**(settings | changes))
+    # Drawn as the bundled model is, and not as the pipeline's class would have it.
+    return Config(**(settings | changes)).resolved(Defaults(num_steps=10, shift=1.0, guidance=1.0))
 
 
 PROMPTS = ["a red heart", "two blue stars", "a key", "a moon above a mug"]

@@ -18,6 +18,7 @@ from vgrpo.models.adapters.packed import pack
 from vgrpo.models.loading import load_pipeline, make_policy
 from vgrpo.prompts import datasets
 from vgrpo.prompts.files import read_prompts
+from vgrpo.prompts.splits import split_off
 from vgrpo.rewards.base import judge_images
 from vgrpo.sampling.draw import draw_images, draw_latents
 from vgrpo.sampling.settings import Sampling
@@ -109,6 +110,8 @@ def test_a_run_trains_on_a_file_of_edits_and_rewards_receive_the_source(folder, 
     pipeline = load_pipeline(str(folder / "kontext"))
     result = train(config, pipeline=pipeline, reward=kept, quiet=True)
     assert seen == {"a.png", "b.png"}
+    drawn_again = read_prompts(tmp_path / "run/samples/000001/prompts.jsonl")
+    assert {prompt.identity for prompt in drawn_again} == {prompt.identity for prompt in read_prompts(folder / "edits.jsonl")}
     tuned, fresh = policy_of(folder), policy_of(folder)
     tuned.pipeline.load_lora_weights(tmp_path / "run/lora")
     own = result.pipeline.transformer.state_dict()
@@ -187,3 +190,23 @@ def test_a_reward_abstains_from_a_text_with_a_source_and_not_from_all_of_the_tex
     prompts = [Prompt(text="same", image=folder / name) for name in ("a.png", "b.png")]
     scores = judge_images(lambda images, prompts: torch.tensor([float("nan"), 1.0]), torch.rand(2, 3, 4, 4), prompts)
     assert scores.failed.tolist() == [False, False]
+
+
+def test_an_off_loaded_encoder_comes_once_for_all_edits(folder):
+    policy = make_policy(pipelines.qwen_image_edit(), max_sequence_length=2 * LENGTH, resolution=SIDE)
+    policy.offload_encoders, moves = True, []
+    policy.pipeline.text_encoder.to = lambda device: moves.append(str(device))
+    prompts = [Prompt(text=text, image=folder / name) for name in ("a.png", "b.png") for text in TEXTS]
+    policy.encode_prompts(prompts)
+    calls = 2 * len(prompts)  # each with its text and without
+    assert len(moves) == calls + 1  # every call asks for it, and it goes once, in the end
+
+
+def test_one_instruction_on_many_pictures_holds_pictures_out(tmp_path):
+    names = [f"{number:02d}.png" for number in range(20)]
+    prompts = [Prompt(text="make it red", image=tmp_path / name) for name in names * 2]
+    trained, held_out = split_off(prompts, 3)
+    assert (len(trained), len(held_out)) == (34, 3)
+    assert not {prompt.image for prompt in trained} & {prompt.image for prompt in held_out}
+    again = [Prompt(text="make it red", image=tmp_path / "elsewhere" / name) for name in names]
+    assert {prompt.image.name for prompt in split_off(again, 3)[1]} == {prompt.image.name for prompt in held_out}

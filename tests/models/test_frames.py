@@ -1,6 +1,7 @@
 """How many frames a video has, from every command that draws one."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -54,6 +55,27 @@ def test_a_run_trains_on_so_many_frames(folder, tmp_path):
     assert set(drawn) == {3}
     assert set(shapes) == {(3, SIDE, SIDE)}
     assert "num_frames: 9" in (tmp_path / "run/config.yaml").read_text()
+
+
+class Motion:
+    """Pays for frames that differ, and remembers what it saw."""
+
+    judges_videos = True
+
+    def __init__(self):
+        self.shapes = set()
+
+    def __call__(self, videos, prompts):
+        self.shapes.add(tuple(videos.shape[1:]))
+        return videos.diff(dim=1).abs().mean((1, 2, 3, 4))
+
+
+def test_a_reward_of_videos_sees_all_frames_and_one_of_images_the_final(folder, tmp_path):
+    reward, config = Motion(), config_of(folder, tmp_path / "run", 5)
+    train(replace(config, monitor=("jpeg_compressibility",)), reward=reward, prompts=["a red heart"], quiet=True)
+    assert reward.shapes == {(5, 3, SIDE, SIDE)}
+    assert Image.open(tmp_path / "run/samples/000001/00.png").size[1] == SIDE
+    assert "monitor/jpeg_compressibility" in (tmp_path / "run/metrics.jsonl").read_text()
 
 
 @pytest.mark.parametrize("num_frames", [1, 5])

@@ -8,8 +8,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from vgrpo.core import flow
 from vgrpo.models.loading import make_policy
-from vgrpo.objectives import FlowGRPO
-from vgrpo.sampling.draw import _velocity, draw_latents
+from vgrpo.objectives import OBJECTIVES, PathObjective
+from vgrpo.sampling.draw import all_noise, draw_latents
 
 KINDS = {"sd3": (tiny_pipeline, 64), "sdxl": (pipelines.sdxl, 16), "sd15": (pipelines.stable_diffusion, 16)}
 
@@ -44,11 +44,26 @@ def test_more_steps_send_no_more(kind):
     def solve(steps):
         draw_latents(policy, cond, noise, solver="dpm_solver_2m", times=flow.schedule(steps), guidance=2.0)
 
-    @torch.no_grad()
-    def walk(steps):
-        sampler = FlowGRPO().drawing.step_sampler(0, 0)
-        sampler(_velocity(policy, cond, 2.0), noise, flow.schedule(steps), torch.zeros(2, steps, *noise.shape[1:]))
+    few, many = sent(solve)
+    assert few == many
 
-    for draw in (solve, walk):
-        few, many = sent(draw)
-        assert few == many
+
+@pytest.mark.parametrize("name", [name for name, kind in OBJECTIVES.items() if issubclass(kind, PathObjective)])
+def test_more_stochastic_steps_send_no_more(name):
+    sampler = OBJECTIVES[name]().drawing.step_sampler(0, 0)
+    noise = torch.randn(8, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+    counts = []
+    for steps in (10, 14):
+        step_noise = torch.randn(8, steps, 1, 2, 2, generator=torch.Generator().manual_seed(1))
+        with FromHost() as host:
+            sampler(lambda x, *_: 0.1 * x, noise, flow.schedule(steps), step_noise)
+        counts.append(host.count)
+    assert counts[0] == counts[1]
+
+
+def test_noise_of_many_images_is_that_of_each():
+    policy = make_policy(tiny_pipeline(), max_sequence_length=0)
+    seeds = [(3, "noise", index) for index in range(3)]
+    together = all_noise(policy, seeds)
+    assert together.shape == (3, *policy.latent_shape)
+    assert all(torch.equal(row, all_noise(policy, [seed])[0]) for row, seed in zip(together, seeds, strict=True))

@@ -10,14 +10,18 @@ from helpers.tiny import PROMPTS, red, tiny_config, tiny_pipeline
 from safetensors.torch import load_file
 
 from vgrpo import train
+from vgrpo.core.processes import Alone
 from vgrpo.models.encoders import in_turn
 from vgrpo.models.loading import make_policy
 from vgrpo.models.memory import fit
 from vgrpo.models.settings import MemoryConfig
 from vgrpo.models.text_store import text_encoders
 from vgrpo.training.config import RolloutConfig
+from vgrpo.training.events import Events
 from vgrpo.training.loop import iterate
 from vgrpo.training.start import Given, start_run
+from vgrpo.training.task_prompts import main_prompts
+from vgrpo.training.texts import encode_ahead
 
 KINDS = {"sd3": tiny_pipeline, "sdxl": pipelines.sdxl, "flux": pipelines.flux}
 
@@ -64,6 +68,24 @@ def test_other_encoders_or_lengths_do_not_share_prompts(tmp_path):
         fit(policy, MemoryConfig(prompt_cache=tmp_path))
         keys.add(policy.store.key)
     assert len(keys) == 3
+
+
+def test_each_of_several_processes_encodes_its_share(tmp_path):
+    """Processes one after another, in the place of several at once."""
+
+    class One(Alone):
+        def __init__(self, rank):
+            self.rank, self.size = rank, 2
+
+    prompts = main_prompts(tiny_config(tmp_path / "run", held_out_prompts=0), PROMPTS)
+    counts = []
+    for rank in range(2):
+        policy = policy_of("flux")
+        fit(policy, MemoryConfig(prompt_cache=tmp_path / "texts"))
+        encode_ahead(policy, prompts, 3, 2, Events(), One(rank))
+        counts.append(len(list((tmp_path / "texts").iterdir())))
+    assert counts[1] == len({"", *PROMPTS})
+    assert 0 < counts[0] < counts[1]
 
 
 def test_encoders_come_for_the_text_and_go_again():

@@ -1,6 +1,7 @@
-"""A frozen network in 8 or 4 bits: bitsandbytes' CPU kernels, loaded as on a GPU. Only diffusers' question for a GPU is left
-out."""
+"""A frozen network in 8 bits by torchao, as everywhere, or in 4 by bitsandbytes' CPU kernels, loaded as on a GPU: only
+diffusers' question for a GPU is left out."""
 
+import importlib.util
 from dataclasses import replace
 
 import pytest
@@ -30,8 +31,12 @@ def folder(request, tmp_path_factory):
 
 @pytest.fixture
 def any_machine(monkeypatch):
-    for kind in (bnb_quantizer.BnB4BitDiffusersQuantizer, bnb_quantizer.BnB8BitDiffusersQuantizer):
-        monkeypatch.setattr(kind, "validate_environment", lambda *_, **__: None)
+    monkeypatch.setattr(bnb_quantizer.BnB4BitDiffusersQuantizer, "validate_environment", lambda *_, **__: None)
+
+
+def _bytes(weight):
+    """Without scales, which are no weights."""
+    return getattr(weight, "qdata", weight).nbytes
 
 
 def answers(folder, pixels, weights):
@@ -39,7 +44,7 @@ def answers(folder, pixels, weights):
     memory = MemoryConfig(weights=weights)
     settings = ModelSettings(model=str(folder), device="cpu", precision="fp32", resolution=pixels, memory=memory)
     policy = load_policy(replace(settings, max_sequence_length=16))
-    size = sum(layer.weight.nbytes for name, layer in policy.module.named_modules() if name.endswith((".to_q", ".to_k")))
+    size = sum(_bytes(layer.weight) for name, layer in policy.module.named_modules() if name.endswith((".to_q", ".to_k")))
     policy.module.requires_grad_(False)
     add_lora(policy, LoraConfig(rank=4), 0)
     rng = torch.Generator().manual_seed(0)
@@ -62,13 +67,14 @@ def test_a_quantised_network_answers_nearly_as_before_and_trains_an_adapter_in_f
         assert torch.equal(v, drawn)  # nothing is merged into rounded weights
         assert len(trained) == len(learning) > 0
         assert {parameter.dtype for parameter in trained} == {torch.float32}
-        scales = 4 / 64 if weights == "nf4" else 0.0  # are no weights
+        scales = 4 / 64 if weights == "nf4" else 0.0
         assert small == pytest.approx(size / 4 * (LINEAR_BYTES[weights] - scales), rel=0.01)
 
 
-def test_a_run_with_a_quantised_base_trains_and_resumes(tmp_path, any_machine):
+@pytest.mark.parametrize("weights", ["int8", "nf4"])
+def test_a_run_with_a_quantised_base_trains_and_resumes(tmp_path, any_machine, weights):
     pipelines.flux().save_pretrained(tmp_path / "model")
-    memory = MemoryConfig(weights="nf4", offload_encoders=True, gradient_checkpointing=True)
+    memory = MemoryConfig(weights=weights, offload_encoders=True, gradient_checkpointing=True)
     config = tiny_config(
         tmp_path / "run", model=str(tmp_path / "model"), resolution=16, max_sequence_length=16, num_iterations=1, memory=memory
     )
@@ -79,11 +85,14 @@ def test_a_run_with_a_quantised_base_trains_and_resumes(tmp_path, any_machine):
     assert (tmp_path / "merged/transformer/diffusion_pytorch_model.safetensors").is_file()
 
 
-def test_what_cannot_be_quantised_is_refused(tmp_path, capsys):
+def test_what_cannot_be_quantised_is_refused(tmp_path, monkeypatch):
     config = tiny_config(tmp_path / "run", memory=MemoryConfig(weights="nf4"))
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match=r"memory\.weights=nf4: No GPU found"):
             train(config, reward=red, prompts=PROMPTS, quiet=True)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r'weights=int8 needs torchao: pip install "vgrpo\[torchao\]"'):
+        train(replace(config, memory=MemoryConfig(weights="int8")), reward=red, prompts=PROMPTS, quiet=True)
     with pytest.raises(ValueError, match="with --finetune full nothing is frozen"):
         train(replace(config, finetune="full"), reward=red, prompts=PROMPTS, quiet=True)
 

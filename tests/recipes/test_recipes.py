@@ -43,7 +43,7 @@ def test_a_recipe_survives_yaml_and_the_command_line(tmp_path, name):
 def test_a_recipe_names_known_rewards_and_an_evaluation_like_its_rollout(name):
     for config in configs_of(RECIPES[name]):
         assert {reward.partition("=")[0] for reward in config.reward} <= {*NAMED, *MODELS}
-        assert (config.eval_prompts is None) == (find_world(config.prompts) is not None or config.prompts == "preference.txt")
+        assert (config.eval_prompts is None) == (find_world(config.prompts) is not None or config.prompts.endswith(".txt"))
         if config.eval_prompts is not None:
             assert config.eval.guidance == config.rollout.guidance
 
@@ -139,3 +139,10 @@ def test_the_page_lists_every_recipe_and_its_yaml_loads(tmp_path):
         ("small-files", 20, 70),
         ("right-objects", 60, 70),
     ]
+
+
+@pytest.mark.parametrize("name", ["sd3", "flux1"])
+def test_a_recipe_for_ones_own_prompts_asks_for_them(name, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", name, "--model", "sprites", "--resolution", "64"]) == 1
+    assert "no prompt file prompts.txt; write your prompts there, one a line" in capsys.readouterr().err

@@ -12,8 +12,8 @@ from transformers import Mask2FormerImageProcessor as Processor
 
 from vgrpo import Prompt
 from vgrpo.prompts.generators.geneval import CLASSES, COLORS, SHARES, sample_prompt
-from vgrpo.rewards.geneval.detector import NAMES, cut_out
-from vgrpo.rewards.geneval.rules import Detection, graded, kept, relations, strict
+from vgrpo.rewards.geneval.detector import NAMES, cut_out, instances
+from vgrpo.rewards.geneval.rules import THRESHOLD, Detection, graded, kept, relations, strict
 from vgrpo.rewards.registry import load_reward
 
 
@@ -240,3 +240,22 @@ def test_a_missing_detector_is_named(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(FileNotFoundError, match=r"\(2.0 GB\).*hf download facebook/mask2former-swin-small-coco-instance"):
         load_reward("geneval")
+
+
+def test_objects_are_those_that_transformers_finds(judge_folder):
+    model, processor = (
+        Mask2FormerForUniversalSegmentation.from_pretrained(judge_folder),
+        Processor.from_pretrained(judge_folder),
+    )
+    pixels = torch.randn(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        answer = model(pixel_values=pixels)
+    theirs = processor.post_process_instance_segmentation(
+        answer, threshold=THRESHOLD, target_sizes=[(48, 40)] * 3, return_binary_maps=True
+    )
+    for logits, masks, their in zip(answer.class_queries_logits, answer.masks_queries_logits, theirs, strict=True):
+        labels, scores, ours = instances(logits, masks, (48, 40))
+        assert labels == [info["label_id"] for info in their["segments_info"]]
+        assert scores == [info["score"] for info in their["segments_info"]]
+        assert not labels or torch.equal(ours, their["segmentation"].bool())
+    assert any(their["segments_info"] for their in theirs)

@@ -12,7 +12,7 @@ from helpers.workers import address, worker
 from vgrpo.evaluation.settings import EvalConfig
 from vgrpo.models.weight_sets import trainable
 from vgrpo.objectives import OBJECTIVES
-from vgrpo.sampling.draw import draw_images, member_noise
+from vgrpo.sampling.draw import all_noise, draw_images, member_name
 from vgrpo.support.interrupts import StopRequested
 from vgrpo.training import loop
 from vgrpo.training.config import Config, RolloutConfig
@@ -70,7 +70,7 @@ def drawn_by(watch, weights, iteration):
             parameter.copy_(weights[name])
     prompts = [prompt for prompt in watch.run.task.prompts(iteration, 3) for _ in range(2)]
     rows = [(group, member) for group in range(3) for member in range(2)]
-    noise = torch.stack([member_noise(policy, (0, "iteration", iteration), *row) for row in rows])
+    noise = all_noise(policy, [member_name((0, "iteration", iteration), *row) for row in rows])
     return draw_images(policy, prompts, noise, LAG)[0]
 
 

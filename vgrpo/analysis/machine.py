@@ -19,6 +19,7 @@ PATIENCE = 2.0
 """Seconds for an answer of the driver, or of the hub."""
 PACKAGES = {
     "bitsandbytes": "optimiser states in 8 bits, frozen networks in 4",
+    "torchao": "frozen networks in 8 bits",
     "datasets": "prompts from Parquet files and the hub",
     "rapidocr": "the ocr reward",
     "tesserocr": "the ocr_tesseract monitor",

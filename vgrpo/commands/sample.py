@@ -15,7 +15,7 @@ from vgrpo.models.settings import ModelSettings
 from vgrpo.models.sources import check_sources, with_image
 from vgrpo.prompts.files import read_prompts
 from vgrpo.prompts.source_images import check_picture
-from vgrpo.sampling.draw import draw_images, named_noise
+from vgrpo.sampling.draw import all_noise, draw_images
 from vgrpo.sampling.settings import OwnSampling
 from vgrpo.support.checks import require
 from vgrpo.support.folders import require_folder
@@ -67,8 +67,8 @@ def sample(config: SampleConfig) -> int:
         lines = [json.dumps(prompt.metadata | {"prompt": prompt.text}, default=str) + "\n" for prompt in prompts]
         (config.output_dir / "prompts.jsonl").write_text("".join(lines))
     for index in mine:
-        noise = [named_noise(policy, config.seed, "sample", index, member) for member in range(config.num_images)]
-        _, images = draw_images(policy, [prompts[index]] * config.num_images, torch.stack(noise), sampling)
+        noise = all_noise(policy, [(config.seed, "sample", index, member) for member in range(config.num_images)])
+        _, images = draw_images(policy, [prompts[index]] * config.num_images, noise, sampling)
         for member, image in enumerate(images):
             to_pil(image).save(config.output_dir / f"{index:05d}_{member:02d}.png")
     return len(mine) * config.num_images

@@ -7,6 +7,11 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 
+def stills(images: Tensor) -> Tensor:
+    """[B, 3, H, W] of images, or of the final frames of videos [B, F, 3, H, W]."""
+    return images[:, -1] if images.dim() == 5 else images
+
+
 def to_pil(image: Tensor) -> Image.Image:
     """[3, H, W] in [0, 1] to an 8-bit picture."""
     pixels = (image.detach().float().cpu().clamp(0, 1) * 255).round().byte()

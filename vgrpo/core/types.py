@@ -12,6 +12,7 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from vgrpo.core import flow
 from vgrpo.core.processes import ALONE, Processes
@@ -77,8 +78,10 @@ class Cond:
 
     @staticmethod
     def cat(conds: "Sequence[Cond]") -> "Cond":
-        """The images of several, with a row for each; all must be of one model."""
+        """The images of several, with a row for each; all must be of one model. With masks, shorter texts are padded."""
         conds = [cond.dense() for cond in conds]
+        longest = max(cond.sequence.shape[1] for cond in conds)
+        conds = [cond if cond.mask is None else cond._padded(longest) for cond in conds]
         pooled = [cond.pooled for cond in conds if cond.pooled is not None]
         masks = [cond.mask for cond in conds if cond.mask is not None]
         images = [cond.image for cond in conds if cond.image is not None]
@@ -90,6 +93,11 @@ class Cond:
             image=torch.cat(images) if images else None,
             empty=Cond.cat(empties) if empties else None,
         )
+
+    def _padded(self, length: int) -> "Cond":
+        assert self.mask is not None
+        missing = length - self.sequence.shape[1]
+        return dataclasses.replace(self, sequence=pad(self.sequence, (0, 0, 0, missing)), mask=pad(self.mask, (0, missing)))
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Cond":
         """The same with every part changed."""

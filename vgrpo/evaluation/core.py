@@ -14,6 +14,7 @@ from vgrpo.evaluation.judged import Judged
 from vgrpo.evaluation.pictures import Picture, pictures_of, prompts_of, rows_by_tag
 from vgrpo.evaluation.settings import EvalConfig
 from vgrpo.evaluation.together import together
+from vgrpo.models.defaults import defaults_of
 from vgrpo.models.in_step import drawing
 from vgrpo.models.policy import Policy
 from vgrpo.objectives.advantage import weighted_mean
@@ -75,7 +76,8 @@ def judge_model(
     """Draw pictures, as many at once as the settings say, and judge them."""
     size, together = whole_prompts(BATCH_SIZE, settings.num_images), whole_prompts(BATCH, settings.num_images)
     batches = [pictures[start : start + size] for start in range(0, len(pictures), size)]
-    parts = [each.judged for each in judge_batches(policy, batches, panel, settings, world, between, size=together)]
+    sampling = settings.resolved(defaults_of(policy))
+    parts = [each.judged for each in judge_batches(policy, batches, panel, sampling, world, between, size=together)]
     return Judged(
         rewards=torch.cat([part.rewards for part in parts]),
         failed=torch.cat([part.failed for part in parts]),

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from vgrpo.core.images import to_pil
+from vgrpo.core.images import stills, to_pil
 from vgrpo.core.types import Prompt
 from vgrpo.evaluation.behind import JudgedBatch, judge_batches
 from vgrpo.evaluation.gallery import image_path, write_gallery
@@ -28,7 +28,7 @@ from vgrpo.models.precision import check_device, device_of
 from vgrpo.models.settings import ModelSettings
 from vgrpo.models.sources import check_sources
 from vgrpo.models.supported import check_model
-from vgrpo.rewards.base import Reward
+from vgrpo.rewards.base import Reward, judges_videos
 from vgrpo.rewards.loading import Calling, check_calls, load_rewards
 from vgrpo.rewards.panel import Panel
 from vgrpo.support.checks import require
@@ -169,6 +169,7 @@ def _score_part(work: _Work, lora: Path | None, batches: Iterable[list[Picture]]
     """Draw and score a shard's batches of one model. While one is drawn, the one before is judged and saved."""
     job = work.job
     policy = load_policy(job, lora=lora)
+    policy.all_frames = any(map(judges_videos, work.panel.rewards))
     settings = job.sampling.resolved(defaults_of(policy))
     check_sources(policy, work.prompts)
     if lora is None:
@@ -194,7 +195,7 @@ def _save(job: EvalJob, batch: JudgedBatch, files: ScoreFiles) -> None:
     """Images first: a score is there only if its image is."""
     paths = [image_path(job.output_dir, files.name, picture) for picture in batch.pictures]
     with ThreadPoolExecutor() as writers:  # PNGs are compressed beside each other
-        list(writers.map(lambda image, path: to_pil(image).save(path), batch.images, paths))
+        list(writers.map(lambda image, path: to_pil(image).save(path), stills(batch.images), paths))
     files.write(Shard.parse(job.shard), batch.pictures, batch.judged)
 
 

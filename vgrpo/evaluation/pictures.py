@@ -2,12 +2,11 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from vgrpo.core.types import MAIN, Prompt
 from vgrpo.models.policy import Policy
-from vgrpo.sampling.draw import Between, Drawn, draw_images, named_noise, nothing, unseen
+from vgrpo.sampling.draw import Between, Drawn, all_noise, draw_images, nothing, unseen
 from vgrpo.sampling.settings import Sampling
 
 
@@ -48,5 +47,5 @@ def draw(
     policy: Policy, pictures: list[Picture], settings: Sampling, between: Between = nothing, drawn: Drawn = unseen
 ) -> Tensor:
     """Images [B, 3, H, W] in [0, 1]. `between` is called before every batch, and `drawn` after it."""
-    noise = torch.stack([named_noise(policy, "evaluation", picture.index, picture.member) for picture in pictures])
+    noise = all_noise(policy, [("evaluation", picture.index, picture.member) for picture in pictures])
     return draw_images(policy, prompts_of(pictures), noise, settings, between, drawn)[1]

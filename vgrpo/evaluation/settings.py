@@ -3,14 +3,14 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from vgrpo.sampling.settings import OwnSampling, Sampling
+from vgrpo.sampling.settings import OwnSampling
 from vgrpo.support.checks import require, require_within
 
 MOST_PICTURES = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvalConfig(Sampling):
+class EvalConfig(OwnSampling):
     """The held-out evaluation before and after training, and the sample pictures in between."""
 
     section: ClassVar[str] = "eval."

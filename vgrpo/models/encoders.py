@@ -11,7 +11,9 @@ from torch.utils._pytree import tree_map_only
 
 @contextmanager
 def in_turn(encoders: Sequence[nn.Module], device: torch.device) -> Iterator[None]:
-    """Each encoder comes to the device when it is called, with what it is called with, and is back on the CPU afterwards."""
+    """Each encoder comes to the device when it is called, with what it is called with, and is back on the CPU afterwards: one
+    of several at once, a single one in the end."""
+    alone = len(encoders) == 1
 
     def come(encoder: nn.Module, args: Any, kwargs: Any) -> Any:
         encoder.to(device)
@@ -23,5 +25,8 @@ def in_turn(encoders: Sequence[nn.Module], device: torch.device) -> Iterator[Non
     with ExitStack() as stack:
         for encoder in encoders:
             stack.callback(encoder.register_forward_pre_hook(come, with_kwargs=True).remove)
-            stack.callback(encoder.register_forward_hook(go, always_call=True).remove)
+            if alone:
+                stack.callback(encoder.to, "cpu")
+            else:
+                stack.callback(encoder.register_forward_hook(go, always_call=True).remove)
         yield

@@ -26,7 +26,8 @@ def first_not_finite(tensors: Iterable[tuple[str, Tensor]]) -> str | None:
     A sum is NaN or infinite if one of its terms is, and needs no copy of the tensor; the device is waited for once.
     A sum of finite numbers may be infinite too, so a suspect is looked at number by number.
     """
-    floats = [(name, tensor) for name, tensor in tensors if tensor.is_floating_point() and not tensor.is_meta]
+    plain = (pair for pair in tensors if type(pair[1]) is Tensor)  # layers in 8 bits hold whole numbers
+    floats = [(name, tensor) for name, tensor in plain if tensor.is_floating_point() and not tensor.is_meta]
     if not floats:
         return None
     device = floats[0][1].device

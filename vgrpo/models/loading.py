@@ -16,8 +16,8 @@ from vgrpo.models.lora import load_lora
 from vgrpo.models.lora_files import check_lora_file, lora_file
 from vgrpo.models.memory import fit
 from vgrpo.models.policy import Policy
-from vgrpo.models.precision import autocast_dtype, device_of, frozen_dtype, on_bf16_gpu
-from vgrpo.models.quantised import check_quantised, is_quantised, quantisation
+from vgrpo.models.precision import allow_tf32, autocast_dtype, device_of, frozen_dtype, on_bf16_gpu
+from vgrpo.models.quantised import check_quantised, is_quantised, loading_options, to_int8
 from vgrpo.models.quiet import without_loading_chatter
 from vgrpo.models.resolution import Resolution, sides_of
 from vgrpo.models.schedulers import check_scheduler
@@ -67,6 +67,7 @@ def load_policy(
         weights = settings.memory.weights
         raise ValueError(f"memory.weights={weights}: a pipeline in memory stays as it is; quantise it when you load it")
     policy.autocast = autocast_dtype(settings.precision, device or policy.device)
+    allow_tf32(settings.precision, device or policy.device)
     check_finite(pipeline)
     if lora is not None:
         load_lora(policy, lora, settings.model)
@@ -102,9 +103,10 @@ def load_pipeline(
     with without_loading_chatter(bars=not is_bundled(folder)):
         for part, cls in networks_of(folder).items():
             own = dtypes.get(part, dtype)
-            rounded = is_quantised(memory.weights) and part in NETWORKS
-            extra = {"quantization_config": quantisation(memory.weights, own), "device_map": {"": device}} if rounded else {}
-            networks[part] = load_network(cls, folder / part, own, **extra)
+            weights = memory.weights if part in NETWORKS else "auto"
+            networks[part] = load_network(cls, folder / part, own, **loading_options(weights, own, device))
+            if weights == "int8":
+                to_int8(networks[part], device)
         pipeline = load_rest(folder, networks, {"default": dtype} | dtypes)
         behind = text_encoders(pipeline) if memory.offload_encoders else []
         if sharded:

@@ -1,5 +1,6 @@
 """Low-rank adapters through peft, in the format that diffusers pipelines read."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,9 @@ def add_lora(policy: Policy, config: LoraConfig, seed: int) -> None:
     network: Any = policy.module
     targets = _targets(policy, config)
     target_layers(policy, config)
-    with torch.random.fork_rng():  # the adapter's start depends on the seed alone, and on nothing drawn before
-        torch.manual_seed(seed)
+    with torch.random.fork_rng(), warnings.catch_warnings():
+        torch.manual_seed(seed)  # the adapter's start depends on the seed alone, and on nothing drawn before
+        warnings.filterwarnings("ignore", "TorchaoLoraLinear was instantiated")  # that it cannot be merged: it never is
         network.add_adapter(
             PeftConfig(r=config.rank, lora_alpha=config.alpha, target_modules=list(targets), init_lora_weights=True)
         )

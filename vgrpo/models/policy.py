@@ -36,6 +36,7 @@ class Policy(ABC):
     max_sequence_length: int = 256  # tokens of the longest text encoder, where it can be chosen
     resolution: Resolution | None = None  # pixels per side, or WIDTHxHEIGHT; None is the pipeline's own
     num_frames: int | None = None  # of a video; None is the architecture's own
+    all_frames: bool = False  # of a video; else the final one
     autocast: torch.dtype | None = None
     offload_encoders: bool = False  # keep the text encoders on the CPU between calls
     store: TextStore | None = None

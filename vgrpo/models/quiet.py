@@ -14,8 +14,17 @@ CHATTER = (
     "You have passed a non-standard module",  # a part of diffusers' own pipelines, loaded and checked here
     "requires torchvision (not installed)",  # what they fall back to does the same
     "Failed to load CPU gemm_4bit_forward",  # of weights in 4 bits, which are not used here; the optimiser is another part
+    "torchao/_C_",  # kernels of one kind of GPU each, which are not used here
+    "is now natively supported by torch.compile",  # torchao says so to torch
+    "Unable to import `torchao` Tensor objects",  # of older versions, which diffusers looks for
 )
-IMPORTED = ("transformers.utils.import_utils", "bitsandbytes.backends.cpu.ops")
+IMPORTED = (
+    "transformers.utils.import_utils",
+    "bitsandbytes.backends.cpu.ops",
+    "torchao",
+    "torch.utils._pytree",
+    "diffusers.quantizers.torchao.torchao_quantizer",
+)
 """Loggers that speak while their library is imported."""
 
 

@@ -37,7 +37,8 @@ class MemoryConfig:
     """Compute activations again in the backward pass instead of keeping them: about a third slower, far less memory."""
     weights: FrozenDtype = "auto"
     """How frozen weights are kept; auto is bf16 for a LoRA on a GPU that has it. int8 and nf4 round the network's linear layers
-    to 8 or 4 bits, which changes its images a little (pip install "vgrpo[bitsandbytes]"). What is trained stays fp32."""
+    to 8 bits (pip install "vgrpo[torchao]") or 4 (pip install "vgrpo[bitsandbytes]"), which changes its images a little.
+    What is trained stays fp32."""
     vae_slicing: bool = False
     """Decode images one at a time."""
     vae_tiling: bool = False

@@ -7,6 +7,7 @@ import torch
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
+from vgrpo.core.seeds import seed_of
 from vgrpo.models.sharding import is_spread, own_part
 
 
@@ -62,26 +63,61 @@ def adapted(module: nn.Module) -> list[Tensor]:
 @contextmanager
 def merged(module: nn.Module) -> Iterator[None]:
     """Fold LoRA adapters into the layers they adapt, as sampling needs no gradient and a merged layer is one product instead
-    of three; afterwards restore the layers bit for bit (to subtract the adapter again would leave rounding errors).
-
-    Layers kept in bf16 stay as they are: rounding would leave half of a young adapter, whose entries are below a weight's last
-    digit, and the images would be drawn by another policy than the one that is trained.
+    of three; afterwards restore the layers bit for bit (to subtract the adapter again would leave rounding errors). Quantised
+    layers stay as they are, with the adapter beside them, and so do spread ones, which are not in one place to be changed.
     """
-    # Then the adapter stays beside its layer, as in training. A spread layer is not in one place to be changed.
-    if is_spread(module) or any(weight.dtype != torch.float32 for weight in adapted(module)):
+    if not can_merge(module):
         yield
         return
     layers = [layer for layer in module.modules() if isinstance(layer, LoraLayer)]
     own = [weight.detach().clone() for weight in adapted(module)]
     try:
-        for layer in layers:
-            layer.merge()
+        _merge(layers)
         yield
     finally:
         for layer, weight in zip(layers, own, strict=True):
             if layer.merged:  # not, where adapters are switched off
                 layer.unmerge()
             layer.get_base_layer().weight.data.copy_(weight)
+
+
+def can_merge(module: nn.Module) -> bool:
+    """Whether every adapter can become part of its layer; so, too, where there is none."""
+    quantised = getattr(module, "is_quantized", False)
+    return not (quantised or is_spread(module)) and all(
+        weight.dtype in (torch.float32, torch.bfloat16) for weight in adapted(module)
+    )
+
+
+@torch.no_grad()
+def _merge(layers: list[LoraLayer]) -> None:
+    """The sum of a layer and its adapter in fp32, and back in the layer's own tensor, which compiled graphs hold on to."""
+    rng: torch.Generator | None = None
+    for layer in layers:
+        weight = layer.get_base_layer().weight
+        kept = weight.data
+        if kept.dtype == torch.float32:
+            layer.merge()
+            continue
+        rng = rng or torch.Generator(kept.device).manual_seed(seed_of("rounding"))
+        try:
+            weight.data = kept.float()
+            layer.merge()
+            kept.copy_(rounded_fairly(weight.data, rng))
+        finally:
+            weight.data = kept
+
+
+def rounded_fairly(values: Tensor, rng: torch.Generator) -> Tensor:
+    """fp32 numbers as bf16: up or down, as likely as they are close to either, so that they are right on average.
+
+    The weights of a bf16 layer lie on bf16's grid. Rounding to the nearest would take them back there from all changes below
+    half a step, and with them most of a young adapter: the images would be drawn by another policy than the one that is
+    trained. Rounded so, the error of a layer's output is noise of the size that arithmetic in bf16 has anyway.
+    """
+    noise = torch.randint(0, 2**16, values.shape, generator=rng, dtype=torch.int32, device=values.device)
+    bits = values.contiguous().view(torch.int32) + noise  # the lower half of the bits is what bf16 leaves out
+    return (bits & -(2**16)).view(torch.float32).bfloat16()
 
 
 @torch.no_grad()

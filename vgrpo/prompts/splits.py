@@ -42,11 +42,20 @@ def benchmark_keys() -> frozenset[str]:
 
 
 def split_off(prompts: list[Prompt], count: int) -> tuple[list[Prompt], list[Prompt]]:
-    """A user's prompts to train on, and `count` texts held out, each in their own order. A text is on one side however often it
-    comes. Which are held out depends on the texts alone, so another seed, or another stage, trains on none of them."""
-    chosen = set(sorted({prompt.text for prompt in prompts}, key=lambda text: seed_of("held out", text))[:count])
-    held_out = {prompt.identity: prompt for prompt in reversed(prompts) if prompt.text in chosen}
-    return [prompt for prompt in prompts if prompt.text not in chosen], list(reversed(held_out.values()))
+    """A user's prompts to train on, and `count` of their `units` held out, each in their own order. A unit is on one side
+    however often it comes. Which are held out depends on the units alone, so another seed, or another stage, trains on none of
+    them."""
+    names = units(prompts)
+    chosen = set(sorted(set(names), key=lambda name: seed_of("held out", name))[:count])
+    pairs = list(zip(prompts, names, strict=True))
+    held_out = {prompt.identity: prompt for prompt, name in reversed(pairs) if name in chosen}
+    return [prompt for prompt, name in pairs if name not in chosen], list(reversed(held_out.values()))
+
+
+def units(prompts: list[Prompt]) -> list[str]:
+    """What is held out as a whole: each prompt's text, or where there are more source images than texts, its image's name."""
+    texts, images = [prompt.text for prompt in prompts], [prompt.image.name if prompt.image else "" for prompt in prompts]
+    return images if len(set(images)) > len(set(texts)) else texts
 
 
 def is_held_out(prompt_key: str) -> bool:

@@ -12,6 +12,7 @@ from vgrpo.training.config import Config, RolloutConfig, UpdateConfig
 FLUX1 = Config(
     model="black-forest-labs/FLUX.1-dev",
     num_iterations=300,
+    prompts="prompts.txt",
     resolution=512,
     rollout=RolloutConfig(num_prompts=8, group_size=12, num_steps=16, shift=3.0, guidance=3.5, batch_size=12),
     objective=VGRPO(shift=3.0, ratio_clip=0.02),

@@ -14,8 +14,8 @@ SD15 = Config(
     num_iterations=150,
     prompts="preference.txt",
     reward=("pickscore",),
-    rollout=RolloutConfig(num_prompts=24, group_size=16, num_steps=20, guidance=5.0, batch_size=32),
+    rollout=RolloutConfig(num_prompts=24, group_size=16, num_steps=20, shift=1.0, guidance=5.0, batch_size=32),
     update=UpdateConfig(lr=1e-4, micro_batch_size=2),
     memory=MemoryConfig(gradient_checkpointing=True, vae_slicing=True, offload_encoders=True, offload_rewards=True),
-    eval=EvalConfig(num_steps=20, guidance=5.0),
+    eval=EvalConfig(num_steps=20, shift=1.0, guidance=5.0),
 )

@@ -12,7 +12,8 @@ from vgrpo.training.config import Config, RolloutConfig, UpdateConfig
 SD3 = Config(
     model="stabilityai/stable-diffusion-3.5-medium",
     num_iterations=150,
-    rollout=RolloutConfig(num_prompts=48, group_size=24, num_steps=40, shift=3.0, batch_size=24),
+    prompts="prompts.txt",
+    rollout=RolloutConfig(num_prompts=48, group_size=24, num_steps=40, shift=3.0, guidance=1.0, batch_size=24),
     update=UpdateConfig(lr=3e-4, micro_batch_size=8),
-    eval=EvalConfig(num_steps=40, shift=3.0),
+    eval=EvalConfig(num_steps=40, shift=3.0, guidance=1.0),
 )

@@ -14,8 +14,8 @@ PICKSCORE = preference("pickscore")
 SD35M_EVENING = replace(
     PICKSCORE,
     num_iterations=40,
-    rollout=RolloutConfig(num_prompts=12, group_size=12, num_steps=10, shift=3.0, batch_size=12),
+    rollout=RolloutConfig(num_prompts=12, group_size=12, num_steps=10, shift=3.0, guidance=1.0, batch_size=12),
     update=replace(PICKSCORE.update, keep_share=0.5),
-    eval=EvalConfig(num_steps=20, shift=3.0, num_prompts=64, num_images=1, num_sample_prompts=8),
+    eval=EvalConfig(num_steps=20, shift=3.0, guidance=1.0, num_prompts=64, num_images=1, num_sample_prompts=8),
     checkpoint_every=10,
 )

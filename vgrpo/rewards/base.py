@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from vgrpo.core.images import stills
 from vgrpo.core.types import Prompt
 from vgrpo.rewards.calls import CallFailed, NoAnswer, call, name_of
 from vgrpo.rewards.calls import Reward as Reward
@@ -57,8 +58,10 @@ def judge_images(
     timeout: float | None = None,
     notice: Callable[[str], None] = warnings.warn,
 ) -> Scores:
-    """Scores [B] of images [B, 3, H, W]. A reward abstains from a prompt with NaN for all its images. It fails with an error,
-    an infinite number, or NaN for some images of a prompt of which it judged others.
+    """Scores [B] of images [B, 3, H, W], or of videos [B, F, 3, H, W], of which a reward of images sees the final frame.
+
+    A reward abstains from a prompt with NaN for all its images. It fails with an error, an infinite number, or NaN for some
+    images of a prompt of which it judged others.
 
     A batch on which the reward raises an error is halved, and halved again, until the images that it fails on are alone: one
     bad image of B costs 2 log2(B) calls more. `timeout` is the seconds that a call may take; a part that takes longer has
@@ -95,8 +98,11 @@ def failed_on_some(reward: Reward, reason: str) -> str:
 
 
 def ask(reward: Reward, images: Tensor, prompts: list[Prompt], timeout: float | None = None) -> Answers:
-    """The reward's answers to images [B, 3, H, W]. A batch on which it raises an error is halved, and halved again, as
-    `judge_images` says. Raises RewardError if an answer is not one real number per image."""
+    """The reward's answers to images [B, 3, H, W] or videos [B, F, 3, H, W]. A batch on which it raises an error is halved, and
+    halved again, as `judge_images` says. Raises RewardError if an answer is not one real number per image."""
+    if judges_videos(reward) and images.dim() == 4:
+        raise RewardError(f"{name_of(reward)} judges videos, and these are images; it needs a model of videos, such as Wan")
+    images = images if judges_videos(reward) else stills(images)
     values = torch.full((len(images),), torch.inf)
     parts = [range(len(images))]
     last: CallFailed | None = None
@@ -115,6 +121,11 @@ def ask(reward: Reward, images: Tensor, prompts: list[Prompt], timeout: float | 
             break
         parts = [half for part in failed if len(part) > 1 for half in _halves(part)]
     return Answers(values, last)
+
+
+def judges_videos(reward: Reward) -> bool:
+    """Whether a reward sees all frames of a video, which it says in its field `judges_videos`."""
+    return bool(getattr(reward, "judges_videos", False))
 
 
 def judges(reward: Reward, prompt: Prompt) -> bool:

@@ -11,7 +11,7 @@ from vgrpo.models.hub import gated_message, hub_errors, is_gated
 
 
 class Size(NamedTuple):
-    """Of a reward's published weights: the download, and GB (10^9 bytes) of GPU memory, where they are fp32."""
+    """Of a reward's published weights: the download, and GB (10^9 bytes) of GPU memory, where they are fp32 or as is said."""
 
     download: str
     gpu: float
@@ -25,6 +25,8 @@ SIZES = {
     "aesthetic": Size("1.7 GB", 1.2),  # CLIP's text encoder stays behind
     "hpsv2": Size("2.0 GB", 3.9),  # published as fp16
     "imagereward": Size("1.8 GB", 1.8),
+    "hpsv3": Size("17 GB", 16.6),  # in bf16
+    "videoreward": Size("4.5 GB", 4.5),  # in bf16
     "geneval": Size("2.0 GB", 2.0),
     "geneval_strict": Size("2.0 GB", 2.0),
 }
@@ -73,6 +75,30 @@ def fetch_file(source: str, names: tuple[str, ...], reward: str, size: str | Non
             f"reward {reward}: no {names[0]} ({size}) at {source}, neither in a folder nor in the hub's cache, and the hub did "
             f"not answer; with a network run `hf download {source} {names[0]}`, or give a folder: --reward {reward}=FOLDER"
         ) from error
+
+
+def fetch_folder(source: str, wanted: list[str], reward: str) -> Path:
+    """The folder `source`, or one with the files of the hub's repository `source` that the patterns `wanted` name.
+
+    Raises FileNotFoundError and PermissionError as `fetch_file` does.
+    """
+    from huggingface_hub import snapshot_download
+
+    folder = Path(source)
+    if not folder.is_dir():
+        try:
+            folder = Path(snapshot_download(source, allow_patterns=wanted))
+        except hub_errors() + (ValueError,) as error:
+            _check_gate(error, source, reward)
+            raise FileNotFoundError(
+                f"reward {reward}: no weights ({SIZES[reward].download}) at {source}, neither in a folder nor in the hub's "
+                f"cache, and the hub did not answer; with a network run `hf download {source}`, or give a folder: "
+                f"--reward {reward}=FOLDER"
+            ) from error
+    missing = [pattern for pattern in wanted if not any(folder.glob(pattern))]
+    if missing:
+        raise FileNotFoundError(f"reward {reward}: {folder} holds no {' and no '.join(missing)} ({SIZES[reward].download})")
+    return folder
 
 
 def _check_gate(error: Exception, source: str, reward: str) -> None:

@@ -3,7 +3,7 @@
 Dimensions: B images, D latent dimensions, N solver steps.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -14,8 +14,8 @@ from vgrpo.core.sde import StepSampler
 from vgrpo.core.seeds import Seed, generator
 from vgrpo.core.solvers import SAMPLERS, Solver, num_evaluations
 from vgrpo.core.types import Cond, Prompt, Rollout, Trajectory
+from vgrpo.models.drawing import for_drawing
 from vgrpo.models.policy import Policy
-from vgrpo.models.weight_sets import merged
 from vgrpo.sampling.settings import Sampling
 
 Between = Callable[[int], None]
@@ -36,12 +36,17 @@ def unseen(images: Tensor, prompts: list[Prompt]) -> None:
 
 def named_noise(policy: Policy, *seed: int | str) -> Tensor:
     """One image's starting noise [*D]."""
-    return torch.randn(policy.latent_shape, generator=generator(*seed)).to(policy.device)
+    return all_noise(policy, [seed])[0]
 
 
-def member_noise(policy: Policy, seed: Seed, group: int, index: int) -> Tensor:
-    """The starting noise [*D] with this index of a group; `seed` names the iteration."""
-    return named_noise(policy, *seed, "noise", group, index)
+def all_noise(policy: Policy, seeds: Iterable[tuple[int | str, ...]]) -> Tensor:
+    """The starting noise [B, *D] of images by their names, in one copy to the device."""
+    return torch.stack([torch.randn(policy.latent_shape, generator=generator(*seed)) for seed in seeds]).to(policy.device)
+
+
+def member_name(seed: Seed, group: int, index: int) -> tuple[int | str, ...]:
+    """The name of the starting noise with this index of a group; `seed` names the iteration."""
+    return (*seed, "noise", group, index)
 
 
 @torch.no_grad()
@@ -64,7 +69,7 @@ def draw_images(
     cond = policy.encode_prompts(prompts)
     times = flow.schedule(sampling.num_steps, sampling.shift)
     latents, images = [], []
-    with merged(policy.module):
+    with for_drawing(policy):
         for rows in _slices(len(prompts), sampling.batch_size):
             between(len(noise[rows]))
             x_0 = draw_latents(policy, cond[rows], noise[rows], solver=sampling.solver, times=times, guidance=sampling.guidance)
@@ -93,7 +98,7 @@ def draw_groups(
     """
     groups = range(len(prompts)) if groups is None else groups
     rows = [(group, member) for group in groups for member in range(group_size)]
-    noise = torch.stack([member_noise(policy, seed, g, initial_noise(m)) for g, m in rows])
+    noise = all_noise(policy, [member_name(seed, g, initial_noise(m)) for g, m in rows])
     repeated = [prompts[group] for group, _ in rows]
     num_steps, trajectory = sampling.num_steps, None
     if step_sampler is None:
@@ -131,7 +136,7 @@ def _draw_trajectories(
     cond = policy.encode_prompts(prompts)
     times = flow.schedule(sampling.num_steps, sampling.shift)
     latents, images, parts = [], [], []
-    with merged(policy.module):
+    with for_drawing(policy):
         for rows in _slices(len(prompts), sampling.batch_size):
             between(len(noise[rows]))
             x_0, part = walk.sampler(_velocity(policy, cond[rows], sampling.guidance), noise[rows], times, walk.noise[rows])

@@ -1,7 +1,7 @@
 """How pictures are drawn: the same settings for a rollout, an evaluation and `vgrpo sample`."""
 
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
 
 from vgrpo.core.solvers import Solver
 from vgrpo.models.defaults import Defaults
@@ -25,7 +25,7 @@ class Sampling:
     guidance: float = 1.0
     """Classifier-free guidance; 1 is none."""
     batch_size: int | None = None
-    """Images drawn at once. None is all of a rollout, and the rollout's own number in its evaluations."""
+    """Images drawn at once; None is all."""
 
     def __post_init__(self) -> None:
         _check(self)
@@ -33,7 +33,7 @@ class Sampling:
 
 @dataclass(frozen=True, kw_only=True)
 class OwnSampling:
-    """The same where no run says how: None is what the model's own pipeline does."""
+    """The same before a model is known: None is what its own pipeline does."""
 
     section: ClassVar[str] = ""
 
@@ -45,10 +45,15 @@ class OwnSampling:
     guidance: float | None = None
     """Classifier-free guidance; 1 is none, None is the pipeline's own."""
     batch_size: int | None = None
-    """Images drawn at once; None is all."""
+    """Images drawn at once. None is all, and in a run's evaluations the rollout's own number."""
 
     def __post_init__(self) -> None:
         _check(self)
+
+    def filled(self, own: Defaults) -> Self:
+        """The same settings, with what is None as the model has it."""
+        missing = {name: value for name, value in own._asdict().items() if getattr(self, name) is None}
+        return replace(self, **missing)
 
     def resolved(self, own: Defaults) -> Sampling:
         """With what is None as the model has it."""

@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from vgrpo.evaluation.settings import EvalConfig
 from vgrpo.models.bundled import bundled_models
+from vgrpo.models.defaults import Defaults
 from vgrpo.models.precision import Precision, check_device
 from vgrpo.models.resolution import Resolution
 from vgrpo.models.settings import LoraConfig, MemoryConfig, ModelSettings
@@ -156,6 +157,10 @@ class Config:
         """Which model, and how it is loaded; the fields have the same names here."""
         return ModelSettings(**{each.name: getattr(self, each.name) for each in fields(ModelSettings)})
 
+    def resolved(self, own: Defaults) -> Self:
+        """With what the drawing of pictures leaves to the model as it was found. Raises ValueError as `Config` does."""
+        return replace(self, rollout=self.rollout.filled(own), eval=self.eval.filled(own))
+
     @property
     def eval_sampling(self) -> EvalConfig:
         """How the evaluation and sample pictures are drawn: by default as many at once as in the rollout."""
@@ -163,8 +168,10 @@ class Config:
 
     @property
     def training_guidance(self) -> float:
-        """Guidance of the forwards that are trained."""
-        return self.rollout.guidance if self.update.guidance is None else self.update.guidance
+        """Guidance of the forwards that are trained, once it is known."""
+        guidance = self.rollout.guidance if self.update.guidance is None else self.update.guidance
+        assert guidance is not None
+        return guidance
 
     @property
     def learning_rate(self) -> float:
@@ -208,9 +215,13 @@ class Config:
             f"rollout.num_prompts={self.rollout.num_prompts}",
         )
         rollout = self.rollout
-        self.objective.drawing.check(group_size=rollout.group_size, num_steps=rollout.num_steps, batch_size=rollout.batch_size)
+        size = rollout.batch_size
+        if rollout.num_steps is not None:
+            self.objective.drawing.check(group_size=rollout.group_size, num_steps=rollout.num_steps, batch_size=size)
         require(
-            self.training_guidance == rollout.guidance or isinstance(self.objective, ForwardObjective),
+            rollout.guidance is None
+            or self.training_guidance == rollout.guidance
+            or isinstance(self.objective, ForwardObjective),
             f"update.guidance={self.update.guidance}: {type(self.objective).__name__} trains on the steps of its rollouts, so "
             f"it needs their guidance, rollout.guidance={rollout.guidance}; leave it out",
         )

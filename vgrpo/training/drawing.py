@@ -14,8 +14,9 @@ from vgrpo.models.settings import LoraConfig
 from vgrpo.models.weight_sets import WeightCopy, trainable
 from vgrpo.objectives.drawing import Drawing
 from vgrpo.rewards.judging import Judging
-from vgrpo.sampling.draw import draw_groups, draw_images, member_noise
+from vgrpo.sampling.draw import all_noise, draw_groups, draw_images, member_name
 from vgrpo.sampling.served.wire import pack_weights
+from vgrpo.sampling.settings import Sampling
 from vgrpo.support.memory_errors import out_of_memory_while
 from vgrpo.training.events import PhaseAdvanced, Values
 from vgrpo.training.judges import begin_judging
@@ -31,6 +32,7 @@ class Plan(NamedTuple):
     seed: int
     """The run's."""
     settings: RolloutConfig
+    sampling: Sampling
     drawing: Drawing
     """What the algorithm asks of it."""
     lora: LoraConfig
@@ -73,7 +75,7 @@ def _begin(run: Run, plan: Plan, iteration: int) -> Coming:
         else:
             weights = pack_weights(trainable(run.policy.module), plan.lora)
             shape, add = run.policy.latent_shape, _judge_from_any_thread(run, coming)
-            coming.deal = run.ahead.workers.begin(_pieces(run, plan, iteration), weights, plan.settings, shape, add)
+            coming.deal = run.ahead.workers.begin(_pieces(run, plan, iteration), weights, plan.sampling, shape, add)
     except BaseException:
         coming.close()
         raise
@@ -90,7 +92,7 @@ def _draw_here(run: Run, plan: Plan, coming: Coming) -> Rollout:
             run.task.prompts(coming.iteration, settings.num_prompts),
             *seed,
             group_size=settings.group_size,
-            sampling=settings,
+            sampling=plan.sampling,
             groups=groups,
             step_sampler=plan.drawing.step_sampler(coming.iteration, *seed),
             initial_noise=plan.drawing.initial_noise,
@@ -135,7 +137,7 @@ def finished_rollout(run: Run, plan: Plan, coming: Coming) -> Rollout:
         return coming.rollout
     assert coming.deal is not None
     assert run.ahead.workers is not None
-    deal, pieces, settings = coming.deal, coming.deal.pieces, plan.settings
+    deal, pieces, sampling = coming.deal, coming.deal.pieces, plan.sampling
 
     def between() -> None:
         if run.processes.size == 1:
@@ -144,24 +146,24 @@ def finished_rollout(run: Run, plan: Plan, coming: Coming) -> Rollout:
         run.events.emit(PhaseAdvanced(name="rollout", done=done, total=sum(len(piece.images) for piece in pieces)))
 
     with run.weight_set("old"):
-        drawn = deal.finished(lambda piece: _draw_piece(run, settings, piece), between)
+        drawn = deal.finished(lambda piece: _draw_piece(run, sampling, piece), between)
     run.ahead.workers.tell(run.events.notice)
     prompts = [prompt for piece in pieces for prompt in repeated(piece)]
-    device, nfe = run.policy.device, num_evaluations(settings.solver, settings.num_steps)
+    device, nfe = run.policy.device, num_evaluations(sampling.solver, sampling.num_steps)
     return Rollout(
         prompts=prompts,
         group=torch.tensor([group for piece in pieces for _, group, _ in piece.images], device=device),
         latents=torch.cat([each.latents for each in drawn]).to(device),
         cond=run.policy.encode_prompts(prompts),
         images=torch.cat([each.images for each in drawn]),
-        num_groups=settings.num_prompts,
-        nfe=nfe * run.policy.num_branches(settings.guidance),
+        num_groups=plan.settings.num_prompts,
+        nfe=nfe * run.policy.num_branches(sampling.guidance),
     )
 
 
-def _draw_piece(run: Run, settings: RolloutConfig, piece: Named) -> Drawn:
-    noise = torch.stack([member_noise(run.policy, piece.seed, group, index) for _, group, index in piece.images])
-    return Drawn(*draw_images(run.policy, repeated(piece), noise, settings))
+def _draw_piece(run: Run, sampling: Sampling, piece: Named) -> Drawn:
+    noise = all_noise(run.policy, [member_name(piece.seed, group, index) for _, group, index in piece.images])
+    return Drawn(*draw_images(run.policy, repeated(piece), noise, sampling))
 
 
 def rollout_values(run: Run, coming: Coming) -> Values:

@@ -4,9 +4,11 @@ import shutil
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from vgrpo.models.defaults import Defaults
 from vgrpo.support.files import clear_drafts
 from vgrpo.support.folders import missing, require_folder
 from vgrpo.support.lock import LockedError, RunLock
@@ -76,12 +78,18 @@ def _newest(path: Path, config: Config, allow_changes: bool, notice: Callable[[s
     for note in loaded.notes:
         notice(note)
     notice(f"goes on from {loaded.path}")
-    saved, now = loaded.state["settings"], settings_of(config)
-    if now["precision"] == "auto":  # what it meant when the run began
-        now["precision"] = saved["precision"]
-    for change in check_changes(saved, now, allow=allow_changes):
+    saved = loaded.state["settings"]
+    for change in check_changes(saved, settings_of(as_it_began(config, saved)), allow=allow_changes):
         notice(f"changed since the checkpoint: {change}")
     return loaded
+
+
+def as_it_began(config: Config, saved: dict[str, Any]) -> Config:
+    """With what is left to the machine, or to the model, as it was found when the run began, by its checkpoint's settings."""
+    if config.precision == "auto":
+        config = replace(config, precision=saved["precision"])
+    rollout, evaluation = (Defaults(*(saved[part][name] for name in Defaults._fields)) for part in ("rollout", "eval"))
+    return replace(config, rollout=config.rollout.filled(rollout), eval=config.eval.filled(evaluation))
 
 
 def settings_of(config: Config) -> dict[str, object]:

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from vgrpo.core.images import to_pil
+from vgrpo.core.images import stills, to_pil
 from vgrpo.core.types import Rollout
 from vgrpo.objectives.drawing import Drawing
 from vgrpo.rewards.found import boxes_on
@@ -53,12 +53,13 @@ class GroupsFile:
             self.write(event)
 
     def write(self, event: ImagesJudged) -> None:
-        cell = thumbnail_size(event.rollout.images)
+        images = stills(event.rollout.images)
+        cell = thumbnail_size(images)
         kept = chosen(event, count=max(1, MOST_PIXELS // _pixels_of_group(event.rollout, cell)))
         self.folder.mkdir(exist_ok=True)
         name = f"{event.iteration:06d}"
         sheet = self.folder / f"{name}.jpg"
-        sheet_of(event.rollout.images, kept, cell).save(sheet, "JPEG", quality=85, subsampling=0)
+        sheet_of(images, kept, cell).save(sheet, "JPEG", quality=85, subsampling=0)
         # Not made to last through a power cut as a checkpoint is: to wait for the disk may take longer than an iteration.
         (self.folder / f"{name}.json").write_text(to_json(self._entry(event, kept, cell)) + "\n")
 

@@ -16,6 +16,7 @@ import torch
 from vgrpo.core.processes import ALONE, Processes
 from vgrpo.core.types import Batch
 from vgrpo.evaluation.core import evaluate, read_eval, write_eval
+from vgrpo.models.defaults import defaults_of
 from vgrpo.objectives.advantage import weighted_mean
 from vgrpo.support.files import write_whole
 from vgrpo.support.interrupts import Interrupts
@@ -120,7 +121,8 @@ def _end(run: Run) -> dict[str, Any]:
 def iterate(run: Run) -> Values:
     """One iteration; returns its line of metrics. Everything random in it is named by the run's seed and the iteration."""
     config, objective, seconds = run.config, run.config.objective, Values()
-    plan = Plan(config.seed, config.rollout, objective.drawing, config.lora)
+    sampling = config.rollout.resolved(defaults_of(run.policy))
+    plan = Plan(config.seed, config.rollout, sampling, objective.drawing, config.lora)
     seed = plan.names(run.iteration)
 
     with ExitStack() as kept:

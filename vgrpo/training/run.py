@@ -1,5 +1,6 @@
 """What a run is made of."""
 
+import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -9,8 +10,9 @@ from typing import Any
 import torch
 from PIL import Image
 
-from vgrpo.core.images import to_pil
+from vgrpo.core.images import stills, to_pil
 from vgrpo.core.processes import ALONE, Processes
+from vgrpo.models.defaults import defaults_of
 from vgrpo.models.in_step import drawing
 from vgrpo.models.lora import save_lora
 from vgrpo.models.policy import Policy
@@ -20,7 +22,7 @@ from vgrpo.models.sharding import own_part
 from vgrpo.models.weight_sets import AverageWeights, WeightCopy, trainable
 from vgrpo.objectives.base import WeightSet
 from vgrpo.pages.run_files import NUM_IMAGES
-from vgrpo.sampling.draw import Between, draw_images, named_noise
+from vgrpo.sampling.draw import Between, all_noise, draw_images
 from vgrpo.support.json_files import write_json
 from vgrpo.support.lock import RunLock
 from vgrpo.support.memory_errors import out_of_memory_while
@@ -218,7 +220,8 @@ class Run:
 @out_of_memory_while("drawing sample pictures")
 def save_samples(run: Run) -> Path:
     """Pictures of fixed prompts and seeds under the averaged weights: samples/000020/03.png is prompt 3, four images, and
-    scores.json what they score. `vgrpo sample --seed 0` with prompts.txt draws the same ones. Returns the folder."""
+    scores.json what they score. `vgrpo sample --seed 0` with prompts.txt, or prompts.jsonl of edits, draws the same ones.
+    Returns the folder."""
     settings, folder = run.config.eval_sampling, run.folder / "samples" / f"{run.iteration:06d}"
     if run.processes.rank > 0:
         with run.average.active(), drawing(run.policy):
@@ -226,16 +229,20 @@ def save_samples(run: Run) -> Path:
     prompts = run.task.eval_prompts or run.task.prompts(0, settings.num_sample_prompts)
     prompts = prompts[:: max(1, len(prompts) // settings.num_sample_prompts)][: settings.num_sample_prompts]
     folder.mkdir(parents=True, exist_ok=True)
-    noise = torch.stack([named_noise(run.policy, 0, "sample", p, i) for p in range(len(prompts)) for i in range(NUM_IMAGES)])
+    noise = all_noise(run.policy, [(0, "sample", p, i) for p in range(len(prompts)) for i in range(NUM_IMAGES)])
     repeated = [prompt for prompt in prompts for _ in range(NUM_IMAGES)]
+    sampling = settings.resolved(defaults_of(run.policy))
     with run.events.phase("samples"), run.average.active(), drawing(run.policy):
-        _, images = draw_images(run.policy, repeated, noise, settings, run.batches("samples", len(noise), in_step=False))
-    for index, row in enumerate(images.unflatten(0, (len(prompts), NUM_IMAGES))):
+        _, images = draw_images(run.policy, repeated, noise, sampling, run.batches("samples", len(noise), in_step=False))
+    for index, row in enumerate(stills(images).unflatten(0, (len(prompts), NUM_IMAGES))):
         strip: Image.Image = to_pil(torch.cat(list(row), 2))
         strip.save(folder / f"{index:02d}.png")
     task, notice = run.task, run.events.notice
     scores = sample_scores(task.panel, task.monitors, task.world, images, repeated, NUM_IMAGES, notice)
     write_json(folder / "scores.json", scores)
     (folder / "prompts.txt").write_text("".join(prompt.text.replace("\n", " ") + "\n" for prompt in prompts))
+    if any(prompt.image for prompt in prompts):
+        rows = [{"prompt": prompt.text} | ({"image": str(prompt.image)} if prompt.image else {}) for prompt in prompts]
+        (folder / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     run.events.emit(SamplesDrawn(folder=folder, iteration=run.iteration))
     return folder

@@ -36,7 +36,8 @@ class ScoreTable:
             panel = Panel.of(load_rewards(names, calling(config)))
             pictures = pictures_of(main_prompts(config).held_out, config.eval.num_images)
             with closing(panel):
-                judged = judge_model(load_policy(config.model_settings, pipeline), pictures, panel, config.eval_sampling)
+                policy = load_policy(config.model_settings, pipeline)
+                judged = judge_model(policy, pictures, panel, config.eval_sampling)
             for name, value in zip(names, mean_over_tags(judged.rewards, pictures), strict=True):
                 self._row(name, prompts)["scores"][column] = None if value != value else round(value, 4)
         if column not in self.columns:

@@ -10,6 +10,7 @@ import torch
 
 from vgrpo.core.processes import ALONE, Processes
 from vgrpo.core.seeds import seed_of
+from vgrpo.models.defaults import BUNDLED, defaults_of
 from vgrpo.models.lengths import warn_of_cut_off
 from vgrpo.models.loading import load_policy
 from vgrpo.models.lora import Adapter, add_lora, check_init, fill_lora, read_init, take_lora
@@ -19,6 +20,7 @@ from vgrpo.models.sources import check_sources
 from vgrpo.models.supported import check_model
 from vgrpo.models.weight_sets import AverageWeights, WeightCopy, trainable
 from vgrpo.objectives.base import WeightSet
+from vgrpo.rewards.base import judges_videos
 from vgrpo.support.checks import require
 from vgrpo.support.files import OF_THE_DISK, explain
 from vgrpo.support.memory_errors import out_of_memory_while
@@ -28,7 +30,7 @@ from vgrpo.training.checkpoint_folder import all_in
 from vgrpo.training.config import Config
 from vgrpo.training.config_files import save_yaml, to_dict
 from vgrpo.training.events import Events
-from vgrpo.training.folder import RunFolder, free_folder, open_folder, settings_of
+from vgrpo.training.folder import RunFolder, as_it_began, free_folder, open_folder, settings_of
 from vgrpo.training.groups import GroupsFile
 from vgrpo.training.health import Health
 from vgrpo.training.metrics_file import MetricsFile
@@ -72,19 +74,21 @@ def start_run(
         opener = partial(open_folder, config, resume=resume, allow_changes=allow_changes, notice=events.notice)
         opened = together.open_together(opener, processes)
         try:
-            if opened.loaded is not None and config.precision == "auto":
-                config = replace(config, precision=opened.loaded.state["settings"]["precision"])
+            if opened.loaded is not None:
+                config = as_it_began(config, opened.loaded.state["settings"])
             precision = together.agreed_precision(config.precision, config.device, given.pipeline, processes)
             config = replace(config, precision=precision)
             with nullcontext() if given.pipeline else events.phase("loading the model", detail=config.model):
                 full, sharded = config.finetune == "full", shards(config, processes)
                 policy = load_policy(config.model_settings, given.pipeline, full=full, sharded=sharded)
+            config = _drawn_as(config, policy, events)
+            policy.all_frames = any(map(judges_videos, (*task.panel.rewards, *task.monitors.values())))
             config = _with_precision(config, policy, events)
             check_sources(policy, prompts.listed)
             warn_of_cut_off(policy, prompts.listed)
             adapter = _make_trainable(policy, config)
             spread_weights(policy, config, processes)
-            encode_ahead(policy, prompts, config.num_iterations, config.rollout.num_prompts, events)
+            encode_ahead(policy, prompts, config.num_iterations, config.rollout.num_prompts, events, processes)
             if adapter is not None and config.lora.init is None and not resume:
                 events.notice("the pipeline's active LoRA is trained on")
             try_rewards(policy, task, prompts.trial)
@@ -131,6 +135,18 @@ def _with_precision(config: Config, policy: Policy, events: Events) -> Config:
     if config.precision == "auto" and policy.device.type == "cpu":
         events.notice(f"precision {found}: the faster one on this CPU")
     return replace(config, precision=found)
+
+
+def _drawn_as(config: Config, policy: Policy, events: Events) -> Config:
+    """Steps, time shift and guidance that were left to the model become part of the settings, too, aloud."""
+    own = defaults_of(policy)
+    found = config.resolved(own)
+    if found != config and own != BUNDLED:
+        events.notice(
+            f"steps, time shift and guidance that are not given are the model's own: {own.num_steps}, {own.shift:.4g}, "
+            f"{own.guidance:g}"
+        )
+    return found
 
 
 def _make_run(

@@ -14,7 +14,7 @@ from vgrpo.prompts.sources import (
     held_out_name,
     training_prompts,
 )
-from vgrpo.prompts.splits import split_off
+from vgrpo.prompts.splits import split_off, units
 from vgrpo.support.checks import require
 from vgrpo.training.config import Config
 from vgrpo.training.tasks import TaskConfig
@@ -99,10 +99,10 @@ def _found(source: PromptSource, held_out: list[Prompt], listed: list[Prompt], n
 
 
 def _num_held_out(config: Config, prompts: list[Prompt]) -> int:
-    asked, num_texts = config.held_out_prompts, len({prompt.text for prompt in prompts})
+    asked, num_units = config.held_out_prompts, len(set(units(prompts)))
     if asked is None:
-        return min(num_texts // SHARE_HELD_OUT, config.eval.num_prompts)
+        return min(num_units // SHARE_HELD_OUT, config.eval.num_prompts)
     require(
-        asked < num_texts, f"held_out_prompts={asked}: there are {num_texts} different prompts, and some must stay to train on"
+        asked < num_units, f"held_out_prompts={asked}: there are {num_units} different prompts, and some must stay to train on"
     )
     return asked

@@ -1,5 +1,8 @@
 """All texts of a run, encoded before its first iteration into the folder of encoded prompts."""
 
+import torch
+
+from vgrpo.core.processes import ALONE, Processes
 from vgrpo.models.policy import AT_ONCE, Policy
 from vgrpo.training.events import Events
 from vgrpo.training.task_prompts import RunPrompts
@@ -12,12 +15,18 @@ def texts_of(prompts: RunPrompts, num_iterations: int, num_prompts: int) -> list
     return list(dict.fromkeys(["", *texts]))
 
 
-def encode_ahead(policy: Policy, prompts: RunPrompts, num_iterations: int, num_prompts: int, events: Events) -> None:
-    """Encode what is not in the folder yet. Without a folder texts are encoded as they come; those with a picture always."""
+def encode_ahead(
+    policy: Policy, prompts: RunPrompts, num_iterations: int, num_prompts: int, events: Events, processes: Processes = ALONE
+) -> None:
+    """Encode what is not in the folder yet: of several processes each its share, and all wait for all. What a process does not
+    find later, as in a folder of another machine's, it encodes when it is asked for. Without a folder texts are encoded as they
+    come; those with a picture always."""
     if policy.store is None or policy.takes_image:
         return
-    texts = [text for text in texts_of(prompts, num_iterations, num_prompts) if not policy.store.path(text).is_file()]
+    own = texts_of(prompts, num_iterations, num_prompts)[processes.rank :: processes.size]
+    texts = [text for text in own if not policy.store.path(text).is_file()]
     if texts:
         with events.phase("encoding", detail=f"{len(texts)} prompts, once for all runs with these encoders"):
             for start in range(0, len(texts), AT_ONCE):
                 policy.encode(texts[start : start + AT_ONCE])
+    processes.total(torch.zeros(1))

@@ -7,7 +7,7 @@ from vgrpo.core.types import Prompt
 from vgrpo.models.policy import Policy
 from vgrpo.rewards.base import RewardError, judges
 from vgrpo.rewards.panel import Panel
-from vgrpo.sampling.draw import draw_images, named_noise
+from vgrpo.sampling.draw import all_noise, draw_images
 from vgrpo.sampling.settings import Sampling
 from vgrpo.support.memory_errors import out_of_memory_while
 from vgrpo.training.task import Task
@@ -33,7 +33,7 @@ def check_judged(panel: Panel, prompts: list[Prompt]) -> None:
 @out_of_memory_while("trying the rewards on two images")
 def try_rewards(policy: Policy, task: Task, prompts: list[Prompt]) -> None:
     """Call every reward once on cheap images, two for each task, so that a broken one fails now and not after minutes."""
-    noise = torch.stack([named_noise(policy, "trial", index) for index in range(len(prompts))])
+    noise = all_noise(policy, [("trial", index) for index in range(len(prompts))])
     _, images = draw_images(policy, prompts, noise, Sampling(solver="euler", num_steps=2))
     for monitor in task.monitors.values():
         _try(Panel(rewards=[monitor], weights={name: [1.0] for name in task.panel.weights}), images, prompts)

@@ -10,6 +10,7 @@ from torch import nn
 from vgrpo.analysis.plan.measure import cost, decoding, update_bytes
 from vgrpo.evaluation.settings import EvalConfig
 from vgrpo.models.compiled import blocks_of
+from vgrpo.models.defaults import defaults_of
 from vgrpo.models.lora import add_lora
 from vgrpo.models.policy import Policy
 from vgrpo.models.precision import frozen_dtype
@@ -44,7 +45,9 @@ def measure_model(config: Config) -> dict[str, Any]:
 
 @cache
 def _measured(config: Config) -> dict[str, Any]:
-    policy, guidance = skeleton(config), config.rollout.guidance
+    policy = skeleton(config)
+    own = defaults_of(policy)
+    guidance, evaluated = (part.resolved(own).guidance for part in (config.rollout, config.eval))
     module: Any = policy.module
     plain = cost(policy, guidance)
     module.enable_gradient_checkpointing()
@@ -62,7 +65,8 @@ def _measured(config: Config) -> dict[str, Any]:
         "autoencoder": sizes.pop("vae"),
         "encoders": tuple(sizes.values()),
         "num_branches": policy.num_branches(guidance),
-        "num_evaluated_branches": policy.num_branches(config.eval.guidance),
+        "num_evaluated_branches": policy.num_branches(evaluated),
+        "own": own,
         "decode_bytes": decode_bytes,
         "slices": hasattr(policy.pipeline.vae, "enable_slicing"),
         "plain": plain,

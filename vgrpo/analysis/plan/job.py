@@ -7,10 +7,12 @@ from vgrpo.analysis.plan.figures import measure_model
 from vgrpo.analysis.plan.measure import Cost
 from vgrpo.analysis.plan.rows import Rows, rows_per_image
 from vgrpo.core.solvers import num_evaluations
+from vgrpo.models.defaults import Defaults
 from vgrpo.models.policy import CACHE_BYTES
 from vgrpo.models.precision import frozen_dtype
-from vgrpo.models.quantised import LINEAR_BYTES
+from vgrpo.models.quantised import LINEAR_BYTES, is_quantised
 from vgrpo.rewards.downloads import gpu_bytes
+from vgrpo.sampling.settings import Sampling
 from vgrpo.support.checks import require
 from vgrpo.training.config import Config
 from vgrpo.training.optimizer import STATE_BYTES
@@ -24,6 +26,8 @@ class Job:
     """A config's model, measured without its weights. All figures are those of the GPU with the most to do."""
 
     config: Config
+    own: Defaults
+    """How the model's pipeline draws, but for the time shift, which costs nothing."""
     num_gpus: int
     """On all machines."""
     num_nodes: int
@@ -57,6 +61,14 @@ class Job:
     """`plain.update_bytes` with gradient checkpointing."""
 
     @property
+    def rollout(self) -> Sampling:
+        return self.config.rollout.resolved(self.own)
+
+    @property
+    def evaluation(self) -> Sampling:
+        return self.config.eval.resolved(self.own)
+
+    @property
     def num_images(self) -> int:
         """Whole groups are drawn on one GPU."""
         return math.ceil(self.config.rollout.num_prompts / self.num_gpus) * self.config.rollout.group_size
@@ -72,7 +84,7 @@ class Job:
         """Network evaluations of an iteration, both branches of guidance counted."""
         config = self.config
         sampler = config.objective.drawing.step_sampler(0, 0)
-        steps = config.rollout.num_steps
+        steps = self.rollout.num_steps
         rollout = sampler.num_evaluations(steps) if sampler else num_evaluations(config.rollout.solver, steps)
         trained = self.num_images * self.num_branches * self.rows.points * config.update.keep_share
         update, late = config.update, config.rollout.lag > 0
@@ -94,9 +106,9 @@ class Job:
     def evaluation_flops(self) -> float:
         """Of one evaluation of all held-out prompts, whose pictures GPUs share; a run has one before its first iteration and
         one after its last."""
-        settings = self.config.eval
+        settings, drawing = self.config.eval, self.evaluation
         drawn = math.ceil(settings.num_prompts * settings.num_images / self.num_gpus) * self.num_evaluated_branches
-        return self.plain.forward_flops * drawn * num_evaluations(settings.solver, settings.num_steps)
+        return self.plain.forward_flops * drawn * num_evaluations(drawing.solver, drawing.num_steps)
 
     def total_flops(self) -> float:
         """To the run's end."""
@@ -154,7 +166,7 @@ class Job:
         rows = round(self.micro_batch_size(config) * self.rows.points * self.num_branches)
         row = self.checkpointed_bytes if config.memory.gradient_checkpointing else self.plain.update_bytes
         full, spread = config.finetune == "full", self.sharers(config) > 1
-        merges = not full and size == 4 and not spread
+        merges = not full and not is_quantised(config.memory.weights) and not spread
         own = self.num_adapted * size if merges else 0.0  # of layers into which an adapter is merged, to restore them
         casts = drawn_casts = self.num_trained * 2.0 if full else 0.0  # autocast's copies
         gathered = blocks = 0.0
@@ -193,4 +205,6 @@ def measure_job(config: Config, num_gpus: int = 1, num_nodes: int = 1) -> Job:
         f"{num_gpus} GPUs: an iteration draws rollout.num_prompts={config.rollout.num_prompts} groups, and a group is drawn "
         "on one GPU; give a number from 1 to that",
     )
-    return Job(config=config, num_gpus=num_gpus, num_nodes=num_nodes, rows=rows_per_image(config), **measure_model(config))
+    measured = measure_model(config)
+    rows = rows_per_image(config, config.rollout.resolved(measured["own"]).num_steps)
+    return Job(config=config, num_gpus=num_gpus, num_nodes=num_nodes, rows=rows, **measured)

@@ -21,9 +21,10 @@ class Rows(NamedTuple):
     """The same, while an image is drawn: its noise at the start and at every step."""
 
 
-def rows_per_image(config: Config) -> Rows:
-    """Ask the algorithm: one group with latents of a single number, drawn by a model that never moves."""
-    size, steps, objective = config.rollout.group_size, config.rollout.num_steps, config.objective
+def rows_per_image(config: Config, steps: int) -> Rows:
+    """Ask the algorithm: one group with latents of a single number, drawn in so many steps by a model that never
+    moves."""
+    size, objective = config.rollout.group_size, config.objective
     noise, group = torch.zeros(size, 1, 1, 1), torch.zeros(size, dtype=torch.long)
     sampler, trajectory = objective.drawing.step_sampler(0, 0), None
     if sampler is not None:

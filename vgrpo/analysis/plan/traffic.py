@@ -49,7 +49,7 @@ def num_chunks(job: Job) -> int:
 def num_gathers(job: Job) -> int:
     """How often the whole network is gathered, block by block or at once: for each forward, and again for each backward."""
     config, chunks = job.config, num_chunks(job)
-    sampler, steps = config.objective.drawing.step_sampler(0, 0), config.rollout.num_steps
+    sampler, steps = config.objective.drawing.step_sampler(0, 0), job.rollout.num_steps
     forwards = sampler.num_evaluations(steps) if sampler else num_evaluations(config.rollout.solver, steps)
     drawn = 1 if config.memory.gather else math.ceil(job.num_images / job.rollout_batch_size(config)) * math.ceil(forwards)
     epochs, kept = config.update.num_epochs, config.update.keep_old

@@ -8,10 +8,11 @@ from torch import Tensor
 
 from vgrpo.evaluation.core import mean_over_tags
 from vgrpo.evaluation.pictures import pictures_of
+from vgrpo.models.defaults import defaults_of
 from vgrpo.prompts.sources import evaluation_prompts, training_prompts
 from vgrpo.rewards.base import Reward
 from vgrpo.rewards.registry import load_reward
-from vgrpo.sampling.draw import draw_images, named_noise
+from vgrpo.sampling.draw import all_noise, draw_images
 from vgrpo.training.run import Run
 from vgrpo.worlds.registry import find_world
 
@@ -37,8 +38,9 @@ class Exam:
 
     def _draw(self, run: Run) -> tuple[Tensor, Tensor]:
         """Latents and images."""
-        noise = [named_noise(run.policy, "bench", picture.index, picture.member) for picture in self.pictures]
-        return draw_images(run.policy, [picture.prompt for picture in self.pictures], torch.stack(noise), run.config.eval)
+        drawing = run.config.eval.resolved(defaults_of(run.policy))
+        noise = all_noise(run.policy, [("bench", picture.index, picture.member) for picture in self.pictures])
+        return draw_images(run.policy, [picture.prompt for picture in self.pictures], noise, drawing)
 
     def __call__(self, run: Run) -> dict[str, float]:
         if self.base is None:

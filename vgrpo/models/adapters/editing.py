@@ -36,18 +36,22 @@ class EditPolicy(PackedPolicy):
         """Each distinct pair of a text and a source once. Raises ValueError for a prompt without a source."""
         check_sources(self, prompts)
         distinct = list(dict.fromkeys(prompt.identity for prompt in prompts))
-        found: dict[str, Cond] = {}
-        for text, image in distinct:
-            name = f"{image}\0{text}"
-            if name not in self._cache:
+        names = [f"{image}\0{text}" for text, image in distinct]
+        found = {name: self._cache[name] for name in names if name in self._cache}
+        new = [(name, pair) for name, pair in zip(names, distinct, strict=True) if name not in found]
+        with self.encoders_at_hand():  # off-loaded ones come once for all edits, and not for each
+            self.before_edits([text for _, (text, _) in new])
+            for name, (text, image) in new:
                 assert image is not None
-                self._cache[name] = self.encode_edit(text, open_picture(image, self.size)).to(self.dtype)
-            found[name] = self._cache[name]
-        cond = Cond.cat(list(found.values()))
+                found[name] = self.encode_edit(text, open_picture(image, self.size)).to(self.dtype)
+        cond = Cond.cat([found[name] for name in names])
         self._cache |= found  # an edit's text goes through the cache, too, and may have pushed out others of these
         self._forget(list(found))
         place = {pair: row for row, pair in enumerate(distinct)}
         return replace(cond, index=torch.tensor([place[prompt.identity] for prompt in prompts], device=self.device))
+
+    def before_edits(self, texts: list[str]) -> None:
+        """What is done once for the texts of all new edits."""
 
     @abstractmethod
     def encode_edit(self, text: str, picture: Image.Image) -> Cond:

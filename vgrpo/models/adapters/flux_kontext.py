@@ -23,6 +23,11 @@ class FluxKontextPolicy(FluxPolicy, EditPolicy):
     def blank_text(self, rows: int) -> Cond:
         return replace(super().blank_text(rows), image=self.blank_source(rows))
 
+    def before_edits(self, texts: list[str]) -> None:
+        """Its two encoders take turns, which they do once for many texts."""
+        if texts:
+            self.encode(texts)
+
     def encode_edit(self, text: str, picture: Image.Image) -> Cond:
         return replace(self.encode([text]).dense(), image=self.source_tokens(picture))
 

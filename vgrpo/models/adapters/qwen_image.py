@@ -10,11 +10,22 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from vgrpo.core.types import Cond
 from vgrpo.models.adapters.packed import PackedPolicy, pack, unpack
 from vgrpo.models.policy import to_images, unscaled
+
+STEP = 64
+"""Tokens. Texts are padded to a multiple of so many and not to the most that there may be, which the network would compute on
+at every layer; and not to their own length, since each length is another shape to compile."""
+
+
+def padded(text: Cond, most: int) -> Cond:
+    """To the next multiple of STEP, but no longer than `most`."""
+    length = text.sequence.shape[1]
+    blank = text.sequence.new_zeros(1, min(-(-length // STEP) * STEP, most), text.sequence.shape[2])
+    filler = Cond(sequence=blank, mask=torch.zeros_like(blank[..., 0], dtype=torch.bool))
+    return Cond.cat([text, filler])[slice(0, len(text))]
 
 
 @dataclass(kw_only=True)
@@ -35,8 +46,7 @@ class QwenImagePolicy(PackedPolicy):
         sequence, mask = self.pipeline.encode_prompt(texts, max_sequence_length=self.max_sequence_length)
         if mask is None:  # the pipeline's way to say that no text is shorter than another
             mask = sequence.new_ones(sequence.shape[:2])
-        missing = self.max_sequence_length - sequence.shape[1]  # texts encoded apart must fit into one batch
-        return Cond(sequence=pad(sequence, (0, 0, 0, missing)), mask=pad(mask.bool(), (0, missing)))
+        return padded(Cond(sequence=sequence, mask=mask.bool()), self.num_text_tokens)
 
     def guided(self, v_empty: Tensor, v_text: Tensor, guidance: float) -> Tensor:
         height, width = v_text.shape[-2:]

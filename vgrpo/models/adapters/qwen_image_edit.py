@@ -12,11 +12,10 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.nn.functional import pad
 
 from vgrpo.core.types import Cond
 from vgrpo.models.adapters.editing import EditPolicy
-from vgrpo.models.adapters.qwen_image import QwenImagePolicy
+from vgrpo.models.adapters.qwen_image import QwenImagePolicy, padded
 from vgrpo.models.policy import scaled
 
 PIXELS = 28
@@ -45,16 +44,14 @@ class QwenImageEditPolicy(QwenImagePolicy, EditPolicy):
         return replace(text, image=self.blank_source(rows), empty=text)
 
     def encode_edit(self, text: str, picture: Image.Image) -> Cond:
-        with self.encoders_at_hand():
-            own, empty = self._encode(text, picture), self._encode("", picture)
+        own, empty = self._encode(text, picture), self._encode("", picture)
         return replace(own, image=self.source_tokens(picture), empty=empty)
 
     def _encode(self, text: str, picture: Image.Image) -> Cond:
         sequence, _ = self.pipeline.encode_prompt([text], picture)
         sequence = sequence[:, : self.num_text_tokens]
-        missing = self.num_text_tokens - sequence.shape[1]
         mask = sequence.new_ones(sequence.shape[:2], dtype=torch.bool)
-        return Cond(sequence=pad(sequence, (0, 0, 0, missing)), mask=pad(mask, (0, missing)))
+        return padded(Cond(sequence=sequence, mask=mask), self.num_text_tokens)
 
     def source_latents(self, vae: Any, pixels: Tensor) -> Tensor:
         return scaled(vae, vae.encode(pixels[:, :, None]).latent_dist.mode())[:, :, 0]

@@ -1,8 +1,8 @@
 """Wan 2.1 and the 5B of Wan 2.2, text to video (arXiv:2503.20314), and everything else that loads as a WanPipeline with one
 transformer. Wan 2.2's A14B has two, one for noisy times and one for the rest.
 
-A generation is a video and its latents are [C, F, H, W], but what is decoded is its final frame, so that rewards of images
-judge where the video arrives; no reward here sees motion.
+A generation is a video and its latents are [C, F, H, W]. Rewards of images judge its final frame, where the video arrives; for
+those of videos all frames are decoded.
 """
 
 import inspect
@@ -80,6 +80,8 @@ class WanPolicy(Policy):
 
     @torch.no_grad()
     def decode(self, x_0: Tensor) -> Tensor:
-        """[B, C, F, H, W] to the final frame [B, 3, H, W] in [0, 1]. A frame is decoded from those before it, so all are."""
+        """[B, C, F, H, W] to the final frame [B, 3, H, W] in [0, 1], or to all, [B, F, 3, H, W]. A frame is decoded from those
+        before it, so all are."""
         vae = self.pipeline.vae
-        return to_images(vae.decode(unscaled(vae, x_0), return_dict=False)[0][:, :, -1])
+        frames = vae.decode(unscaled(vae, x_0), return_dict=False)[0].transpose(1, 2)
+        return to_images(frames if self.all_frames else frames[:, -1])

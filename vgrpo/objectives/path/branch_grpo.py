@@ -39,8 +39,9 @@ class TreeSampler:
         num_images, num_steps = len(x), len(times) - 1
         span = 2 ** len(self.splits)  # images below a node; the nodes are every span-th row
         x, states, ends, answers, leaves = x[::span], [], [], [], []
+        moments = times.float().to(x.device)
         for step in range(num_steps - 1):
-            t, t_next = (times[i].float().to(x.device).expand(len(x)) for i in (step, step + 1))
+            t, t_next = (moments[i].expand(len(x)) for i in (step, step + 1))
             v = velocity(x, float(times[step]), slice(None, None, span))
             answers.append(v.repeat_interleave(span, 0))
             mean, std = self.kernel(x, v.float(), t, t_next)
@@ -51,7 +52,7 @@ class TreeSampler:
             x = mean + std * noise[::span, step]
             ends.append(x.repeat_interleave(span, 0))
             leaves.append(span)
-        inside = times[:num_steps].float().to(x.device).expand(num_images, -1)
+        inside = moments[:num_steps].expand(num_images, -1)
         trajectory = TreeTrajectory(
             x=torch.stack(states, 1),
             x_next=torch.stack(ends, 1),

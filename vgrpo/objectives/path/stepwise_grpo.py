@@ -30,10 +30,11 @@ class ExpectingSampler:
 
     def __call__(self, velocity: Velocity, x: Tensor, times: Tensor, noise: Tensor) -> tuple[Tensor, JudgedTrajectory]:
         expected = []
+        moments = dict(zip(times.tolist(), times.to(x), strict=True))  # on the device before the first step
 
         def watched(x: Tensor, t: float) -> Tensor:
             v = velocity(x, t)
-            expected.append(predict_x_0(x, v.float(), x.new_tensor(t)))
+            expected.append(predict_x_0(x, v.float(), moments[t]))
             return v
 
         x_0, kept = self.steps(watched, x, times, noise)

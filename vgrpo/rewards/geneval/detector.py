@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from vgrpo.core.images import to_pil
 from vgrpo.core.types import Prompt
@@ -23,6 +24,7 @@ from vgrpo.rewards.geneval.rules import THRESHOLD, Detection, graded, kept, of_c
 
 DETECTOR, CLIP = "facebook/mask2former-swin-small-coco-instance", "openai/clip-vit-large-patch14"
 BATCH = 8
+SIDE = 384  # to which the masks are scaled before they are cut
 GREY = (153, 153, 153)  # around an object while its color is named
 TEMPLATES = ("a photo of a {color} {label}", "a photo of a {color}-colored {label}", "a photo of a {color} object")
 # GenEval's names where COCO's, or those of older COCO label files, differ.
@@ -90,23 +92,16 @@ class Geneval:
     def detect(self, images: Tensor) -> list[list[Detection]]:
         """What is on each of the images [B, 3, H, W]."""
         inputs = self.prepare(images=[to_pil(image) for image in images], return_tensors="pt").to(self.device)
-        answers = self.prepare.post_process_instance_segmentation(
-            self.detector(pixel_values=inputs.pixel_values),
-            threshold=THRESHOLD,
-            target_sizes=[tuple(images.shape[-2:])] * len(images),
-            return_binary_maps=True,
-        )
-        found: list[list[Detection]] = []
-        for answer in answers:
-            masks = answer["segmentation"] if answer["segments_info"] else ()  # without objects it is one map of nothing
-            pairs = zip(answer["segments_info"], masks, strict=True)
-            found.append([self.detection(info, mask.cpu().bool()) for info, mask in pairs])
-        return found
+        answer, (height, width) = self.detector(pixel_values=inputs.pixel_values), images.shape[-2:]
+        return [
+            [self.detection(*thing) for thing in zip(*instances(logits, masks, (height, width)), strict=True)]
+            for logits, masks in zip(answer.class_queries_logits, answer.masks_queries_logits, strict=True)
+        ]
 
-    def detection(self, info: dict[str, Any], mask: Tensor) -> Detection:
+    def detection(self, label: int, score: float, mask: Tensor) -> Detection:
         rows, columns = (mask.any(axis).nonzero()[:, 0] for axis in (1, 0))
         box = (float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1))
-        return Detection(label=self.labels[info["label_id"]], score=info["score"], box=box, mask=mask)
+        return Detection(label=self.labels[label], score=score, box=box, mask=mask)
 
     def colors(self, image: Tensor, objects: list[Detection]) -> list[str]:
         """The color of each object of one class, cut out along its mask."""
@@ -135,6 +130,20 @@ def _found(detection: Detection, size: tuple[int, ...]) -> Found:
     left, top, right, bottom = detection.box
     label = f"{detection.color or ''} {detection.label} {detection.score:.2f}".strip()
     return Found(label, (left / size[1], top / size[0], right / size[1], bottom / size[0]))
+
+
+def instances(logits: Tensor, masks: Tensor, size: tuple[int, int]) -> tuple[list[int], list[float], Tensor]:
+    """Labels, scores and masks [N, *size] (bool, on the CPU) of one image's objects above the threshold, from its Q queries'
+    logits [Q, L + 1] and mask logits [Q, h, w]: the rule of transformers' `post_process_instance_segmentation`, which asks the
+    GPU twice for every query and so makes the host wait some 200 times an image."""
+    num_queries, num_labels = len(logits), logits.shape[-1] - 1
+    share, place = logits.softmax(-1)[:, :-1].flatten().topk(num_queries, sorted=False)
+    masks = interpolate(masks[None], (SIDE, SIDE), mode="bilinear", align_corners=False)[0][place // num_labels]
+    inside = (masks > 0).float()
+    sureness = (masks.sigmoid() * inside).sum((1, 2)) / (inside.sum((1, 2)) + 1e-6)
+    scores, whole = share * sureness, interpolate(inside[None], size, mode="nearest")[0].bool()
+    found = (scores >= THRESHOLD) & whole.any((1, 2))
+    return (place % num_labels)[found].tolist(), [round(s, 6) for s in scores[found].tolist()], whole[found].cpu()
 
 
 def cut_out(image: Tensor, detection: Detection) -> Image.Image:

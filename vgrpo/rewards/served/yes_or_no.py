@@ -7,6 +7,11 @@ YES_OR_NO = {"max_tokens": 1, "logprobs": True, "top_logprobs": 20}
 """What a request asks for: the 20 most probable first tokens, the most that OpenAI's and vLLM's servers give by default."""
 
 
+def word_of(token: str) -> str:
+    """Without a tokenizer's mark of a space before it, case and punctuation."""
+    return token.strip(" \n\t.,!\u2581\u0120").lower()
+
+
 def yes_share(choice: Any) -> tuple[float, str | None]:
     """P(yes) / (P(yes) + P(no)) of a choice, over all spellings (`Yes`, ` yes`, `YES`), and None; or NaN and why there is none.
 
@@ -17,7 +22,7 @@ def yes_share(choice: Any) -> tuple[float, str | None]:
         raise ValueError("the answer has no `logprobs`; serve a model with log-probabilities, or let it answer with a number")
     mass = {"yes": 0.0, "no": 0.0}
     for entry in listed[0]["top_logprobs"]:
-        word, logprob = str(entry["token"]).strip(" \n\t.,!\u2581\u0120").lower(), float(entry["logprob"])
+        word, logprob = word_of(str(entry["token"])), float(entry["logprob"])
         if word in mass and not math.isnan(logprob):
             mass[word] += math.exp(min(logprob, 0.0))
     total = sum(mass.values())

@@ -17,7 +17,7 @@ from vgrpo.models.lora import add_lora
 from vgrpo.models.policy import Policy
 from vgrpo.models.settings import LoraConfig
 from vgrpo.models.weight_sets import trainable
-from vgrpo.sampling.draw import draw_images, member_noise
+from vgrpo.sampling.draw import all_noise, draw_images, member_name
 from vgrpo.sampling.served.settings import ServeRolloutConfig
 from vgrpo.sampling.served.wire import (
     KIND,
@@ -109,7 +109,7 @@ class RolloutServer(Service):
                 raise Refused(UNKNOWN_WEIGHTS, f"the weights {order.weights[:40]} are not here; send them first")
             if self.loaded != order.weights:
                 self._load(order.weights)
-            noise = torch.stack([member_noise(self.policy, order.seed, group, index) for _, group, index in order.images])
+            noise = all_noise(self.policy, [member_name(order.seed, group, index) for _, group, index in order.images])
             latents, images = draw_images(self.policy, prompts_of(order), noise, order.sampling)
         return pack_images(order.weights, latents, images)
 

@@ -3,14 +3,14 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from vgrpo.sampling.settings import Sampling
+from vgrpo.sampling.settings import OwnSampling
 from vgrpo.support.checks import require, require_within
 
 MOST_IMAGES = 100_000  # of an iteration
 
 
 @dataclass(frozen=True, kw_only=True)
-class RolloutConfig(Sampling):
+class RolloutConfig(OwnSampling):
     """How images are drawn for training."""
 
     section: ClassVar[str] = "rollout."
@@ -19,8 +19,6 @@ class RolloutConfig(Sampling):
     """Prompts per iteration."""
     group_size: int = 16
     """Images per prompt."""
-    num_steps: int = 10
-    """Solver steps."""
     lag: int = 0
     """With 1 the images of the next iteration are drawn and judged while the model is trained, by weights that are one
     iteration older; the ratio corrects for that. 0 waits."""
