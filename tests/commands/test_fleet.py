@@ -1,6 +1,6 @@
 """A real Ray on this machine starts a rollout worker, starts it again when it is killed, and a run is drawn by it.
 
-It takes about 20 s of a CPU: Ray, and the worker's libraries twice."""
+It takes about 40 s of a CPU: Ray's own processes, and the worker's libraries twice."""
 
 import json
 import os
@@ -15,7 +15,6 @@ from vgrpo.commands.main import main
 from vgrpo.commands.options import parse
 from vgrpo.commands.words import UsageError
 from vgrpo.models.settings import MemoryConfig, ModelSettings
-from vgrpo.recipes import RECIPES
 from vgrpo.sampling.served.settings import ServeRolloutConfig
 
 
@@ -44,7 +43,7 @@ def test_words_that_contradict_each_other_are_refused(words, reason):
 def test_a_worker_of_a_cluster_is_started_again_and_draws_for_a_run(tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("VGRPO_TOKEN", "a-word-of-this-test")
-    said, lines = [], []
+    said = []
     wait = Fleet.wait
 
     def killed_once(fleet):
@@ -60,10 +59,8 @@ def test_a_worker_of_a_cluster_is_started_again_and_draws_for_a_run(tmp_path, mo
         return fleet.addresses
 
     monkeypatch.setattr(Fleet, "wait", killed_once)
-    config = RECIPES["sprites"]
     options = "--num-iterations 2 --rollout.num-prompts 2 --rollout.group-size 2 --rollout.num-steps 2 --rollout.batch-size 2 "
     options += "--eval.num-prompts 0 --eval.num-sample-prompts 1 --eval.num-steps 2 --precision fp32 --device cpu"
-    assert config.model == "sprites"
     status = main(["train", "sprites", "--output-dir", str(tmp_path / "run"), "--quiet", "--ray", "local", *options.split()])
     assert status == 0
     ((first, second),) = said

@@ -20,7 +20,8 @@ class Drawers(NamedTuple):
 
     workers: list[str]
     cluster: str | None
-    count: int
+    num_workers: int
+    """To be started on the cluster."""
 
     @property
     def given(self) -> bool:
@@ -60,5 +61,5 @@ def drawing_for(
         )
     check_served(job.objective, job.finetune, ["http://ray"])
     words, gpus = words_of(job.model_settings), float(torch.cuda.is_available())
-    with closing(Fleet(asked.cluster, words, asked.count, gpus, say)) as fleet:
+    with closing(Fleet(asked.cluster, words, asked.num_workers, gpus, say)) as fleet:
         yield fleet.wait()
