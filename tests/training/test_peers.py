@@ -66,6 +66,7 @@ class Lane:
             found.update({name: everyone.gather(value, rollout.group) for name, value in drawn.items()})
             found["credited"] = everyone.gather(batch.advantage, batch.group)
             found["trained"] = everyone.gather(batch.group, batch.group)
+            found["noticed"] = sorted(self.run.events._noticed)
             found["own"] = sorted({(group, rollout.prompts[i].text) for i, group in enumerate(rollout.group.tolist())})
             return batch
 
@@ -114,6 +115,12 @@ def test_groups_are_dealt_out(results):
     ranks = [found["found"]["own"] for found in results["vgrpo"][3]]
     assert [[group for group, _ in own] for own in ranks] == [[0, 3], [1], [2]]
     assert [BROKEN] in [[text for _, text in own] for own in ranks]  # so a process has nothing to train on
+
+
+def test_why_a_reward_failed_in_one_process_is_known_to_all(results):
+    for size in (1, 2, 3):
+        for found in results["vgrpo"][size]:
+            assert any("OSError: a key cannot be judged" in text for text in found["found"]["noticed"])
 
 
 @pytest.mark.parametrize("name", JOBS)
