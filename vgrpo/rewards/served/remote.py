@@ -22,6 +22,8 @@ from vgrpo.support.secrets import redact
 
 TOKEN = "VGRPO_TOKEN"
 """The environment variable with the word that a server asks for."""
+LONGEST_PAUSE = 8.0
+"""Seconds between two tries."""
 SHORTEST_PATIENCE = 10.0
 """Seconds. A server that takes this long, and three times as long as any lately, may be lost: another is asked, too."""
 
@@ -39,11 +41,13 @@ class _Answer(NamedTuple):
 
     scores: Tensor | None
     reason: str | None
+    gone: bool = False
+    """Whether there is no server to be seen."""
 
 
 class Remote:
     """Asks in batches. A batch that one server does not answer goes to another; when none has, all are tried again, so many
-    times, and then that batch is given up: NaN."""
+    times, and as long as none is to be seen for `outage` seconds. Then that batch is given up: NaN."""
 
     num_at_once = 32
     """Batches on their way; each waits for a server that is idle."""
@@ -57,9 +61,10 @@ class Remote:
         num_tries: int = 3,
         pause: float = 2.0,
         patience: float = SHORTEST_PATIENCE,
+        outage: float = 60.0,
     ) -> None:
         self.url, self.batch_size, self.timeout = url, batch_size, timeout
-        self.num_tries, self.pause, self.patience = num_tries, pause, patience
+        self.num_tries, self.pause, self.patience, self.outage = num_tries, pause, patience, outage
         try:
             self.servers = Servers(url, self._ask)
         except ConnectionError as error:
@@ -89,17 +94,19 @@ class Remote:
 
     def _score(self, images: Tensor, prompts: list[Prompt]) -> tuple[Tensor, str | None]:
         """Scores, and why there are none if there are none."""
-        body, reason = pack(images, prompts), None
-        for attempt in range(self.num_tries):
+        body, began, attempt = pack(images, prompts), time.monotonic(), 0
+        while True:
             self.servers.refresh()
-            scores, reason = self._first_answer(body, len(images))
-            if scores is not None:
-                return scores, reason
-            if attempt + 1 < self.num_tries:
-                time.sleep(self.pause * 2**attempt)
-        return torch.full((len(images),), torch.nan), reason
+            answer = self._first_answer(body, len(images))
+            if answer.scores is not None:
+                return answer.scores, answer.reason
+            attempt += 1
+            all_are_gone = answer.gone and self.servers.answered < began and time.monotonic() - began < self.outage
+            if attempt >= self.num_tries and not all_are_gone:
+                return torch.full((len(images),), torch.nan), answer.reason
+            time.sleep(min(self.pause * 2 ** (attempt - 1), LONGEST_PAUSE))
 
-    def _first_answer(self, body: bytes, count: int) -> tuple[Tensor | None, str | None]:
+    def _first_answer(self, body: bytes, count: int) -> _Answer:
         """What the first of the servers says, and why there are no scores. Each is asked at most once: the next one when one
         fails, or is late while another is idle."""
         answers: SimpleQueue[_Answer] = SimpleQueue()
@@ -120,7 +127,7 @@ class Remote:
                 num_told, late = num_told + 1, False
             except Empty:
                 late = True
-        return answer.scores, answer.reason
+        return answer
 
     def _begin(self, server: Server, body: bytes, count: int, answers: "SimpleQueue[_Answer]") -> None:
         """Ask in a thread, which a server that never answers does not keep the others from."""
@@ -135,7 +142,7 @@ class Remote:
                 self._seconds.append(time.monotonic() - began)
                 outcome = _Answer(scores, redact(str(told))[:500] if told else None)
             except Unanswered as error:
-                outcome = _Answer(None, str(error))
+                outcome = _Answer(None, str(error), error.gone)
             except Exception as error:
                 outcome = _Answer(None, reason_of(error))
             finally:  # nothing may leave the one that waits without an answer
