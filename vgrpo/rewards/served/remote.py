@@ -13,8 +13,8 @@ from torch import Tensor
 
 from vgrpo.core.types import Prompt
 from vgrpo.rewards.base import RewardError
+from vgrpo.rewards.batches import by_prompt, cut
 from vgrpo.rewards.calls import reason_of
-from vgrpo.rewards.pool.pooled import pieces_of
 from vgrpo.rewards.served.answers import fetch
 from vgrpo.rewards.served.servers import WHAT, Server, Servers, Unanswered
 from vgrpo.rewards.served.wire import pack, scores_of, strict_json
@@ -22,6 +22,8 @@ from vgrpo.support.secrets import redact
 
 TOKEN = "VGRPO_TOKEN"
 """The environment variable with the word that a server asks for."""
+LONGEST_GREETING = 30.0
+"""Seconds for a server to say what it serves."""
 LONGEST_PAUSE = 8.0
 """Seconds between two tries."""
 SHORTEST_PATIENCE = 10.0
@@ -80,8 +82,7 @@ class Remote:
     def __call__(self, images: Tensor, prompts: list[Prompt]) -> Tensor:
         """[B]; NaN where the reward failed or no answer came. Raises RewardError, with the reason, if that is so everywhere."""
         scores, reason = torch.full((len(images),), torch.nan), None
-        everything = list(range(len(images)))
-        for rows in pieces_of(prompts, None) if self.judges_groups else _cut(everything, self.batch_size):
+        for rows in by_prompt(prompts) if self.judges_groups else cut(list(range(len(images))), self.batch_size):
             scores[rows], failed = self._score(images[rows], [prompts[row] for row in rows])
             reason = failed or reason
         if reason and scores.isnan().all():
@@ -123,8 +124,8 @@ class Remote:
                 elif nobody_works:
                     break
             try:
-                answer = answers.get(timeout=max([self.patience, *(3 * seconds for seconds in tuple(self._seconds))]))
-                num_told, late = num_told + 1, False
+                answer, late = answers.get(timeout=max([self.patience, *(3 * each for each in tuple(self._seconds))])), False
+                num_told += 1
             except Empty:
                 late = True
         return answer
@@ -154,11 +155,8 @@ class Remote:
         headers = {"Content-Type": "application/octet-stream"}
         if word := token():
             headers["Authorization"] = f"Bearer {word}"
-        return strict_json(fetch(urllib.request.Request(url, body, headers), self.timeout))
-
-
-def _cut(rows: list[int], size: int) -> list[list[int]]:
-    return [rows[start : start + size] for start in range(0, len(rows), size)]
+        timeout = self.timeout if body else min(self.timeout, LONGEST_GREETING)
+        return strict_json(fetch(urllib.request.Request(url, body, headers), timeout))
 
 
 def remote(source: str | None, device: str) -> Remote:
