@@ -98,5 +98,5 @@ def pooled(pool: Pool, index: int, reward: Reward) -> Reward:
         return pool.scores(index, images, prompts, by_prompt(prompts, MOST_ALONE if alone else None))
 
     kept = keep_name(judge, reward)
-    vars(judge).update(num_at_once=pool.num_workers, news=pool.news, close=pool.close)
+    vars(judge).update(num_at_once=pool.num_workers, news=pool.news, end_workers=pool.close)
     return kept
