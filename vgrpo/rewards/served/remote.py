@@ -14,11 +14,6 @@ from vgrpo.core.types import Prompt
 from vgrpo.rewards.base import RewardError
 from vgrpo.rewards.batches import by_prompt, cut
 from vgrpo.rewards.calls import reason_of
-<<<<<<< HEAD
-from vgrpo.rewards.pool.pooled import pieces_of
-=======
-from vgrpo.rewards.served.answers import fetch
->>>>>>> h-judges
 from vgrpo.rewards.served.servers import WHAT, Server, Servers, Unanswered
 from vgrpo.rewards.served.wire import pack, scores_of
 from vgrpo.support.http.client import fetch
@@ -26,15 +21,10 @@ from vgrpo.support.http.strict import strict_json
 from vgrpo.support.http.token import TOKEN, authorization
 from vgrpo.support.secrets import redact
 
-<<<<<<< HEAD
-=======
-TOKEN = "VGRPO_TOKEN"
-"""The environment variable with the word that a server asks for."""
 LONGEST_GREETING = 30.0
 """Seconds for a server to say what it serves."""
 LONGEST_PAUSE = 8.0
 """Seconds between two tries."""
->>>>>>> h-judges
 SHORTEST_PATIENCE = 10.0
 """Seconds. A server that takes this long, and three times as long as any lately, may be lost: another is asked, too."""
 
@@ -153,20 +143,9 @@ class Remote:
         threading.Thread(target=ask, daemon=True).start()
 
     def _ask(self, url: str, body: bytes | None = None) -> Any:
-<<<<<<< HEAD
         headers = {"Content-Type": "application/octet-stream"} | authorization()
-        return strict_json(fetch(urllib.request.Request(url, body, headers), self.timeout))
-
-
-def _cut(rows: list[int], size: int) -> list[list[int]]:
-    return [rows[start : start + size] for start in range(0, len(rows), size)]
-=======
-        headers = {"Content-Type": "application/octet-stream"}
-        if word := token():
-            headers["Authorization"] = f"Bearer {word}"
         timeout = self.timeout if body else min(self.timeout, LONGEST_GREETING)
         return strict_json(fetch(urllib.request.Request(url, body, headers), timeout))
->>>>>>> h-judges
 
 
 def remote(source: str | None, device: str) -> Remote:
