@@ -1,5 +1,6 @@
 """Weights that are spread over one, two and three processes train the same as whole ones."""
 
+import os
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import replace
@@ -112,6 +113,14 @@ def one_iteration(folder, job, processes):
     return {"found": found, "line": line, "moved": moved, "bytes": dict(sizes), "weights": counts}
 
 
+def on_two_machines(folder):
+    """Four processes, of which two share the weights with each other."""
+    os.environ["LOCAL_WORLD_SIZE"] = "2"
+    job = JOBS["block by block"]
+    job = job | {"memory": replace(job["memory"], shard="hybrid")}
+    torch.save(one_iteration(folder / "hybrid", job, Peers()), folder / f"hybrid-{dist.get_rank()}.pt")
+
+
 def walk(folder):
     """All jobs in 1, 2 and 3 processes: while two work together, the third works alone."""
     rank, pair = dist.get_rank(), dist.new_group([0, 1])
@@ -139,13 +148,25 @@ def test_the_number_of_processes_changes_nothing(results, name):
     most = max(value.abs().max() for value in alone["moved"].values())
     assert most > 1e-5
     for other in (each for ranks in others for each in ranks):
-        for key, value in alone["found"].items():
-            assert torch.equal(value.nan_to_num(7e7), other["found"][key].nan_to_num(7e7)), key
-        for key, value in alone["moved"].items():
-            assert (value - other["moved"][key]).abs().max() < 1e-3 * most, key
-        for key, value in alone["line"].items():
-            if "second" not in key:
-                assert value == pytest.approx(other["line"][key], rel=1e-2, abs=1e-6), key
+        same(alone, other)
+
+
+def same(alone, other):
+    """What is drawn and judged bit for bit, weights up to the order of a sum."""
+    most = max(value.abs().max() for value in alone["moved"].values())
+    for key, value in alone["found"].items():
+        assert torch.equal(value.nan_to_num(7e7), other["found"][key].nan_to_num(7e7)), key
+    for key, value in alone["moved"].items():
+        assert (value - other["moved"][key]).abs().max() < 1e-3 * most, key
+    for key, value in alone["line"].items():
+        if "second" not in key:
+            assert value == pytest.approx(other["line"][key], rel=1e-2, abs=1e-6), key
+
+
+def test_copies_on_two_machines_change_nothing(results, tmp_path):
+    in_processes(4, on_two_machines, tmp_path)
+    for rank in range(4):
+        same(results["block by block"][1][0], torch.load(tmp_path / f"hybrid-{rank}.pt"))
 
 
 @pytest.mark.parametrize("name", JOBS)
