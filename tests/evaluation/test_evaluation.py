@@ -111,7 +111,7 @@ def test_a_killed_evaluation_goes_on(lora, tmp_path, monkeypatch):
     assert num_calls in (56 + 5, 56 + 10)  # the third batch was drawn twice, and the fourth, which had been drawn behind it
     assert main([*line, "--output-dir", "killed"]) == 0
     assert len(Path("calls").read_text().splitlines()) == num_calls  # and now nothing is
-    assert main([*line, "--output-dir", "straight"]) == 0
+    assert main([*line, "--output-dir", "straight", "--reward-workers", "1"]) == 0
     same(Path("straight"), Path("killed"))
 
 

@@ -146,7 +146,7 @@ def test_workers_end_with_the_process_that_started_them(folder):
     program = (
         "import os, signal; from vgrpo.rewards.loading import *; "
         "reward, = load_rewards(['pool_rewards:own'], Calling(device='cpu', num_workers=1)); "
-        "print(reward.close.__self__.workers[0].process.pid, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
+        "print(reward.end_workers.__self__.workers[0].process.pid, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
     )
     env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     found = subprocess.run([sys.executable, "-c", program], cwd=folder, env=env, capture_output=True, text=True, timeout=60)

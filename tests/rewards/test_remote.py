@@ -131,7 +131,7 @@ def test_a_request_survives_the_way():
     ],
 )
 def test_without_a_usable_answer_the_rollout_fails_and_the_reason_is_told(running, handler, reason):
-    client = Remote(running(handler=handler), timeout=0.3, num_tries=2, pause=0.01)
+    client = Remote(running(handler=handler), timeout=0.3, num_tries=2, pause=0.01, outage=0.1)
     images, prompts = torch.rand(2, 3, 8, 8), [Prompt(text="a"), Prompt(text="b")]
     with pytest.raises(RewardError, match=f"not one score for 2 images, the last: .*{reason}"):
         score_images(client, images, prompts)

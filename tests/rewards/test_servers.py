@@ -9,6 +9,7 @@ from PIL import Image
 
 from vgrpo import Prompt
 from vgrpo.core.images import open_picture
+from vgrpo.rewards.base import RewardError
 from vgrpo.rewards.groups import GroupReward
 from vgrpo.rewards.panel import Panel
 from vgrpo.rewards.registry import load_reward
@@ -85,6 +86,7 @@ def test_servers_share_the_work(farm):
 def test_a_server_that_is_lost_or_back_costs_no_score(farm):
     first, second = farm.start(), farm.start()
     client, notes = Remote(url(first, second), pause=0.01), []
+    farm.seconds[first] = 0.05  # so that some images are left for the other
     farm.stop(second)
     assert torch.equal(judged(client, notes), SCORES)
     assert f"http://127.0.0.1:{second} is left for now: " in notes[0]
@@ -95,6 +97,20 @@ def test_a_server_that_is_lost_or_back_costs_no_score(farm):
     assert torch.equal(judged(client, notes), SCORES)
     assert farm.calls[second] == 16
     assert f"http://127.0.0.1:{second} answers, and is used" in notes[0]
+
+
+def test_a_server_that_is_started_again_costs_no_score(farm):
+    port = farm.start()
+    client, notes = Remote(url(port), pause=0.01, outage=20.0), []
+    farm.stop(port)
+    later = threading.Timer(0.3, farm.start, kwargs={"port": port})
+    later.start()
+    assert torch.equal(judged(client, notes), SCORES)
+    later.join()
+    farm.stop(port)
+    client.outage = 0.1
+    with pytest.raises(RewardError, match=r"not one score for 2 images, the last: .*refused"):
+        judged(client, notes)
 
 
 def test_a_server_that_hangs_gets_its_batch_taken(farm):
@@ -132,6 +148,7 @@ def test_servers_must_serve_the_same(farm):
         Remote(url(first, other))
     second = farm.start()
     client, notes = Remote(url(first, second), pause=0.01), []
+    farm.seconds[first] = 0.05
     farm.stop(second)
     judged(client, notes)
     farm.start(name="dark", port=second)  # another one in its place

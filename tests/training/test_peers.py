@@ -66,6 +66,7 @@ class Lane:
             found.update({name: everyone.gather(value, rollout.group) for name, value in drawn.items()})
             found["credited"] = everyone.gather(batch.advantage, batch.group)
             found["trained"] = everyone.gather(batch.group, batch.group)
+            found["noticed"] = sorted(self.run.events._noticed)
             found["own"] = sorted({(group, rollout.prompts[i].text) for i, group in enumerate(rollout.group.tolist())})
             return batch
 
@@ -116,12 +117,18 @@ def test_groups_are_dealt_out(results):
     assert [BROKEN] in [[text for _, text in own] for own in ranks]  # so a process has nothing to train on
 
 
+def test_why_a_reward_failed_in_one_process_is_known_to_all(results):
+    for size in (1, 2, 3):
+        for found in results["vgrpo"][size]:
+            assert any("OSError: a key cannot be judged" in text for text in found["found"]["noticed"])
+
+
 @pytest.mark.parametrize("name", JOBS)
 def test_the_number_of_processes_changes_nothing(results, name):
     ((alone,), *others) = results[name].values()
     for other in (each for ranks in others for each in ranks):
         for key, value in alone["found"].items():
-            assert key == "own" or same_bits(value, other["found"][key]), key
+            assert key in ("own", "noticed") or same_bits(value, other["found"][key]), key
         most = max(value.abs().max() for value in alone["moved"].values())
         assert most > 1e-5
         for key, value in alone["moved"].items():

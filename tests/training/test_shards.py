@@ -1,17 +1,25 @@
 """Weights that are spread over one, two and three processes train the same as whole ones."""
 
+import os
+from collections import Counter
+from contextlib import contextmanager
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.distributed as dist
 from helpers.ranks import in_processes
 from helpers.tiny import PROMPTS, tiny_config, tiny_pipeline
 
+from vgrpo.analysis.plan.job import measure_job
+from vgrpo.analysis.plan.traffic import traffic
 from vgrpo.core.processes import ALONE
 from vgrpo.models.settings import MemoryConfig
 from vgrpo.models.sharding import is_spread
 from vgrpo.models.weight_sets import trainable
 from vgrpo.objectives import CRD, VGRPO, MixGRPO
-from vgrpo.training import loop
+from vgrpo.recipes import RECIPES
+from vgrpo.training import loop, update
 from vgrpo.training.config import RolloutConfig, UpdateConfig
 from vgrpo.training.peers import Peers
 from vgrpo.training.start import Given, start_run
@@ -41,15 +49,43 @@ def whole(tensor):
     return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor.detach().clone()
 
 
-def one_iteration(folder, job, processes):
-    """Drawn, judged and learned, of all processes."""
+def config_of(folder, job):
     settings = {
         "rollout": RolloutConfig(num_prompts=4, group_size=4, num_steps=3, batch_size=4),
         "update": UpdateConfig(num_minibatches=2),
         "memory": MemoryConfig(shard="full"),
     }
-    config = tiny_config(folder, held_out_prompts=0, **settings | job)
-    pipeline = tiny_pipeline()
+    return tiny_config(folder, held_out_prompts=0, **settings | job)
+
+
+@contextmanager
+def counted(sizes):
+    """Adds up the bytes that the processes gather, scatter and, of gradients beside what is spread, sum."""
+    gather, scatter, add = dist.all_gather_single, dist.reduce_scatter_single, update._sum_piece
+
+    def counting_gather(*args, **kwargs):
+        sizes["gathered"] += max(tensor.nbytes for tensor in (*args, *kwargs.values()) if torch.is_tensor(tensor))
+        return gather(*args, **kwargs)
+
+    def counting_scatter(*args, **kwargs):
+        sizes["scattered"] += max(tensor.nbytes for tensor in (*args, *kwargs.values()) if torch.is_tensor(tensor))
+        return scatter(*args, **kwargs)
+
+    def counting_add(piece, processes):
+        sizes["summed"] += sum(parameter.nbytes for parameter in piece)
+        return add(piece, processes)
+
+    dist.all_gather_single, dist.reduce_scatter_single = counting_gather, counting_scatter
+    update._sum_piece = counting_add
+    try:
+        yield
+    finally:
+        dist.all_gather_single, dist.reduce_scatter_single, update._sum_piece = gather, scatter, add
+
+
+def one_iteration(folder, job, processes):
+    """Drawn, judged and learned, of all processes."""
+    config, pipeline = config_of(folder, job), tiny_pipeline()
     if config.finetune == "lora":  # an adapter is never merged into bf16, so the images are the same bit for bit
         pipeline.transformer.bfloat16()
     run = start_run(config, Given(pipeline=pipeline, reward=picky, prompts=PROMPTS), processes=processes)
@@ -58,7 +94,7 @@ def one_iteration(folder, job, processes):
     run.optimizer.inner = torch.optim.SGD(run.optimizer.parameters)
     run.optimizer.lr = 3.0
     start = {name: whole(value) for name, value in trainable(run.policy.module).items()}
-    found, make_batch = {}, loop.make_batch
+    found, make_batch, sizes = {}, loop.make_batch, Counter(gathered=0, scattered=0, summed=0)
 
     def remember(config, rollout, judgement, *others, processes):
         drawn = {"latents": rollout.latents, "images": rollout.images, **judgement._asdict()}
@@ -67,12 +103,22 @@ def one_iteration(folder, job, processes):
 
     loop.make_batch = remember
     try:
-        line = loop.iterate(run)
+        with counted(sizes):
+            line = loop.iterate(run)
     finally:
         loop.make_batch = make_batch
         run.close()
     moved = {name: whole(value) - start[name] for name, value in trainable(run.policy.module).items()}
-    return {"found": found, "line": line, "moved": moved}
+    counts = [sum(parameter.numel() for parameter in group) for group in (run.policy.module.parameters(), start.values())]
+    return {"found": found, "line": line, "moved": moved, "bytes": dict(sizes), "weights": counts}
+
+
+def on_two_machines(folder):
+    """Four processes, of which two share the weights with each other."""
+    os.environ["LOCAL_WORLD_SIZE"] = "2"
+    job = JOBS["block by block"]
+    job = job | {"memory": replace(job["memory"], shard="hybrid")}
+    torch.save(one_iteration(folder / "hybrid", job, Peers()), folder / f"hybrid-{dist.get_rank()}.pt")
 
 
 def walk(folder):
@@ -102,10 +148,38 @@ def test_the_number_of_processes_changes_nothing(results, name):
     most = max(value.abs().max() for value in alone["moved"].values())
     assert most > 1e-5
     for other in (each for ranks in others for each in ranks):
-        for key, value in alone["found"].items():
-            assert torch.equal(value.nan_to_num(7e7), other["found"][key].nan_to_num(7e7)), key
-        for key, value in alone["moved"].items():
-            assert (value - other["moved"][key]).abs().max() < 1e-3 * most, key
-        for key, value in alone["line"].items():
-            if "second" not in key:
-                assert value == pytest.approx(other["line"][key], rel=1e-2, abs=1e-6), key
+        same(alone, other)
+
+
+def same(alone, other):
+    """What is drawn and judged bit for bit, weights up to the order of a sum."""
+    most = max(value.abs().max() for value in alone["moved"].values())
+    for key, value in alone["found"].items():
+        assert torch.equal(value.nan_to_num(7e7), other["found"][key].nan_to_num(7e7)), key
+    for key, value in alone["moved"].items():
+        assert (value - other["moved"][key]).abs().max() < 1e-3 * most, key
+    for key, value in alone["line"].items():
+        if "second" not in key:
+            assert value == pytest.approx(other["line"][key], rel=1e-2, abs=1e-6), key
+
+
+def test_copies_on_two_machines_change_nothing(results, tmp_path):
+    in_processes(4, on_two_machines, tmp_path)
+    for rank in range(4):
+        same(results["block by block"][1][0], torch.load(tmp_path / f"hybrid-{rank}.pt"))
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_what_a_plan_says_is_what_moves(results, name, tmp_path):
+    """Two processes; parts are padded to the same size, and a norm's few numbers are not counted."""
+    real = results[name][2][0]
+    num_weights, num_trained = real["weights"]
+    job = replace(
+        measure_job(replace(RECIPES["sprites"], finetune=JOBS[name]["finetune"])),
+        config=config_of(tmp_path, JOBS[name]),
+        num_gpus=2,
+        num_weights=num_weights,
+        num_trained=num_trained,
+    )
+    for key, value in vars(traffic(job)).items():
+        assert real["bytes"][key] == pytest.approx(value, rel=0.05), key

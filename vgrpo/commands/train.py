@@ -6,11 +6,12 @@ from pathlib import Path
 
 from vgrpo.commands.beside import PageBeside
 from vgrpo.commands.console import RunConsole
+from vgrpo.commands.drawers import drawing_for, take_drawers
 from vgrpo.commands.fit import fitted
 from vgrpo.commands.job import parse_job
 from vgrpo.commands.json_lines import JsonLines
 from vgrpo.commands.launch import launch
-from vgrpo.commands.options import asks_for_help, take_flag, take_option, take_values
+from vgrpo.commands.options import asks_for_help, take_flag, take_option
 from vgrpo.commands.screen import Screen
 from vgrpo.commands.words import UsageError
 from vgrpo.core.processes import Processes
@@ -34,7 +35,8 @@ DESCRIPTION = (
     "unfinished run under runs/. --allow-changes lets a resumed run have other settings. --fit 24GB, or --fit auto for what "
     "the GPU has free, chooses settings with which the job fits there (docs/models.md). --gpus N trains with N processes, one "
     "for each GPU (docs/scale.md). --rollout-workers http://HOST:8200 ... has the images drawn by `vgrpo serve-rollout` "
-    "(docs/scale.md). --ui opens the workbench's page while the run goes on (docs/workbench.md). --quiet prints "
+    "(docs/scale.md), and --ray ADDRESS or --ray local starts --ray-workers N of these on a cluster of Ray. --ui opens the "
+    "workbench's page while the run goes on (docs/workbench.md). --quiet prints "
     "errors alone; --json prints one JSON object a line for every event (docs/watching.md)."
 )
 
@@ -58,28 +60,22 @@ def _train(words: list[str], processes: Processes) -> None:
     if quiet:
         hide_download_bars()
     words, page = take_flag(words, "--ui")
-    words, workers = take_values(words, "--rollout-workers")
+    words, drawers = take_drawers(words)
     words, allow = take_flag(words, "--allow-changes")
     words, resume = take_flag(words, "--resume")
     if allow and not resume:
         raise UsageError("--allow-changes: only a resumed run has settings to change; add --resume")
-    job = _job(words, resume=resume, say=stages.silent if quiet else Screen(stderr=json).print)
-    if workers and not isinstance(job, Config):
-        raise UsageError("--rollout-workers: a curriculum draws its own images; train its stages one by one")
+    say = stages.silent if quiet else Screen(stderr=json).print
+    job = _job(words, resume=resume, say=say)
     display = None if quiet else JsonLines() if json else RunConsole()
     beside = PageBeside(None if isinstance(job, Config) else job.output_dir) if page and processes.rank == 0 else None
     listeners: list[Listener] = [each for each in (ReportFile(), display, beside) if each]
     with closing(display) if display else nullcontext(), closing(beside) if beside else nullcontext():
-        if isinstance(job, Config):
-            loop.train(
-                job,
-                Given(rollout_workers=workers),
-                resume=resume,
-                allow_changes=allow,
-                listeners=listeners,
-                processes=processes,
-            )
-            return
+        with drawing_for(drawers, job, processes, say) as workers:
+            if isinstance(job, Config):
+                given = Given(rollout_workers=workers)
+                loop.train(job, given, resume=resume, allow_changes=allow, listeners=listeners, processes=processes)
+                return
         stages.train_curriculum(job, resume=resume, listeners=listeners, say=display.say if display else stages.silent)
 
 

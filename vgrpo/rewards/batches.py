@@ -22,3 +22,15 @@ def batched(score: Score) -> Score:
         return torch.cat([score(self, images[i : i + BATCH], prompts[i : i + BATCH]) for i in starts])
 
     return call
+
+
+def by_prompt(prompts: list[Prompt], most: int | None = None) -> list[list[int]]:
+    """The rows of each prompt, in parts of at most so many."""
+    rows: dict[object, list[int]] = {}
+    for row, prompt in enumerate(prompts):
+        rows.setdefault(prompt.identity, []).append(row)
+    return [part for own in rows.values() for part in cut(own, most or len(own))]
+
+
+def cut(rows: list[int], size: int) -> list[list[int]]:
+    return [rows[start : start + size] for start in range(0, len(rows), size)]

@@ -15,11 +15,11 @@ from vgrpo.support.secrets import redact
 
 Reward = Callable[[Tensor, list[Prompt]], Tensor]
 T = TypeVar("T")
-SAID = ("judges", "judges_groups", "judges_videos", "each_alone", "device", "found", "num_at_once", "news", "close")
+SAID = ("judges", "judges_groups", "judges_videos", "each_alone", "device", "found", "num_at_once", "news", "end_workers")
 """What a reward may say of itself: which prompts it judges (`judges`), that it must see a prompt's images together
 (`judges_groups`), sees all frames of a video (`judges_videos`) or looks at each image alone (`each_alone`), where its models
 compute (`device`), and what it saw on pictures that it judged (`found`). One that only waits for other processes says how many
-calls at a time it can use (`num_at_once`), has `news` of them, and can `close` them."""
+calls at a time it can use (`num_at_once`), has `news` of them, and those that a run has started for it end by `end_workers`."""
 
 
 class RewardError(RuntimeError):

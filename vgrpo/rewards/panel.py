@@ -103,8 +103,8 @@ class Panel:
 
 def close_rewards(rewards: Iterable[Reward]) -> None:
     for reward in rewards:
-        if hasattr(reward, "close"):
-            reward.close()
+        if hasattr(reward, "end_workers"):
+            reward.end_workers()
 
 
 def agreed(

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vgrpo.core.types import Prompt
 from vgrpo.rewards.base import Reward
+from vgrpo.rewards.batches import by_prompt
 from vgrpo.rewards.calls import NoAnswer, keep_name
 from vgrpo.rewards.lanes import Lane
 from vgrpo.rewards.pool.process import Worker, WorkerLost
@@ -94,16 +95,8 @@ def pooled(pool: Pool, index: int, reward: Reward) -> Reward:
     alone = bool(getattr(reward, "each_alone", False))
 
     def judge(images: Tensor, prompts: list[Prompt]) -> Tensor:
-        return pool.scores(index, images, prompts, pieces_of(prompts, MOST_ALONE if alone else None))
+        return pool.scores(index, images, prompts, by_prompt(prompts, MOST_ALONE if alone else None))
 
     kept = keep_name(judge, reward)
-    vars(judge).update(num_at_once=pool.num_workers, news=pool.news, close=pool.close)
+    vars(judge).update(num_at_once=pool.num_workers, news=pool.news, end_workers=pool.close)
     return kept
-
-
-def pieces_of(prompts: list[Prompt], most: int | None) -> list[list[int]]:
-    """The rows of each prompt, in pieces of at most so many."""
-    rows: dict[object, list[int]] = {}
-    for row, prompt in enumerate(prompts):
-        rows.setdefault(prompt.identity, []).append(row)
-    return [own[start : start + (most or len(own))] for own in rows.values() for start in range(0, len(own), most or len(own))]

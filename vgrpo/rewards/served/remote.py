@@ -12,8 +12,8 @@ from torch import Tensor
 
 from vgrpo.core.types import Prompt
 from vgrpo.rewards.base import RewardError
+from vgrpo.rewards.batches import by_prompt, cut
 from vgrpo.rewards.calls import reason_of
-from vgrpo.rewards.pool.pooled import pieces_of
 from vgrpo.rewards.served.servers import WHAT, Server, Servers, Unanswered
 from vgrpo.rewards.served.wire import pack, scores_of
 from vgrpo.support.http.client import fetch
@@ -21,6 +21,10 @@ from vgrpo.support.http.strict import strict_json
 from vgrpo.support.http.token import TOKEN, authorization
 from vgrpo.support.secrets import redact
 
+LONGEST_GREETING = 30.0
+"""Seconds for a server to say what it serves."""
+LONGEST_PAUSE = 8.0
+"""Seconds between two tries."""
 SHORTEST_PATIENCE = 10.0
 """Seconds. A server that takes this long, and three times as long as any lately, may be lost: another is asked, too."""
 
@@ -30,11 +34,13 @@ class _Answer(NamedTuple):
 
     scores: Tensor | None
     reason: str | None
+    gone: bool = False
+    """Whether there is no server to be seen."""
 
 
 class Remote:
     """Asks in batches. A batch that one server does not answer goes to another; when none has, all are tried again, so many
-    times, and then that batch is given up: NaN."""
+    times, and as long as none is to be seen for `outage` seconds. Then that batch is given up: NaN."""
 
     num_at_once = 32
     """Batches on their way; each waits for a server that is idle."""
@@ -48,9 +54,10 @@ class Remote:
         num_tries: int = 3,
         pause: float = 2.0,
         patience: float = SHORTEST_PATIENCE,
+        outage: float = 60.0,
     ) -> None:
         self.url, self.batch_size, self.timeout = url, batch_size, timeout
-        self.num_tries, self.pause, self.patience = num_tries, pause, patience
+        self.num_tries, self.pause, self.patience, self.outage = num_tries, pause, patience, outage
         try:
             self.servers = Servers(url, self._ask)
         except ConnectionError as error:
@@ -66,8 +73,7 @@ class Remote:
     def __call__(self, images: Tensor, prompts: list[Prompt]) -> Tensor:
         """[B]; NaN where the reward failed or no answer came. Raises RewardError, with the reason, if that is so everywhere."""
         scores, reason = torch.full((len(images),), torch.nan), None
-        everything = list(range(len(images)))
-        for rows in pieces_of(prompts, None) if self.judges_groups else _cut(everything, self.batch_size):
+        for rows in by_prompt(prompts) if self.judges_groups else cut(list(range(len(images))), self.batch_size):
             scores[rows], failed = self._score(images[rows], [prompts[row] for row in rows])
             reason = failed or reason
         if reason and scores.isnan().all():
@@ -80,17 +86,19 @@ class Remote:
 
     def _score(self, images: Tensor, prompts: list[Prompt]) -> tuple[Tensor, str | None]:
         """Scores, and why there are none if there are none."""
-        body, reason = pack(images, prompts), None
-        for attempt in range(self.num_tries):
+        body, began, attempt = pack(images, prompts), time.monotonic(), 0
+        while True:
             self.servers.refresh()
-            scores, reason = self._first_answer(body, len(images))
-            if scores is not None:
-                return scores, reason
-            if attempt + 1 < self.num_tries:
-                time.sleep(self.pause * 2**attempt)
-        return torch.full((len(images),), torch.nan), reason
+            answer = self._first_answer(body, len(images))
+            if answer.scores is not None:
+                return answer.scores, answer.reason
+            attempt += 1
+            all_are_gone = answer.gone and self.servers.answered < began and time.monotonic() - began < self.outage
+            if attempt >= self.num_tries and not all_are_gone:
+                return torch.full((len(images),), torch.nan), answer.reason
+            time.sleep(min(self.pause * 2 ** (attempt - 1), LONGEST_PAUSE))
 
-    def _first_answer(self, body: bytes, count: int) -> tuple[Tensor | None, str | None]:
+    def _first_answer(self, body: bytes, count: int) -> _Answer:
         """What the first of the servers says, and why there are no scores. Each is asked at most once: the next one when one
         fails, or is late while another is idle."""
         answers: SimpleQueue[_Answer] = SimpleQueue()
@@ -107,11 +115,11 @@ class Remote:
                 elif nobody_works:
                     break
             try:
-                answer = answers.get(timeout=max([self.patience, *(3 * seconds for seconds in tuple(self._seconds))]))
-                num_told, late = num_told + 1, False
+                answer, late = answers.get(timeout=max([self.patience, *(3 * each for each in tuple(self._seconds))])), False
+                num_told += 1
             except Empty:
                 late = True
-        return answer.scores, answer.reason
+        return answer
 
     def _begin(self, server: Server, body: bytes, count: int, answers: "SimpleQueue[_Answer]") -> None:
         """Ask in a thread, which a server that never answers does not keep the others from."""
@@ -126,7 +134,7 @@ class Remote:
                 self._seconds.append(time.monotonic() - began)
                 outcome = _Answer(scores, redact(str(told))[:500] if told else None)
             except Unanswered as error:
-                outcome = _Answer(None, str(error))
+                outcome = _Answer(None, str(error), error.gone)
             except Exception as error:
                 outcome = _Answer(None, reason_of(error))
             finally:  # nothing may leave the one that waits without an answer
@@ -136,11 +144,8 @@ class Remote:
 
     def _ask(self, url: str, body: bytes | None = None) -> Any:
         headers = {"Content-Type": "application/octet-stream"} | authorization()
-        return strict_json(fetch(urllib.request.Request(url, body, headers), self.timeout))
-
-
-def _cut(rows: list[int], size: int) -> list[list[int]]:
-    return [rows[start : start + size] for start in range(0, len(rows), size)]
+        timeout = self.timeout if body else min(self.timeout, LONGEST_GREETING)
+        return strict_json(fetch(urllib.request.Request(url, body, headers), timeout))
 
 
 def remote(source: str | None, device: str) -> Remote:

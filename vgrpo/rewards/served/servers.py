@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 
 from vgrpo.support.http.client import NO_ANSWER, reason_of
 from vgrpo.support.http.hosts import checked_address
@@ -37,7 +38,11 @@ class Greeting:
 
 
 class Unanswered(Exception):
-    """A server gave no usable answer."""
+    """A server gave no usable answer; `gone` is whether it gave none at all, as one does that is being started again."""
+
+    def __init__(self, reason: str, *, gone: bool) -> None:
+        super().__init__(reason)
+        self.gone = gone
 
 
 @dataclass(eq=False)
@@ -63,6 +68,8 @@ class Servers:
     def __init__(self, source: str, greet: Callable[[str], Any]) -> None:
         self.source, self.greet = source, greet
         self.news: list[str] = []
+        self.answered = time.monotonic()
+        """When one last did."""
         self._file = Path(source) if not source.startswith(("http://", "https://")) and Path(source).is_file() else None
         self._turn, self._written = threading.Condition(), 0
         self.servers = {url: Server(url) for url in self._addresses()}
@@ -126,11 +133,12 @@ class Servers:
             reason = reason_of(error)
             self.news.append(f"{server.url} is left for now: {reason}")
             self._rest(server)
-            raise Unanswered(reason) from error
+            raise Unanswered(reason, gone=isinstance(error, OSError) and not isinstance(error, HTTPError)) from error
         else:
             if server.num_failed:
                 self.news.append(f"{server.url} answers, and is used")
             server.num_failed, server.late = 0, False
+            self.answered = time.monotonic()
         finally:
             with self._turn:
                 server.num_busy -= 1

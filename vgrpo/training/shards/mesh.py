@@ -56,7 +56,8 @@ def spread_weights(policy: Policy, config: Config, processes: Processes) -> None
 def _mesh(config: Config, processes: Peers, device: str) -> DeviceMesh:
     """[processes], or [machines, processes of each]."""
     if config.memory.shard == "hybrid" and local_size() < processes.size:
-        return init_device_mesh(device, (processes.size // local_size(), local_size()))
+        machines = processes.size // local_size()
+        return init_device_mesh(device, (machines, local_size()), mesh_dim_names=("replicate", "shard"))
     group = processes.group or dist.group.WORLD
     assert group is not None
     return DeviceMesh.from_group(group, device)

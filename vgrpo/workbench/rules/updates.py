@@ -83,10 +83,11 @@ ALWAYS_LAG = ("crd",)
 
 
 def first_ratio(numbers: Numbers) -> Finding | None:
-    """Not for algorithms whose old weights lag, where the first ratio is not 1."""
+    """Not where the old weights lag, by the algorithm or by drawing ahead: there the first ratio is not 1."""
     values = numbers.series.known("ratio/first")[-RECENT:]
     objective = table(numbers.settings.get("objective"))
     lags = objective.get("name") in ALWAYS_LAG or objective.get("old_schedule") not in (None, "none")
+    lags = lags or table(numbers.settings.get("rollout")).get("lag") == 1
     if len(values) < ENOUGH or lags or fmean(abs(value - 1) for value in values) < FIRST_RATIO:
         return None
     return Finding(
