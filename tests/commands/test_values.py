@@ -44,6 +44,7 @@ SETTINGS = (
     *(DiagnoseConfig, BenchConfig, Machine, PromptsConfig, ServeConfig, PretrainConfig, PreferenceConfig, *OBJECTIVES.values()),
 )
 FINE_AT_0 = {
+    "reward_workers",
     *("seed", "seeds", "ema_decay", "num_prompts", "weight_decay", "num_warmup_steps", "betas", "max_sequence_length", "port"),
     *("kl_weight", "old_weight", "ref_weight", "num_skipped_steps", "splits", "window_range", "looseness", "caption_dropout"),
     *("held_out_prompts", "max_grad_norm", "price", "bonus", "lag", "reward_workers"),
