@@ -28,8 +28,8 @@ from vgrpo.training.events import (
     Steered,
 )
 from vgrpo.training.loop import train
-from vgrpo.workbench.report import ReportFile
 from vgrpo.training.start import Given
+from vgrpo.workbench.report import ReportFile
 
 
 class Clock:
