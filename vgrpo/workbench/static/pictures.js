@@ -130,7 +130,7 @@ export async function picturesTab(place, page) {
   }
 
   document.addEventListener("keydown", keys);
-  first = await album.entry(sets[0]);
+  [first] = await Promise.all([album.entry(sets[0]), album.entry(sets[at])]);
   await go(at);
   return {
     leave: () => { clearInterval(playing); document.removeEventListener("keydown", keys); },
