@@ -1,8 +1,9 @@
 """How quick the workbench is: python benchmarks/ui.py
 
 A made run of 2,000 iterations with 20,000 images is opened, from an empty cache and again: seconds of each request, and in
-chromium, where there is one, until pictures and curves are seen. Then what a real run on the bundled model spends on writing
-groups, as a share of its iterations. Prints a line of JSON for each figure.
+chromium, where there is one, until pictures and curves are seen, and milliseconds of a frame while they are scrolled. Then how
+long its report takes, and what a real run on the bundled model spends on writing groups, as a share of its iterations. Prints a
+line of JSON for each figure.
 """
 
 import argparse
@@ -50,6 +51,7 @@ def main() -> None:
                 shutil.rmtree(Path(place) / "cache")
             with server(runs, Path(place) / "cache") as address:
                 say(browser=kind, **seen(address))
+        say(**reported(runs / "long"))
         if options.train:
             say(**written(Path(place) / "real", options.train))
     if options.output:
@@ -122,6 +124,7 @@ def seen(address: str) -> dict[str, float | str]:
             page.wait_for_selector(selector)
             page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
             seconds[view] = round(time.perf_counter() - begin, 3)
+            seconds[f"{view}, ms of a frame"] = scrolled(page)
         page.goto(f"{address}/#/run/{run}/pictures")
         page.wait_for_selector(".cell")
         begin = time.perf_counter()
@@ -134,6 +137,36 @@ def seen(address: str) -> dict[str, float | str]:
         seconds[f"{steps} steps of the slider"] = round(time.perf_counter() - begin, 3)
         browser.close()
     return seconds
+
+
+SCROLL = """async () => {
+  const times = [];
+  let last = performance.now();
+  for (let step = 0; step < 90; step++) {
+    window.scrollBy(0, 60);
+    await new Promise((done) => requestAnimationFrame(done));
+    const now = performance.now();
+    times.push(now - last);
+    last = now;
+  }
+  times.sort((a, b) => a - b);
+  window.scrollTo(0, 0);
+  return [times[45], times[85]];
+}"""
+
+
+def scrolled(page: object) -> str:
+    """Milliseconds of a frame while a view is scrolled by 60 pixels a frame: the median, and what 95% stay below."""
+    return " / ".join(f"{value:.0f}" for value in page.evaluate(SCROLL))
+
+
+def reported(run: Path) -> dict[str, float]:
+    """Seconds that report.html takes, and its megabytes."""
+    from vgrpo.workbench.report import write_report
+
+    begin = time.perf_counter()
+    size = write_report(run).stat().st_size
+    return {"report, seconds": round(time.perf_counter() - begin, 3), "report, MB": round(size / 1e6, 2)}
 
 
 def written(folder: Path, iterations: int) -> dict[str, float]:

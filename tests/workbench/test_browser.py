@@ -202,7 +202,7 @@ def test_curves_their_axes_and_exports(tab, server):
         assert after != before
         before = after
     tab.get_by_label("Log scale").uncheck()
-    name = "Reward, with the spread of its images"
+    name = "Reward and its spread"
     assert downloaded(tab, f"PNG of {name}").startswith(b"\x89PNG")
     assert downloaded(tab, f"SVG of {name}").count(b"<polyline") == 1
     lines = downloaded(tab, f"CSV of {name}").decode().splitlines()
@@ -282,6 +282,7 @@ def test_a_report_opens_without_a_server(session, server):
     page.wait_for_selector("dialog img.after")
     assert page.evaluate("document.querySelector('dialog img.after').naturalWidth") == 64
     assert "vgrpo sample" not in page.inner_text("dialog")
+    assert "null" not in page.inner_text("dialog")
     page.keyboard.press("Escape")
     for key, selector in enumerate((".cell", ".member", ".chart canvas", ".finding canvas", ".chart canvas", "td code"), 1):
         page.keyboard.press(str(key))

@@ -9,7 +9,7 @@ from typing import Any
 from vgrpo.pages.frames import framed, sized
 from vgrpo.pages.held_out import point_of
 from vgrpo.pages.run_files import RunFiles, draws_hard_pixels, number, table
-from vgrpo.support.files import write_whole
+from vgrpo.support.files import whole, write_whole
 from vgrpo.support.version import VERSION
 
 MOST_ROWS, MOST_TEXT = 4, 300
@@ -35,7 +35,8 @@ def write_card(run: Path, target: Path, usage: str, iteration: int | None = None
         "",
         usage,
     ]
-    (target / "config.yaml").write_bytes(files.read("config.yaml", 10**6) or b"")
+    with whole(target / "config.yaml") as draft:  # in the place of a link that somebody left there, and not through it
+        draft.write_bytes(files.read("config.yaml", 10**6) or b"")
     write_whole(target / "README.md", "\n".join(lines) + "\n")
     return target / "README.md"
 

@@ -70,4 +70,4 @@ def boxes_on(rewards: Iterable[Reward], images: Tensor, prompts: list[Prompt]) -
 
 
 def _written(found: Found) -> list[str | int]:
-    return [found.label, *(round(1000 * min(1.0, max(0.0, side))) for side in found.box)]
+    return [str(found.label), *(round(1000 * min(1.0, max(0.0, side))) for side in found.box)]

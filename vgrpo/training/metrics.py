@@ -70,6 +70,7 @@ def _reward_values(images: RolloutScores, names: Sequence[str]) -> Values:
     return {
         "reward/mean": known.mean().item(),
         "reward/std": known.std().item() if len(known) > 1 else 0.0,
+        "reward/group_std": group_std.nanmean().item(),
         "reward/failed": num_failed,
         "reward/abstained": len(trained) - len(known) - num_failed,
         "reward/zero_std_groups": is_constant(group_std, trained).float().mean().item(),

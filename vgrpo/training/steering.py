@@ -51,7 +51,7 @@ class Steering:
                 self._tell(request)
                 self._answer(name, text, done=True)
             if request.command == "stop":
-                raise StopRequested("vgrpo ctl")
+                raise StopRequested("vgrpo ctl or the workbench")
 
     def _next(self) -> tuple[str, Request] | None:
         """The first that waits and can be carried out, the same in every process. One at a time: a later one may be taken back

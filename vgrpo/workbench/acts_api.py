@@ -11,9 +11,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from vgrpo.workbench.api import Json
+from vgrpo.workbench.api import Json, known_run
 from vgrpo.workbench.exports import export_from_page
-from vgrpo.workbench.runs import Run, Runs
+from vgrpo.workbench.runs import Runs
 from vgrpo.workbench.steering import Desk, cause
 
 MOST_BYTES = 10_000
@@ -36,25 +36,19 @@ class ActsApi:
         ]
 
     def steering(self, request: Request) -> Response:
-        return Json(self.desk.state(self.known(request)))
+        return Json(self.desk.state(known_run(self.runs, request)))
 
     async def ask(self, request: Request) -> Response:
-        run, content = self.known(request), await _content(request)
+        run, content = known_run(self.runs, request), await _content(request)
         return await _done(lambda: self.desk.ask(run, content), lambda: self.desk.state(run))
 
     async def take_back(self, request: Request) -> Response:
-        run, name = self.known(request), request.path_params["name"]
+        run, name = known_run(self.runs, request), request.path_params["name"]
         return await _done(lambda: self.desk.take_back(run, name), lambda: self.desk.state(run))
 
     async def export(self, request: Request) -> Response:
-        run, content = self.known(request), await _content(request)
+        run, content = known_run(self.runs, request), await _content(request)
         return await _done(lambda: export_from_page(run, content))
-
-    def known(self, request: Request) -> Run:
-        run = self.runs.get(request.path_params["run"])
-        if run is None:
-            raise HTTPException(404, "there is no such run; it may have been moved or deleted")
-        return run
 
 
 async def _content(request: Request) -> dict[str, Any]:

@@ -124,16 +124,21 @@ class Api:
         return StreamingResponse(events(runs, self.leaving), media_type="text/event-stream")
 
     def known(self, request: Request) -> Run:
-        run = self.runs.get(request.path_params["run"])
-        if run is None:
-            raise HTTPException(404, "there is no such run; it may have been moved or deleted")
-        return run
+        return known_run(self.runs, request)
 
     def known_set(self, request: Request) -> tuple[Run, str]:
         run, part = self.known(request), request.path_params["part"]
         if part not in pictures.sample_sets(run.files()):
             raise HTTPException(404, "this run has no such set of pictures")
         return run, part
+
+
+def known_run(runs: Runs, request: Request) -> Run:
+    """The one that the address names. Raises HTTPException if there is none."""
+    run = runs.get(request.path_params["run"])
+    if run is None:
+        raise HTTPException(404, "there is no such run; it may have been moved or deleted")
+    return run
 
 
 def refused(request: Request, error: Exception) -> Response:

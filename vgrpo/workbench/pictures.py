@@ -24,7 +24,7 @@ SIDE = 128
 MOST_PROMPTS = 100
 """Rows of a sheet of samples."""
 MOST_GROUPS, MOST_MEMBERS, MOST_NAMES, MOST_BOXES = 64, 64, 40, 64
-MOST_READ = 300
+MOST_READ = 100
 """Files of groups that one request reads into the index."""
 MOST_OF_JPEG = 65_500
 """Pixels of a side."""

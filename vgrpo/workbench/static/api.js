@@ -40,13 +40,19 @@ export class Metrics {
     this.columns = {};
   }
 
-  async more() {
+  // One after another: two that ask at once would both append the same rows.
+  more() {
+    this.turn = (this.turn ?? Promise.resolve()).catch(() => {}).then(() => this.read());
+    return this.turn;
+  }
+
+  async read() {
     const found = await get(`/api/runs/${this.run}/metrics?after=${this.rows}`);
     const again = found.rows < this.rows || found.start !== this.rows; // a resumed run's file begins anew
     if (again) {
       this.rows = 0;
       this.columns = {};
-      return this.more();
+      return this.read();
     }
     for (const [name, column] of Object.entries(found.columns)) {
       this.columns[name] ??= Array(this.rows).fill(null);

@@ -1,7 +1,7 @@
 // What the pictures of each checkpoint score on held-out prompts, where a person picks one and exports it.
 import { bound, get, post } from "./api.js";
 import { chart } from "./chart.js";
-import { choice, copied, dialog, empty, h, number, signed } from "./dom.js";
+import { choice, copied, dialog, empty, fill, h, number, signed } from "./dom.js";
 import { heldOutPanels } from "./panels.js";
 
 const FORMATS = [["diffusers", "diffusers"], ["comfyui", "ComfyUI"], ["kohya", "kohya"], ["peft", "peft"]];
@@ -18,10 +18,10 @@ export async function checkpointsTab(place, page) {
     const rows = [...new Set([...found.iterations, ...found.kept])].sort((a, b) => a - b);
     if (!rows.length) return place.replaceChildren(empty("No checkpoints yet", "The first one is saved before the first iteration."));
     const area = h("div", { class: "charts" });
-    place.replaceChildren(
+    fill(place,
       h("p", { class: "soft small intro" }, found.iterations.length ? `Means over ${found.num_images} sample pictures of ${found.num_prompts} prompts, the same prompts and noise at every checkpoint. The band is the 95% interval of the mean over prompts; ` : "No checkpoint has scores. ",
         "the evaluation of the run's start and end, on more prompts, is under Scores and settings."),
-      area, h("h2", { class: "section" }, "Checkpoints"), table(found, rows), ...(bound ? [] : [newest(found)]));
+      area, h("h2", { class: "section" }, "Checkpoints"), table(found, rows), bound ? null : newest(found));
     charts = found.iterations.length ? heldOutPanels([{ run: page.run, heldOut: found }]).map((panel) => chart(panel)) : [];
     area.append(...charts.map((each) => each.element));
     charts.forEach((each) => each.draw());

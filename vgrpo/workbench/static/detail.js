@@ -1,7 +1,7 @@
 // One picture: before and after with a divider, its scores, its seed and the command that draws it again.
 import { bound } from "./api.js";
 import { boxes, seen } from "./boxes.js";
-import { copied, dialog, h, number, signed } from "./dom.js";
+import { copied, dialog, fill, h, number, signed } from "./dom.js";
 
 let framed = true; // as it was left when the last picture was closed
 
@@ -21,7 +21,7 @@ export async function look({ page, album, sets, set, index, member, text }) {
     const names = [before, after].map((name) => `iteration ${Number(name)}`);
     const parted = divider(album.picture(old, index, member), album.picture(now, index, member), ...names, text);
     view.replaceChildren(parted);
-    facts.replaceChildren(scores(old, now, index, member), frames(parted, [old, now], names, index, member), h("div", {}, h("h3", {}, "Seed"),
+    fill(facts, scores(old, now, index, member), frames(parted, [old, now], names, index, member), h("div", {}, h("h3", {}, "Seed"),
       h("p", { class: "small" }, `Picture ${member + 1} of prompt ${index}. Its noise is named by (0, "sample", ${index}, ${member}); it is the same in every checkpoint.`)),
     bound ? null : remake(now));
   }
@@ -65,7 +65,7 @@ function remake({ remake: { command, note } }) {
 // What the rewards saw on both sides: the left one's frames end at the divider, where the right one's begin.
 function frames(parted, entries, names, index, member) {
   const sides = entries.map((entry) => seen(entry.found, entry.pictures.indexOf(index), member));
-  if (!sides.some(Boolean)) return h("div", { class: "hidden" });
+  if (!sides.some(Boolean)) return null;
   const made = sides.map((side, i) => side && boxes(side.list, entries[i].cells[1] / entries[i].cells[0], i ? "after" : "before"));
   made.forEach((each) => each && parted.querySelector(".edge").before(each.layer));
   const shown = h("input", { type: "checkbox", checked: framed, onchange: () => { framed = shown.checked; parted.classList.toggle("bare", !framed); } });

@@ -24,8 +24,13 @@ export function svg(name, attributes = {}, ...children) {
 
 export function show(...children) {
   const main = document.getElementById("main");
-  main.replaceChildren(...children.filter((child) => child !== null && child !== undefined)); // null would be read as a word
+  fill(main, ...children);
   return main;
+}
+
+// replaceChildren would read null as a word.
+export function fill(place, ...children) {
+  place.replaceChildren(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
 }
 
 export function toast(text) {

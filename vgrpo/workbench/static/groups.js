@@ -83,7 +83,7 @@ export async function groupsTab(place, page) {
   function picture(found, place_, column) {
     const count = Math.max(...found.groups.map((group) => group.members.length));
     const rows = found.groups.length;
-    const box = h("span", { class: "cell hard", style: { display: "block" } });
+    const box = h("span", { class: found.cell[1] <= 64 ? "cell hard" : "cell", style: { display: "block" } });
     if (found.sheet) box.style.setProperty("--sheet", `url("${address(`/api/runs/${page.run.id}/groups/${found.iteration}/sheet?stamp=${found.sheet}`)}")`);
     box.style.setProperty("--shape", found.cell.join(" / "));
     box.style.backgroundSize = `${count * 100}% ${rows * 100}%`;

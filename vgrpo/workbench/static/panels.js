@@ -7,8 +7,8 @@ const DIVERSITY = /divers/i;
 
 const SECTIONS = [
   ["Reward", [
-    { title: "Reward, with the spread of its images", names: ["reward/mean"], spread: "reward/std" },
-    { title: "Parts of the reward", match: PARTS },
+    { title: "Reward and its spread", names: ["reward/mean"], spread: ["reward/group_std", "reward/std"] },
+    { title: "Parts of the reward and their spread", match: PARTS, spread: (name) => [name.replace(/mean$/, "std")] },
     { title: "Tasks", match: TASKS },
   ]],
   ["Watched, not trained on", [
@@ -24,12 +24,12 @@ const SECTIONS = [
   ]],
   ["Groups", [
     { title: "Groups without spread", names: ["reward/zero_std_groups"] },
-    { title: "Spread of the reward", names: ["reward/std"] },
+    { title: "Spread of the reward", names: ["reward/std", "reward/group_std"] },
     { title: "Diversity", match: DIVERSITY },
     { title: "Images without a score", names: ["reward/failed", "reward/abstained"] },
   ]],
   ["The update", [
-    { title: "Ratio of new to old likelihood", names: ["ratio/mean", "ratio/min", "ratio/max"] },
+    { title: "Ratio of new to old likelihood", names: ["ratio/mean", "ratio/min", "ratio/max", "ratio/first"] },
     { title: "Share of images beyond the clip", names: ["clip_share"] },
     { title: "Distance from the base model", names: ["kl"] },
     { title: "Variation of the surrogate", names: ["surrogate/cv_within", "surrogate/cv_between"] },
@@ -120,7 +120,8 @@ export function panel(definition, runs, options, axisOf) {
     const label = definition.match?.exec(name)?.[1] ?? name;
     const colour = several ? COLOURS[place % COLOURS.length] : COLOURS[index % COLOURS.length];
     const title = several ? (definition.names.length > 1 ? `${run.name}: ${label}` : run.name) : label;
-    const spread = definition.spread && !options.log ? metrics.columns[definition.spread] : null;
+    const spreads = typeof definition.spread === "function" ? definition.spread(name) : definition.spread ?? [];
+    const spread = options.log ? null : spreads.map((each) => metrics.columns[each]).find(Boolean);
     lines.push({ title, run: run.id, colour, dash: DASHES[(several ? index : Math.floor(index / COLOURS.length)) % DASHES.length],
       x, raw, values: smoothed(raw, options.smooth), spread: spread ? smoothed(spread, options.smooth) : null });
   }));

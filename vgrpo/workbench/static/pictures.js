@@ -6,6 +6,7 @@ import { choice, empty, h, number, signed } from "./dom.js";
 const PER_PROMPT = 4;
 const ORDERS = [["prompt", "As given"], ["gain", "Largest gain"], ["loss", "Largest loss"], ["best", "Best now"], ["worst", "Worst now"]];
 const MOST_COLUMNS = 8;
+const PIXELS = 64; // of a side, up to which the edges of a picture's pixels are kept
 
 export async function picturesTab(place, page) {
   let sets = page.run.sets;
@@ -94,7 +95,7 @@ export async function picturesTab(place, page) {
     const verdict = from.strict[place_]?.[member];
     const reward = from.reward[place_]?.[member];
     const count = from.pictures.length;
-    const button = h("button", { type: "button", class: "cell hard", "data-cell": `${row.index}.${member}`,
+    const button = h("button", { type: "button", class: from.cells[1] <= PIXELS ? "cell hard" : "cell", "data-cell": `${row.index}.${member}`,
       "aria-label": `${row.text}, image ${member + 1}, reward ${number(reward)}${verdict === undefined || verdict === null ? "" : verdict ? ", right" : ", wrong"}`,
       title: `reward ${number(reward)}`,
       onclick: () => look({ page, album, sets, set, index: row.index, member, text: row.text }) },
@@ -129,7 +130,7 @@ export async function picturesTab(place, page) {
   }
 
   document.addEventListener("keydown", keys);
-  first = await album.entry(sets[0]);
+  [first] = await Promise.all([album.entry(sets[0]), album.entry(sets[at])]);
   await go(at);
   return {
     leave: () => { clearInterval(playing); document.removeEventListener("keydown", keys); },

@@ -16,13 +16,19 @@ export const TABS = [
   ["steer", "Steer", steerTab],
 ].filter(([key]) => !(bound && key === "steer"));
 
+const UNNUMBERED = ["pictures", "groups"]; // are shown before the run's numbers are there
+
 export async function runPage(id, tab = "pictures", still = () => true) {
   const tabbed = Boolean(document.activeElement?.closest(".tabs")); // it goes with the page that was shown before
   show(h("div", { "aria-busy": "true" }, h("div", { class: "bone", style: { height: "32px", width: "240px" } }),
     h("div", { class: "tiles" }, [1, 2, 3, 4, 5].map(() => h("div", { class: "bone tile card", style: { height: "64px" } })))));
   const waiting = get(`/api/runs/${id}/diagnosis`); // the pictures need not wait for it
   waiting.catch(() => {});
-  const [run, metrics] = await Promise.all([get(`/api/runs/${id}`), new Metrics(id).more()]);
+  const metrics = new Metrics(id);
+  const numbers = metrics.more(); // nor for these
+  numbers.catch(() => {});
+  const run = await get(`/api/runs/${id}`);
+  if (!UNNUMBERED.includes(tab)) await numbers;
   if (!still()) return undefined;
   document.title = `vgrpo · ${run.name}`;
   document.getElementById("where").textContent = `/ ${run.name}`;
@@ -55,6 +61,7 @@ export async function runPage(id, tab = "pictures", still = () => true) {
     page.diagnosis ??= found;
     if (still()) head();
   }).catch(() => {});
+  numbers.then(() => still() && head()).catch(() => {});
   const tools = (await open(content, page)) ?? {};
   watch([id], async ({ parts }) => {
     try {

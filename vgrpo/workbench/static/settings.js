@@ -14,15 +14,20 @@ export function settingsTab(place, page) {
 function scores(evaluation) {
   const [base, tuned] = [evaluation.base, evaluation.tuned];
   if (!base) return null;
-  const metric = typeof base.strict === "number" ? "strict" : "reward";
-  const tags = Object.keys(base.by_category ?? {});
-  const lines = [...tags.map((tag) => [tag, base.by_category[tag]?.[metric], tuned?.by_category?.[tag]?.[metric]]), ["all", base[metric], tuned?.[metric]]];
-  const between = (part) => part?.interval?.[metric]?.low === undefined ? "" : ` (${number(part.interval[metric].low)} to ${number(part.interval[metric].high)})`;
+  const metrics = ["strict", "reward"].filter((name) => name === "reward" || typeof base[name] === "number");
+  const lines = [...Object.keys(base.by_category ?? {}).map((tag) => [tag, base.by_category[tag], tuned?.by_category?.[tag]]), ["all", base, tuned]];
+  const heads = ["category", ...metrics.flatMap((name) => [`${name} before`, "after", "change"])];
+  const interval = (part, metric) => part?.interval?.[metric]?.low === undefined ? "" : ` (${number(part.interval[metric].low)} to ${number(part.interval[metric].high)})`;
+  const intervals = metrics.map((name) => [interval(base, name), interval(tuned, name)].some(Boolean) ? ` ${name}: before${interval(base, name)}, after${interval(tuned, name)}.` : "");
   return h("section", {}, h("h2", { class: "section" }, "Held-out scores"),
-    h("p", { class: "soft small" }, `${metric}, of ${number(evaluation.num_images)} images of ${number(evaluation.num_prompts)} prompts that are not trained on; before${between(base)}, after${between(tuned)}`),
-    h("table", { class: "scores" }, h("thead", {}, h("tr", {}, ["category", "before", "after", "change"].map((name, i) => h("th", { class: i ? "num" : "" }, name)))),
-      h("tbody", {}, lines.map(([tag, a, b]) => h("tr", {}, h("td", {}, tag), h("td", { class: "num" }, number(a)), h("td", { class: "num" }, number(b)),
-        h("td", { class: `num ${b > a ? "good" : b < a ? "bad" : ""}` }, typeof a === "number" && typeof b === "number" ? signed(b - a) : ""))))));
+    h("p", { class: "soft small" }, `Of ${number(evaluation.num_images)} images of ${number(evaluation.num_prompts)} prompts that are not trained on, from the same noise before and after.`, intervals.some(Boolean) ? [" 95% intervals of", intervals] : ""),
+    h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Held-out scores" }, h("table", {}, h("thead", {}, h("tr", {}, heads.map((name, i) => h("th", { class: i ? "num" : "" }, name)))),
+      h("tbody", {}, lines.map(([tag, old, now]) => h("tr", {}, h("td", {}, tag), metrics.map((metric) => change(old?.[metric], now?.[metric]))))))));
+}
+
+function change(a, b) {
+  const known = typeof a === "number" && typeof b === "number";
+  return [h("td", { class: "num" }, number(a)), h("td", { class: "num" }, number(b)), h("td", { class: `num ${known && b > a ? "good" : known && b < a ? "bad" : ""}` }, known ? signed(b - a) : "")];
 }
 
 export function differences(runs) {
