@@ -1,29 +1,19 @@
 """How a run starts: everything that can be wrong is checked here, before the first iteration."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import torch
-
 from vgrpo.core.processes import ALONE, Processes
-from vgrpo.core.seeds import seed_of
-from vgrpo.models.defaults import BUNDLED, defaults_of
-from vgrpo.models.lengths import warn_of_cut_off
-from vgrpo.models.loading import load_policy
-from vgrpo.models.lora import Adapter, add_lora, check_init, fill_lora, read_init, take_lora
+from vgrpo.models.lora import Adapter, check_init, fill_lora
 from vgrpo.models.policy import Policy
-from vgrpo.models.precision import chosen, device_of
-from vgrpo.models.sources import check_sources
+from vgrpo.models.precision import device_of
 from vgrpo.models.supported import check_model
 from vgrpo.models.weight_sets import AverageWeights, WeightCopy, trainable
 from vgrpo.objectives.base import WeightSet
-from vgrpo.rewards.base import judges_videos
-from vgrpo.support.checks import require
 from vgrpo.support.files import OF_THE_DISK, explain
-from vgrpo.support.memory_errors import out_of_memory_while
 from vgrpo.training import together
 from vgrpo.training.alarm import Alarm
 from vgrpo.training.checkpoint_folder import all_in
@@ -34,17 +24,17 @@ from vgrpo.training.folder import RunFolder, as_it_began, free_folder, open_fold
 from vgrpo.training.groups import GroupsFile
 from vgrpo.training.health import Health
 from vgrpo.training.metrics_file import MetricsFile
+from vgrpo.training.model import load_model
 from vgrpo.training.optimizer import Optimizer, check_optimizer, make_adamw
 from vgrpo.training.rollouts.starting import check_served, make_ahead
 from vgrpo.training.rollouts.state import Ahead
 from vgrpo.training.run import Run
-from vgrpo.training.shards.mesh import check_shards, shards, spread_weights
+from vgrpo.training.shards.mesh import check_shards
 from vgrpo.training.shards.writer import SpreadWriter
 from vgrpo.training.sinks import check_installed
 from vgrpo.training.task import Given as Given
 from vgrpo.training.task import Task, make_task
 from vgrpo.training.task_prompts import run_prompts
-from vgrpo.training.texts import encode_ahead
 from vgrpo.training.trackers import Tracker
 from vgrpo.training.trial import check_judged, try_rewards
 
@@ -77,18 +67,7 @@ def start_run(
             if opened.loaded is not None:
                 config = as_it_began(config, opened.loaded.state["settings"])
             precision = together.agreed_precision(config.precision, config.device, given.pipeline, processes)
-            config = replace(config, precision=precision)
-            with nullcontext() if given.pipeline else events.phase("loading the model", detail=config.model):
-                full, sharded = config.finetune == "full", shards(config, processes)
-                policy = load_policy(config.model_settings, given.pipeline, full=full, sharded=sharded)
-            config = _drawn_as(config, policy, events)
-            policy.all_frames = any(map(judges_videos, (*task.panel.rewards, *task.monitors.values())))
-            config = _with_precision(config, policy, events)
-            check_sources(policy, prompts.listed)
-            warn_of_cut_off(policy, prompts.listed)
-            adapter = _make_trainable(policy, config)
-            spread_weights(policy, config, processes)
-            encode_ahead(policy, prompts, config.num_iterations, config.rollout.num_prompts, events, processes)
+            config, policy, adapter = load_model(replace(config, precision=precision), given, task, prompts, events, processes)
             if adapter is not None and config.lora.init is None and not resume:
                 events.notice("the pipeline's active LoRA is trained on")
             try_rewards(policy, task, prompts.trial)
@@ -127,26 +106,6 @@ def _check(config: Config, given: Given, *, resume: bool) -> None:
     check_served(config.objective, config.finetune, given.rollout_workers)
     if not resume:
         free_folder(config.output_dir, config.model)
-
-
-def _with_precision(config: Config, policy: Policy, events: Events) -> Config:
-    """What `auto` was found to mean becomes part of the settings, so that a run goes on as it began."""
-    found = chosen(config.precision, policy.device)
-    if config.precision == "auto" and policy.device.type == "cpu":
-        events.notice(f"precision {found}: the faster one on this CPU")
-    return replace(config, precision=found)
-
-
-def _drawn_as(config: Config, policy: Policy, events: Events) -> Config:
-    """Steps, time shift and guidance that were left to the model become part of the settings, too, aloud."""
-    own = defaults_of(policy)
-    found = config.resolved(own)
-    if found != config and own != BUNDLED:
-        events.notice(
-            f"steps, time shift and guidance that are not given are the model's own: {own.num_steps}, {own.shift:.4g}, "
-            f"{own.guidance:g}"
-        )
-    return found
 
 
 def _make_run(
@@ -201,29 +160,6 @@ def _add_files(run: Run) -> None:
     run.events.listeners.insert(1, GroupsFile(run.folder, run.task.panel, run.config.objective.drawing, run.iteration))
     for name in dict.fromkeys(run.config.trackers):
         run.events.listeners.append(Tracker(name, run.folder, to_dict(run.config), run.iteration, run.events.notice))
-
-
-@out_of_memory_while("loading the model")
-def _make_trainable(policy: Policy, config: Config) -> Adapter | None:
-    """Set up what is trained; returns the adapter that the run goes on from, if any."""
-    pipeline = policy.pipeline
-    if config.finetune == "full":
-        require(
-            not getattr(policy.module, "peft_config", None),
-            "finetune=full: the pipeline has an active LoRA, which would be trained apart from its layers; make it part of the "
-            "model, pipeline.fuse_lora() then pipeline.unload_lora_weights(), or take it off with the latter alone",
-        )
-        adapter = None
-    else:
-        adapter = take_lora(policy, config.lora) or read_init(policy, config.lora)
-    for part in pipeline.components.values():
-        if isinstance(part, torch.nn.Module):
-            part.requires_grad_(False)
-    if config.finetune == "full":
-        policy.module.float().requires_grad_(True)
-    else:
-        add_lora(policy, config.lora, seed_of(config.seed, "lora"))
-    return adapter
 
 
 def _copies(policy: Policy, config: Config, adapter: Adapter | None) -> dict[WeightSet, WeightCopy]:

@@ -1,0 +1,85 @@
+"""The model of a run: loaded, with its settings known, checked against the prompts, and ready to be trained."""
+
+from contextlib import nullcontext
+from dataclasses import replace
+
+import torch
+
+from vgrpo.core.processes import Processes
+from vgrpo.core.seeds import seed_of
+from vgrpo.models.defaults import BUNDLED, defaults_of
+from vgrpo.models.lengths import warn_of_cut_off
+from vgrpo.models.loading import load_policy
+from vgrpo.models.lora import Adapter, add_lora, read_init, take_lora
+from vgrpo.models.policy import Policy
+from vgrpo.models.precision import chosen
+from vgrpo.models.sources import check_sources
+from vgrpo.rewards.base import judges_videos
+from vgrpo.support.checks import require
+from vgrpo.support.memory_errors import out_of_memory_while
+from vgrpo.training.config import Config
+from vgrpo.training.events import Events
+from vgrpo.training.shards.mesh import shards, spread_weights
+from vgrpo.training.task import Given, Task
+from vgrpo.training.task_prompts import RunPrompts
+from vgrpo.training.texts import encode_ahead
+
+
+def load_model(
+    config: Config, given: Given, task: Task, prompts: RunPrompts, events: Events, processes: Processes
+) -> tuple[Config, Policy, Adapter | None]:
+    """The settings with what was left to the model, the model, and the adapter that the run goes on from, if any."""
+    with nullcontext() if given.pipeline else events.phase("loading the model", detail=config.model):
+        full, sharded = config.finetune == "full", shards(config, processes)
+        policy = load_policy(config.model_settings, given.pipeline, full=full, sharded=sharded)
+    config = _with_precision(_drawn_as(config, policy, events), policy, events)
+    policy.all_frames = any(map(judges_videos, (*task.panel.rewards, *task.monitors.values())))
+    check_sources(policy, prompts.listed)
+    warn_of_cut_off(policy, prompts.listed)
+    adapter = _make_trainable(policy, config)
+    spread_weights(policy, config, processes)
+    encode_ahead(policy, prompts, config.num_iterations, config.rollout.num_prompts, events, processes)
+    return config, policy, adapter
+
+
+def _with_precision(config: Config, policy: Policy, events: Events) -> Config:
+    """What `auto` was found to mean becomes part of the settings, so that a run goes on as it began."""
+    found = chosen(config.precision, policy.device)
+    if config.precision == "auto" and policy.device.type == "cpu":
+        events.notice(f"precision {found}: the faster one on this CPU")
+    return replace(config, precision=found)
+
+
+def _drawn_as(config: Config, policy: Policy, events: Events) -> Config:
+    """Steps, time shift and guidance that were left to the model become part of the settings, too, aloud."""
+    own = defaults_of(policy)
+    found = config.resolved(own)
+    if found != config and own != BUNDLED:
+        events.notice(
+            f"steps, time shift and guidance that are not given are the model's own: {own.num_steps}, {own.shift:.4g}, "
+            f"{own.guidance:g}"
+        )
+    return found
+
+
+@out_of_memory_while("loading the model")
+def _make_trainable(policy: Policy, config: Config) -> Adapter | None:
+    """Set up what is trained; returns the adapter that the run goes on from, if any."""
+    pipeline = policy.pipeline
+    if config.finetune == "full":
+        require(
+            not getattr(policy.module, "peft_config", None),
+            "finetune=full: the pipeline has an active LoRA, which would be trained apart from its layers; make it part of the "
+            "model, pipeline.fuse_lora() then pipeline.unload_lora_weights(), or take it off with the latter alone",
+        )
+        adapter = None
+    else:
+        adapter = take_lora(policy, config.lora) or read_init(policy, config.lora)
+    for part in pipeline.components.values():
+        if isinstance(part, torch.nn.Module):
+            part.requires_grad_(False)
+    if config.finetune == "full":
+        policy.module.float().requires_grad_(True)
+    else:
+        add_lora(policy, config.lora, seed_of(config.seed, "lora"))
+    return adapter
