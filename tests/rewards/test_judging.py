@@ -12,7 +12,7 @@ from vgrpo import Prompt, train
 from vgrpo.rewards.base import RewardError
 from vgrpo.rewards.calls import NoAnswer, limited
 from vgrpo.rewards.groups import GroupReward
-from vgrpo.rewards.judging import MOST_SILENT, shares_gpu
+from vgrpo.rewards.judging import MOST_SILENT, shares_device
 from vgrpo.rewards.lanes import Clock, Lane
 from vgrpo.rewards.panel import Panel
 from vgrpo.training.config import RolloutConfig
@@ -125,11 +125,15 @@ def test_a_reward_on_the_gpu_that_draws_waits_until_it_is_asked():
         assert torch.equal(panel.scores(judging, THREE).values[:, 0], IMAGES.mean((1, 2, 3)))
     assert calls == [True] * 3
     gpu = torch.device("cuda", 0)
-    assert shares_gpu(limited(heavy, 1.0), gpu)
-    assert not shares_gpu(heavy, torch.device("cpu"))
-    assert not shares_gpu(red, gpu)
+    assert shares_device(limited(heavy, 1.0), gpu)
+    assert not shares_device(heavy, torch.device("cpu"))
+    assert not shares_device(red, gpu)
     heavy.device = torch.device("cuda", 1)
-    assert not shares_gpu(heavy, gpu)
+    assert not shares_device(heavy, gpu)
+    heavy.device = "cpu"
+    assert shares_device(heavy, torch.device("cpu"))
+    heavy.num_at_once = 2  # in processes of its own
+    assert not shares_device(heavy, torch.device("cpu"))
 
 
 def test_a_call_that_fails_costs_no_other_its_scores():

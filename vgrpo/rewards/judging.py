@@ -37,8 +37,8 @@ class Judging:
 
     Each call has `size` neighbouring images (None: all at once). `asked` says which rewards judge which prompts, [B, R]. All
     rewards that compute in this process share the one thread of `lane`, the first `num_urgent` before the others; one that
-    waits for other processes has threads of its own. A reward whose models are on `device`, the GPU that draws, judges when
-    its answers are asked for: they would take the memory and the time of drawing.
+    waits for other processes has threads of its own. A reward whose models are on `device`, which draws, judges when its answers
+    are asked for: they would take the memory and the time of drawing.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Judging:
         self.num_urgent = len(rewards) if num_urgent is None else num_urgent
         self.lane = lane or Lane(1)
         lanes = [self.lane if (count := getattr(reward, "num_at_once", None)) is None else Lane(count) for reward in rewards]
-        self._lanes = [None if shares_gpu(reward, device) else lane for reward, lane in zip(rewards, lanes, strict=True)]
+        self._lanes = [None if shares_device(reward, device) else lane for reward, lane in zip(rewards, lanes, strict=True)]
         self._own_lanes = {each for each in self._lanes if each is not None} - {lane}
         self._parts: list[list[_Part]] = [[] for _ in rewards]
         self._num_late, self._num_answered = [0] * len(rewards), [0] * len(rewards)
@@ -152,10 +152,11 @@ class Judging:
         return answers
 
 
-def shares_gpu(reward: Reward, device: torch.device | None) -> bool:
-    """Whether a reward says, by its `device`, that it computes on the GPU that draws."""
+def shares_device(reward: Reward, device: torch.device | None) -> bool:
+    """Whether a reward says, by its `device`, that its models compute in this process where images are drawn. On a CPU, too,
+    it could only take the drawing's cores, and torch's choice of an attention kernel is one for the whole process."""
     own = getattr(reward, "device", None)
-    if own is None or device is None or torch.device(own).type == "cpu":
+    if own is None or device is None or hasattr(reward, "num_at_once"):
         return False
     own = torch.device(own)
     return own.type == device.type and (None in (own.index, device.index) or own.index == device.index)
