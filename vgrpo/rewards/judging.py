@@ -37,8 +37,8 @@ class Judging:
 
     Each call has `size` neighbouring images (None: all at once). `asked` says which rewards judge which prompts, [B, R]. All
     rewards that compute in this process share the one thread of `lane`, the first `num_urgent` before the others; one that
-    waits for other processes has threads of its own. A reward whose models are on `device`, which draws, judges when its answers
-    are asked for: they would take the memory and the time of drawing.
+    waits for other processes has threads of its own. A reward whose models are on `device`, which draws, judges when its
+    answers are asked for: they would take the memory and the time of drawing.
     """
 
     def __init__(
