@@ -45,11 +45,15 @@ class Whole(Run):
 
 
 class ReportFile:
-    """Listens to a run and writes its report at the end."""
+    """Listens to a run and writes its report at the end. The run is finished then, with or without one."""
 
     def __call__(self, event: Event) -> None:
-        if isinstance(event, RunFinished):
+        if not isinstance(event, RunFinished):
+            return
+        try:
             write_report(event.folder)
+        except (OSError, ValueError) as error:
+            warnings.warn(f"no report: {redact(str(error))}; `vgrpo report {event.folder}` writes it", stacklevel=2)
 
 
 def write_report(folder: Path) -> Path:
