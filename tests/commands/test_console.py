@@ -224,7 +224,7 @@ def test_json_lines_are_all_that_is_printed(tmp_path, capsys):
 @pytest.mark.parametrize(("flags", "listener"), [([], RunConsole), (["--json"], JsonLines), (["--quiet"], None)])
 def test_who_listens_to_vgrpo_train(tmp_path, monkeypatch, flags, listener):
     heard = []
-    monkeypatch.setattr(loop, "train", lambda config, *, listeners, **options: heard.extend(listeners))
+    monkeypatch.setattr(loop, "train", lambda config, given, *, listeners, **options: heard.extend(listeners))
     assert main(["train", "sprites", *flags, "--output-dir", str(tmp_path / "run")]) == 0
     assert [type(found) for found in heard] == [ReportFile, *([listener] if listener else [])]
 

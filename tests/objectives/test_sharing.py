@@ -33,7 +33,7 @@ from vgrpo.objectives import (
     TempFlowGRPO,
 )
 from vgrpo.objectives.path.fdfo import ChurnSampler
-from vgrpo.training import loop
+from vgrpo.training import drawing
 from vgrpo.training.config import RolloutConfig, UpdateConfig
 from vgrpo.training.loop import iterate
 from vgrpo.training.start import Given, start_run
@@ -121,8 +121,8 @@ def test_lagging_weights_draw_the_rollout_and_follow_by_halves(tmp_path, monkeyp
     def current():
         return {name: value.detach().clone() for name, value in trainable(run.policy.module).items()}
 
-    draw_groups = loop.draw_groups
-    monkeypatch.setattr(loop, "draw_groups", remember)
+    draw_groups = drawing.draw_groups
+    monkeypatch.setattr(drawing, "draw_groups", remember)
     expected = current()
     for _ in range(3):
         iterate(run)

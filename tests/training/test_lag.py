@@ -10,6 +10,7 @@ from helpers.tiny import PROMPTS, red, tiny_config, tiny_pipeline
 from helpers.workers import address, worker
 
 from vgrpo.evaluation.settings import EvalConfig
+from vgrpo.models.defaults import defaults_of
 from vgrpo.models.weight_sets import trainable
 from vgrpo.objectives import OBJECTIVES
 from vgrpo.sampling.draw import all_noise, draw_images, member_name
@@ -71,7 +72,7 @@ def drawn_by(watch, weights, iteration):
     prompts = [prompt for prompt in watch.run.task.prompts(iteration, 3) for _ in range(2)]
     rows = [(group, member) for group in range(3) for member in range(2)]
     noise = all_noise(policy, [member_name((0, "iteration", iteration), *row) for row in rows])
-    return draw_images(policy, prompts, noise, LAG)[0]
+    return draw_images(policy, prompts, noise, LAG.resolved(defaults_of(policy)))[0]
 
 
 @pytest.fixture(scope="module")

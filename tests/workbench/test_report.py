@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 from ui_folder import make_run
 
+from vgrpo.training.events import RunFinished
 from vgrpo.workbench import bundle
-from vgrpo.workbench.report import write_report
+from vgrpo.workbench.report import ReportFile, write_report
 
 LINE = {"iteration": 0, "reward/mean": 0.5, "grad_norm": 0.1, "seconds/total": 2.0, "images_per_second": 8.0}
 SCORES = {"strict": 0.25, "reward": 0.5, "by_category": {"colors": {"strict": 0.25, "reward": 0.5}}}
@@ -45,6 +46,12 @@ def run(tmp_path):
     (tmp_path / "secret.txt").write_text("SECRET: 1\n")
     (tmp_path / "secret.png").write_bytes(png("blue"))
     return folder
+
+
+def test_a_run_is_finished_without_its_report_too(run):
+    (run / "report.html").mkdir()
+    with pytest.warns(UserWarning, match="no report: .*vgrpo report"):
+        ReportFile()(RunFinished(folder=run, evaluation={}, weights=run))
 
 
 def test_no_secret_of_a_run_is_on_its_page(run):

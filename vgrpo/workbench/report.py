@@ -8,6 +8,7 @@ import base64
 import hashlib
 import html
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from vgrpo.pages.page import shown as as_html
 from vgrpo.pages.page import write_html
 from vgrpo.pages.run_files import RunFiles
 from vgrpo.support.files import refused
+from vgrpo.support.secrets import redact
 from vgrpo.training.events import Event, RunFinished
 from vgrpo.workbench import bundle, pictures
 from vgrpo.workbench.answers import diagnosis_answer, run_answer, samples_answer
