@@ -10,6 +10,7 @@ from helpers.tiny import PROMPTS, red, tiny_config, tiny_pipeline
 from helpers.workers import address, worker
 
 from vgrpo.evaluation.settings import EvalConfig
+from vgrpo.models.settings import LoraConfig
 from vgrpo.models.weight_sets import trainable
 from vgrpo.objectives import OBJECTIVES
 from vgrpo.sampling.draw import all_noise, draw_images, member_name
@@ -71,7 +72,7 @@ def drawn_by(watch, weights, iteration):
     prompts = [prompt for prompt in watch.run.task.prompts(iteration, 3) for _ in range(2)]
     rows = [(group, member) for group in range(3) for member in range(2)]
     noise = all_noise(policy, [member_name((0, "iteration", iteration), *row) for row in rows])
-    return draw_images(policy, prompts, noise, LAG)[0]
+    return draw_images(policy, prompts, noise, watch.run.config.rollout)[0]
 
 
 @pytest.fixture(scope="module")
@@ -163,6 +164,12 @@ def test_workers_draw_while_the_model_is_trained(tmp_path, monkeypatch):
         watch = run(tmp_path / "run", workers=[address(server)], num_iterations=2)
     assert set(orders) == {0, 1}
     assert [line["rollout/own"] for line in watch.lines] == [0, 0]
+
+
+def test_a_run_that_goes_on_from_an_adapter_begins_with_its_images(whole, tmp_path):
+    went_on = run(tmp_path / "run", num_iterations=1, lora=LoraConfig(rank=4, alpha=8, init=whole.run.folder / "lora"))
+    assert not all(torch.equal(went_on.before[0][name], value) for name, value in whole.before[0].items())
+    assert torch.equal(went_on.latents[0], drawn_by(went_on, went_on.before[0], 0))
 
 
 @pytest.mark.parametrize("name", ["diffusionnft", "flowgrpo"])

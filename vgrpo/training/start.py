@@ -26,8 +26,9 @@ from vgrpo.training.health import Health
 from vgrpo.training.metrics_file import MetricsFile
 from vgrpo.training.model import load_model
 from vgrpo.training.optimizer import Optimizer, check_optimizer, make_adamw
-from vgrpo.training.rollouts.starting import check_served, make_ahead
+from vgrpo.training.rollouts.starting import check_served, connected_workers
 from vgrpo.training.rollouts.state import Ahead
+from vgrpo.training.rollouts.workers import RolloutWorkers
 from vgrpo.training.run import Run
 from vgrpo.training.shards.mesh import check_shards
 from vgrpo.training.shards.writer import SpreadWriter
@@ -73,8 +74,8 @@ def start_run(
             try_rewards(policy, task, prompts.trial)
             for note in prompts.notes:
                 events.notice(note)
-            ahead = make_ahead(policy, config.rollout.lag, given.rollout_workers, events.notice)
-            return _make_run(config, task, opened, policy, adapter, ahead, events, processes)
+            workers = connected_workers(policy, given.rollout_workers, events.notice)
+            return _make_run(config, task, opened, policy, adapter, workers, events, processes)
         except BaseException:
             opened.abandon()
             raise
@@ -114,7 +115,7 @@ def _make_run(
     opened: RunFolder,
     policy: Policy,
     adapter: Adapter | None,
-    ahead: Ahead,
+    workers: RolloutWorkers | None,
     events: Events,
     processes: Processes,
 ) -> Run:
@@ -138,7 +139,7 @@ def _make_run(
         health=Health(lags="old" in copies or config.rollout.lag > 0),
         past=[],
         processes=processes,
-        ahead=ahead,
+        ahead=Ahead(workers=workers, drew=WeightCopy(policy.module) if config.rollout.lag > 0 else None),
         finished=opened.finished,
     )
     if opened.loaded is not None:
