@@ -28,7 +28,7 @@ def check_served(objective: Objective[Any], finetune: str, workers: Sequence[str
 def connected_workers(policy: Policy, workers: Sequence[str], notice: Callable[[str], None]) -> RolloutWorkers | None:
     """Those that draw the run's images; None where it draws them itself.
 
-    Raises ValueError for a worker that would draw other images, or for a model whose source images workers have not got;
+    Raises ValueError for a worker that would draw other images, or for images that workers cannot draw or send;
     ConnectionError if no worker answers.
     """
     if not workers:
@@ -40,6 +40,10 @@ def connected_workers(policy: Policy, workers: Sequence[str], notice: Callable[[
     require(
         policy.spread is None,
         "--rollout-workers: weights that are spread are whole in no process that could send them; leave workers out",
+    )
+    require(
+        not policy.all_frames,
+        "--rollout-workers: a reward or monitor judges videos, and workers send the final frames alone; leave workers out",
     )
     check_alike(workers, policy, notice)
     return RolloutWorkers(workers)
