@@ -128,6 +128,12 @@ def test_advice_makes_a_job_fit_with_no_option_too_many(large):
     assert smallest < limit
 
 
+def test_a_lag_keeps_two_more_copies(large):
+    lagged = replace(large.config, rollout=replace(large.config.rollout, lag=1))
+    part = "averages and copies"
+    assert large.memory(lagged)[part] - large.memory(large.config)[part] == 2 * 4 * large.num_trained
+
+
 def test_more_gpus_share_the_images_and_not_the_model(large):
     shared = replace(large, num_gpus=5)
     assert shared.num_images == 10 * 24  # the largest share of 48 groups

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -18,10 +19,12 @@ from vgrpo.models.settings import MemoryConfig, ModelSettings
 from vgrpo.sampling.served.settings import ServeRolloutConfig
 
 
-def test_the_words_for_a_worker_are_read_as_the_same_model():
+@pytest.mark.parametrize("spread", [{}, {"shard": "full", "gather": False}])
+def test_the_words_for_a_worker_are_read_as_the_same_model(spread):
     memory = MemoryConfig(vae_slicing=True, weights="bf16")
     settings = ModelSettings(model="x/y", precision="bf16", resolution=512, max_sequence_length=0, compile=True, memory=memory)
-    command, model, *words = words_of(settings)
+    of_the_run = replace(settings, memory=replace(memory, **spread))  # a worker is alone and spreads nothing
+    command, model, *words = words_of(of_the_run)
     read = parse(ServeRolloutConfig, ["--model", model, *words], prog="vgrpo serve-rollout MODEL", description="")
     assert command == "serve-rollout"
     assert all(getattr(read, name) == getattr(settings, name) for name in vars(settings))

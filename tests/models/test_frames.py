@@ -13,10 +13,15 @@ from vgrpo import Prompt, train
 from vgrpo.analysis.plan.job import measure_job
 from vgrpo.commands.main import main
 from vgrpo.core.images import to_pil
+from vgrpo.evaluation.settings import EvalConfig
 from vgrpo.models.loading import load_pipeline, make_policy
+from vgrpo.rewards.frames import show_to
 from vgrpo.sampling.draw import draw_images, named_noise
 from vgrpo.sampling.settings import Sampling
 from vgrpo.training.config import RolloutConfig
+from vgrpo.training.rollouts.starting import connected_workers
+from vgrpo.training.score_table import ScoreTable
+from vgrpo.training.stages import Curriculum, Stage
 
 SIDE, LENGTH = 32, 24
 OPTIONS = f"--resolution {SIDE} --max-sequence-length {LENGTH}"
@@ -57,6 +62,14 @@ def test_a_run_trains_on_so_many_frames(folder, tmp_path):
     assert "num_frames: 9" in (tmp_path / "run/config.yaml").read_text()
 
 
+MOTION_FILE = """
+def motion(videos, prompts):
+    return videos.diff(dim=1).abs().mean((1, 2, 3, 4))
+
+motion.judges_videos = True
+"""
+
+
 class Motion:
     """Pays for frames that differ, and remembers what it saw."""
 
@@ -76,6 +89,24 @@ def test_a_reward_of_videos_sees_all_frames_and_one_of_images_the_final(folder, 
     assert reward.shapes == {(5, 3, SIDE, SIDE)}
     assert Image.open(tmp_path / "run/samples/000001/00.png").size[1] == SIDE
     assert "monitor/jpeg_compressibility" in (tmp_path / "run/metrics.jsonl").read_text()
+
+
+def test_a_curriculums_scores_are_of_all_frames_where_a_reward_judges_videos(folder, tmp_path, monkeypatch):
+    (tmp_path / "motion_file.py").write_text(MOTION_FILE)
+    monkeypatch.chdir(tmp_path)
+    evaluation = EvalConfig(num_prompts=1, num_images=1, num_steps=2)
+    config = replace(config_of(folder, None, 5), eval=evaluation, eval_prompts=f"{folder.parent}/prompts.txt")
+    config = replace(config, prompts=f"{folder.parent}/prompts.txt", reward=("motion_file:motion",))
+    table = ScoreTable(Curriculum(stages=(Stage("one", config),), output_dir=tmp_path), tmp_path)
+    table.add("base", load_pipeline(str(folder)))
+    assert table.rows[0]["scores"]["base"] > 0
+
+
+def test_workers_are_refused_where_a_reward_judges_videos(folder):
+    policy = make_policy(load_pipeline(str(folder)), max_sequence_length=LENGTH, resolution=SIDE, num_frames=5)
+    show_to([red, Motion()], policy)
+    with pytest.raises(ValueError, match="judges videos, and workers send the final frames alone"):
+        connected_workers(policy, ["http://127.0.0.1:9"], print)
 
 
 @pytest.mark.parametrize("num_frames", [1, 5])

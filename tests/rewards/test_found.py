@@ -31,6 +31,15 @@ def test_what_was_judged_is_known_and_nothing_else():
     assert seen.of(images[:1] + 0.1) == [[]]
 
 
+def test_of_a_video_the_final_frame_is_looked_at():
+    def finds(images, prompts):
+        return torch.zeros(len(images))
+
+    finds.found = lambda images, prompts: [[Found(f"{image.mean():.1f}", (0, 0, 1, 1))] for image in images.view(-1, 3, 8, 8)]
+    videos = torch.stack([torch.zeros(1, 3, 8, 8), torch.ones(1, 3, 8, 8)], 1)
+    assert boxes_on([finds], videos, [Prompt(text="x")]) == {"finds": [[["1.0", 0, 0, 1000, 1000]]]}
+
+
 def test_a_look_that_fails_is_left_out():
     def broken(images, prompts):
         return torch.zeros(len(images))

@@ -48,6 +48,22 @@ def test_chunks_change_no_score(chunk):
     assert torch.equal(scores.values, torch.stack(columns, 1))
 
 
+def test_rewards_keep_no_graph_whichever_thread_brings_the_images():
+    grads = []
+
+    def judge(images, prompts):
+        grads.append(torch.is_grad_enabled())
+        return red(images, prompts)
+
+    panel = Panel.of([judge, limited(judge, 20.0)])
+    with torch.no_grad(), panel.judging(size=4) as judging:
+        thread = threading.Thread(target=judging.add, args=(IMAGES, THREE))  # which begins with gradients
+        thread.start()
+        thread.join()
+        panel.scores(judging, THREE)
+    assert grads == [False] * 6
+
+
 def test_a_run_has_the_same_numbers_wherever_it_judges(tmp_path):
     def numbers(**changes):
         rollout = RolloutConfig(num_prompts=2, group_size=4, num_steps=3, batch_size=4)

@@ -26,6 +26,8 @@ import time
 
 import torch
 
+from vgrpo.rewards.found import Seen
+
 def own(images, prompts):
     """Depends on the other images of the call, and on every bit."""
     return images.double().mean((1, 2, 3)).float() + images.amax() * 1e-3
@@ -57,6 +59,20 @@ def counts(images, prompts):
     return torch.full((len(images),), float(len(images)))
 
 counts.each_alone = True
+
+class Remembers:
+    __name__ = "remembers"
+
+    def __init__(self):
+        self.seen = Seen()
+
+    def __call__(self, images, prompts):
+        return images.mean((1, 2, 3))
+
+    def found(self, images, prompts):
+        return self.seen.of(images)
+
+remembers = Remembers()
 '''
 IMAGES = torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -86,7 +102,7 @@ def load(name, device):
     return OnGpu() if name == "on_gpu" else load_reward(name, "cpu")
 
 
-NAMES = ("own", "dies_once", "dies", "raises", "hangs", "counts")
+NAMES = ("own", "dies_once", "dies", "raises", "hangs", "counts", "remembers")
 OTHERS = ("jpeg_compressibility", "sprites", "on_gpu")
 
 
@@ -112,6 +128,10 @@ def test_scores_are_those_of_the_process_itself(rewards):
     assert torch.equal(scores.values, alone.values)  # also of the one on a GPU, which stays in this process
     assert panel.names == list(names)
     assert panel.judge(IMAGES, prompts("a")).values[:, 3].tolist() == [4, 4, 4, 4, 2, 2]  # one that looks at each alone
+
+
+def test_what_a_reward_remembers_is_asked_for_where_it_judges_alone(rewards):
+    assert {name for name in ("own", "sprites", "remembers") if hasattr(rewards[name], "found")} == {"sprites"}
 
 
 def test_a_worker_that_dies_gets_its_images_once_more(rewards):

@@ -126,6 +126,14 @@ def test_nothing_is_late_before_there_was_an_answer(dealer):
     assert not dealer.is_late(7.0)
 
 
+def test_one_slow_answer_is_forgotten(dealer):
+    dealer.keep("a", 100.0)
+    assert not dealer.is_late(200.0)
+    for _ in range(16):
+        dealer.keep("a", 1.0)
+    assert dealer.is_late(9.0)
+
+
 def test_a_deal_goes_on_beside_the_caller_and_its_answers_come_in_order(dealer):
     first, told = threading.Event(), []
 

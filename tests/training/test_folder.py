@@ -6,9 +6,11 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 from helpers.tiny import PROMPTS, red, tiny_config, tiny_pipeline
 
 from vgrpo.support.files import write_whole
+from vgrpo.support.lock import holder_of
 from vgrpo.training.config import Config
 from vgrpo.training.config_files import save_yaml
 from vgrpo.training.folder import free_folder, open_folder
@@ -68,6 +70,35 @@ def test_a_folder_made_for_a_start_that_failed_is_gone(tmp_path):
     with pytest.raises(ValueError, match="no judge today"):
         start(tmp_path / "deep/er/run", fails)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_start_that_fails_ends_the_processes_of_rewards(tmp_path):
+    def judge(images, prompts):
+        return torch.full((len(images),), torch.nan)
+
+    ended = []
+    judge.end_workers = lambda: ended.append("abstains")
+    with pytest.raises(ValueError, match="abstained"):
+        start(tmp_path / "run", judge)
+    judge.judges = lambda prompt: False
+    judge.end_workers = lambda: ended.append("judges nothing")
+    with pytest.raises(ValueError, match="are none that the reward"):
+        start(tmp_path / "run", judge)
+    assert ended == ["abstains", "judges nothing"]
+
+
+def test_an_interrupt_while_rewards_end_lets_go_of_the_folder(tmp_path):
+    def judge(images, prompts):
+        return red(images, prompts)
+
+    def interrupted():
+        raise KeyboardInterrupt
+
+    judge.end_workers = interrupted
+    run = start(tmp_path / "run", judge)
+    with pytest.raises(KeyboardInterrupt):
+        run.close()
+    assert holder_of(tmp_path / "run") is None
 
 
 def test_a_folder_that_was_there_stays_and_takes_the_next_start(tmp_path):

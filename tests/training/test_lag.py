@@ -3,21 +3,28 @@
 import os
 import signal
 import threading
+import time
+from contextlib import suppress
 
 import pytest
 import torch
 from helpers.tiny import PROMPTS, red, tiny_config, tiny_pipeline
 from helpers.workers import address, worker
 
+from vgrpo.core.types import Prompt
 from vgrpo.evaluation.settings import EvalConfig
-from vgrpo.models.defaults import defaults_of
+from vgrpo.models.settings import LoraConfig
 from vgrpo.models.weight_sets import trainable
 from vgrpo.objectives import OBJECTIVES
+from vgrpo.rewards.panel import Panel
 from vgrpo.sampling.draw import all_noise, draw_images, member_name
 from vgrpo.support.interrupts import StopRequested
 from vgrpo.training import loop
 from vgrpo.training.config import Config, RolloutConfig
-from vgrpo.training.events import ImagesJudged, IterationDone
+from vgrpo.training.control import Request, send
+from vgrpo.training.events import ImagesJudged, IterationDone, SamplesDrawn
+from vgrpo.training.rollouts.state import Coming
+from vgrpo.training.run import Run
 from vgrpo.training.start import Given
 
 LAG = RolloutConfig(num_prompts=3, group_size=2, num_steps=2, batch_size=2, lag=1)
@@ -38,7 +45,7 @@ class Watch:
                 os.kill(os.getpid(), signal.SIGTERM)  # noted, and obeyed after the iteration
 
 
-def run(folder, *, workers=(), reward=red, stop_after=None, resume=False, **changes):
+def run(folder, *, workers=(), reward=red, stop_after=None, resume=False, listeners=(), **changes):
     watch, states = Watch(stop_after), []
     config = tiny_config(folder, **{"rollout": LAG, "held_out_prompts": 0, "num_iterations": 4} | changes)
     iterate = loop.iterate
@@ -52,7 +59,7 @@ def run(folder, *, workers=(), reward=red, stop_after=None, resume=False, **chan
         loop.train(
             config,
             Given(pipeline=tiny_pipeline(), reward=reward, prompts=PROMPTS, rollout_workers=workers),
-            listeners=(watch,),
+            listeners=(watch, *listeners),
             resume=resume,
         )
     except StopRequested:
@@ -72,7 +79,7 @@ def drawn_by(watch, weights, iteration):
     prompts = [prompt for prompt in watch.run.task.prompts(iteration, 3) for _ in range(2)]
     rows = [(group, member) for group in range(3) for member in range(2)]
     noise = all_noise(policy, [member_name((0, "iteration", iteration), *row) for row in rows])
-    return draw_images(policy, prompts, noise, LAG.resolved(defaults_of(policy)))[0]
+    return draw_images(policy, prompts, noise, watch.run.config.rollout)[0]
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +150,88 @@ def test_judging_goes_on_while_the_model_is_trained(tmp_path, monkeypatch):
     assert watch.lines[1]["seconds/judge_hidden"] > 0
 
 
+def test_an_interrupt_waits_for_no_reward(tmp_path, monkeypatch):
+    ahead, asked, release, begin_ahead = threading.Event(), threading.Event(), threading.Event(), loop.begin_ahead
+
+    def began(*args, **options):
+        ahead.set()
+        begin_ahead(*args, **options)
+
+    def judge(images, prompts):
+        if ahead.is_set():
+            asked.set()
+            release.wait(30)
+        return red(images, prompts)
+
+    def interrupted(*args):
+        assert asked.wait(10)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "begin_ahead", began)
+    monkeypatch.setattr(loop, "update", interrupted)
+    waited, close = [], Run.close
+
+    def timed(run, *patience):
+        start = time.monotonic()
+        close(run, *patience)
+        waited.append(time.monotonic() - start)
+
+    monkeypatch.setattr(Run, "close", timed)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "run", reward=judge)
+    release.set()
+    assert waited[0] < 5
+
+
+def test_an_interrupt_while_images_come_waits_for_no_reward():
+    asked, release = threading.Event(), threading.Event()
+
+    def judge(images, prompts):
+        asked.set()
+        release.wait(30)
+        return red(images, prompts)
+
+    coming = Coming(iteration=0, judging=Panel.of([judge]).judging(size=1))
+    coming.judging.add(torch.rand(1, 3, 8, 8), [Prompt(text="a")])
+    assert asked.wait(10)
+    began = time.monotonic()
+    with suppress(KeyboardInterrupt), coming:
+        raise KeyboardInterrupt
+    release.set()
+    assert time.monotonic() - began < 5
+
+
+def test_pictures_that_are_asked_for_are_drawn_while_no_reward_is_at_work(whole, tmp_path, monkeypatch):
+    busy, met, ahead, begin_ahead = threading.Lock(), threading.Event(), threading.Event(), loop.begin_ahead
+
+    def began(*args, **options):
+        ahead.set()
+        begin_ahead(*args, **options)
+
+    def judge(images, prompts):
+        if not busy.acquire(blocking=False):
+            met.set()
+            return red(images, prompts)
+        try:
+            if ahead.is_set():
+                met.wait(1.0)
+            return red(images, prompts)
+        finally:
+            busy.release()
+
+    def ask(event):
+        if isinstance(event, IterationDone) and event.iteration == 0:
+            send(tmp_path / "run", Request(command="sample"))
+        if isinstance(event, SamplesDrawn):
+            ahead.clear()
+
+    monkeypatch.setattr(loop, "begin_ahead", began)
+    found = run(tmp_path / "run", reward=judge, num_iterations=2, listeners=[ask])
+    assert (tmp_path / "run/samples/000001/scores.json").exists()
+    assert not met.is_set()
+    assert same(found.latents, whole.latents[:2])  # what was thrown away is drawn again
+
+
 def test_workers_draw_while_the_model_is_trained(tmp_path, monkeypatch):
     drawing_now = threading.Event()
     with worker() as server:
@@ -164,6 +253,12 @@ def test_workers_draw_while_the_model_is_trained(tmp_path, monkeypatch):
         watch = run(tmp_path / "run", workers=[address(server)], num_iterations=2)
     assert set(orders) == {0, 1}
     assert [line["rollout/own"] for line in watch.lines] == [0, 0]
+
+
+def test_a_run_that_goes_on_from_an_adapter_begins_with_its_images(whole, tmp_path):
+    went_on = run(tmp_path / "run", num_iterations=1, lora=LoraConfig(rank=4, alpha=8, init=whole.run.folder / "lora"))
+    assert not all(torch.equal(went_on.before[0][name], value) for name, value in whole.before[0].items())
+    assert torch.equal(went_on.latents[0], drawn_by(went_on, went_on.before[0], 0))
 
 
 @pytest.mark.parametrize("name", ["diffusionnft", "flowgrpo"])

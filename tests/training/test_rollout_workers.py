@@ -12,10 +12,19 @@ from helpers.tiny import PROMPTS, red, tiny_config, tiny_pipeline
 from helpers.workers import address, worker, worker_process
 
 from vgrpo.commands.main import main
+from vgrpo.core.types import Prompt
+from vgrpo.models.loading import make_policy
+from vgrpo.models.lora import add_lora
+from vgrpo.models.quantised import to_int8
+from vgrpo.models.settings import LoraConfig
+from vgrpo.models.weight_sets import trainable
 from vgrpo.objectives import OBJECTIVES
+from vgrpo.sampling.served.wire import likeness, pack_weights
+from vgrpo.sampling.settings import Sampling
 from vgrpo.training import loop
 from vgrpo.training.config import RolloutConfig
 from vgrpo.training.events import ImagesJudged, Noticed
+from vgrpo.training.rollouts.workers import Named, RolloutWorkers
 from vgrpo.training.start import Given
 
 ROLLOUT = {"num_prompts": 3, "group_size": 2, "num_steps": 2, "batch_size": 2}
@@ -117,7 +126,7 @@ def test_a_worker_never_draws_with_other_weights_than_it_was_asked_for(tmp_path)
         versions = list(dict.fromkeys(name for name, _ in seen))
         assert len(versions) == 3  # one for each iteration
         assert [name for name, there in seen if name not in there] == versions  # each refused once, and then sent
-        assert list(server.versions) == versions[-2:]
+        assert list(server.versions) == versions
         server.draw = lambda order: draw(order).replace(order.weights.encode(), b"0" * 32)  # that says another's name
         found = run(tmp_path / "liar", [address(server)])
         assert [line["rollout/own"] for line in found.lines] == [3, 3, 3]
@@ -145,6 +154,46 @@ def test_what_workers_cannot_do_is_refused_at_the_start(tmp_path, capsys):
     assert "takes values, but none is given" in capsys.readouterr().err
     assert main(["serve-rollout"]) == 1
     assert "name the model first" in capsys.readouterr().err
+
+
+def test_a_worker_of_several_runs_is_sent_the_weights_again_and_not_lost():
+    with worker() as server:
+        policy, take, forgotten = make_policy(tiny_pipeline(), max_sequence_length=0), server.take, []
+
+        def forgetful(body):
+            name = take(body)
+            if len(forgotten) < 3:  # as if other runs had sent theirs in between
+                forgotten.append(server.versions.pop(name))
+            return name
+
+        server.take = forgetful
+        add_lora(policy, LoraConfig(rank=4, alpha=8), 0)
+        weights = pack_weights(trainable(policy.module), LoraConfig(rank=4, alpha=8))
+        workers = RolloutWorkers([address(server)])
+        named, sampling = Named((0, "x"), [Prompt(text="a key")], [(0, 0, 0)]), Sampling(num_steps=1, shift=1.0, guidance=1.0)
+        deal = workers.begin([named], weights, sampling, policy.latent_shape, lambda drawn, piece: None)
+        (drawn,) = deal.finished(lambda piece: None)
+    assert drawn.images.shape[:2] == (1, 3)
+    assert (len(forgotten), deal.num_again, workers.said.empty()) == (3, 0, True)
+
+
+def test_weights_in_8_bits_are_told_apart():
+    pytest.importorskip("torchao")
+    digests = []
+    for change in (0.0, 0.0, 0.5):
+        policy = make_policy(tiny_pipeline(), max_sequence_length=0)
+        policy.module.transformer_blocks[1].attn.to_q.weight.data[3, 5] += change
+        to_int8(policy.module, "cpu")
+        digests.append(likeness(policy)["network"])
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_a_fault_of_the_worker_is_told_on_both_sides(capsys):
+    with worker() as server:
+        server.draw = lambda order: {}["a bug"]
+        order = json.dumps(ORDER | {"sampling": SAMPLING}).encode()
+        assert ask(f"{address(server)}/draw", order) == (500, b'{"error": "KeyError: \'a bug\'"}')
+    assert capsys.readouterr().err == "POST '/draw' failed: KeyError: 'a bug'\n"
 
 
 def ask(url, body=None):

@@ -156,8 +156,11 @@ class Fleet:
 
 
 def words_of(settings: ModelSettings) -> list[str]:
-    """`serve-rollout MODEL ...` with what is not the default."""
-    return ["serve-rollout", settings.model, *_options(dataclasses.replace(settings, model="sprites"), ModelSettings(), "--")]
+    """`serve-rollout MODEL ...` with what is not the default, but for how a run in several processes spreads its weights."""
+    usual = ModelSettings()
+    memory = dataclasses.replace(settings.memory, shard=usual.memory.shard, gather=usual.memory.gather)
+    own = dataclasses.replace(settings, model=usual.model, memory=memory)
+    return ["serve-rollout", settings.model, *_options(own, usual, "--")]
 
 
 def _options(settings: Any, default: Any, prefix: str) -> list[str]:

@@ -28,7 +28,8 @@ from vgrpo.models.precision import check_device, device_of
 from vgrpo.models.settings import ModelSettings
 from vgrpo.models.sources import check_sources
 from vgrpo.models.supported import check_model
-from vgrpo.rewards.base import Reward, judges_videos
+from vgrpo.rewards.base import Reward
+from vgrpo.rewards.frames import show_to
 from vgrpo.rewards.loading import Calling, check_calls, load_rewards
 from vgrpo.rewards.panel import Panel
 from vgrpo.support.checks import require
@@ -169,7 +170,7 @@ def _score_part(work: _Work, lora: Path | None, batches: Iterable[list[Picture]]
     """Draw and score a shard's batches of one model. While one is drawn, the one before is judged and saved."""
     job = work.job
     policy = load_policy(job, lora=lora)
-    policy.all_frames = any(map(judges_videos, work.panel.rewards))
+    show_to(work.panel.rewards, policy)
     settings = job.sampling.resolved(defaults_of(policy))
     check_sources(policy, work.prompts)
     if lora is None:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from vgrpo.core.images import stills
 from vgrpo.core.types import Prompt
 from vgrpo.rewards.calls import Reward, name_of
 
@@ -46,6 +47,11 @@ class Seen:
         return [self._kept.get(_key(image), []) for image in images]
 
 
+def remembers(reward: Reward) -> bool:
+    """Whether what a reward found is known only where it judged: one of its fields is a `Seen`."""
+    return any(isinstance(value, Seen) for value in getattr(reward, "__dict__", {}).values())
+
+
 def _key(image: Tensor) -> bytes:
     step = max(1, min(image.shape[-2:]) // GRAIN)
     grains = image[:, ::step, ::step].detach().float().cpu().contiguous()
@@ -53,15 +59,16 @@ def _key(image: Tensor) -> bytes:
 
 
 def boxes_on(rewards: Iterable[Reward], images: Tensor, prompts: list[Prompt]) -> dict[str, list[Boxes]]:
-    """What each reward that finds things saw on images [B, 3, H, W], by its name; two that see the same are named once,
-    and one that fails shows nothing."""
+    """What each reward that finds things saw on images [B, 3, H, W], or on the final frames of videos [B, F, 3, H, W], by its
+    name; two that see the same are named once, and one that fails shows nothing."""
     told: dict[str, list[Boxes]] = {}
+    pictures = stills(images)
     for reward in rewards:
         look = getattr(reward, "found", None)
         if look is None:
             continue
         try:
-            rows = [[_written(each) for each in found[:MOST_BOXES]] for found in look(images, prompts)]
+            rows = [[_written(each) for each in found[:MOST_BOXES]] for found in look(pictures, prompts)]
         except Exception:  # somebody's own code, and for a frame around a picture alone: no reason to end a run
             continue
         if any(rows) and rows not in told.values():

@@ -140,7 +140,7 @@ class Judging:
             why = f"no answer to the first {MOST_SILENT} calls, which took long; it was asked no more"
             return Answers(nothing, NoAnswer(why))
         began = time.perf_counter()
-        with self._clock:
+        with self._clock, torch.no_grad():  # images may come from threads, which begin with gradients
             try:
                 answers = ask(self.rewards[index], images, prompts)
             except RewardError as error:

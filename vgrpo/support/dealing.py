@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from threading import Condition, Thread
 from typing import Generic, TypeVar
 
+from vgrpo.support.pace import Pace
+
 P = TypeVar("P")
 A = TypeVar("A")
 LONGEST_PAUSE = 60.0
@@ -29,8 +31,7 @@ class Dealer:
     reason: Callable[[Exception], str] = str
     pause: float = 2.0
     """Seconds before a lost worker is asked again; twice as many after each further failure."""
-    slowest: float = 0.0
-    """Seconds of the slowest answer."""
+    pace: Pace = field(default_factory=Pace)
     fails: dict[str, int] = field(default_factory=dict)
     """Of each worker that is lost, how many times in a row."""
     until: dict[str, float] = field(default_factory=dict)
@@ -55,7 +56,7 @@ class Dealer:
 
     def is_late(self, seconds: float) -> bool:
         """Whether a piece has been out for so long that another worker should do it, too."""
-        return self.slowest > 0 and seconds > 3 * self.slowest + 5
+        return self.pace.slowest > 0 and seconds > 3 * self.pace.slowest + 5
 
     def lose(self, worker: str, error: Exception) -> None:
         fails = self.fails.get(worker, 0) + 1
@@ -65,7 +66,7 @@ class Dealer:
             self.notice(f"{worker} is lost ({self.reason(error)}); its work is done by others")
 
     def keep(self, worker: str, seconds: float) -> None:
-        self.slowest = max(self.slowest, seconds)
+        self.pace.add(seconds)
         self.until.pop(worker, None)
         if self.fails.pop(worker, 0):
             self.notice(f"{worker} is back")

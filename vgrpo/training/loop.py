@@ -5,7 +5,7 @@ reward is at work.
 """
 
 from collections.abc import Iterable
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,10 +28,11 @@ from vgrpo.training.events import Events, ImagesJudged, Listener, PhaseAdvanced,
 from vgrpo.training.judges import judge_latents, monitor_values, require_judged
 from vgrpo.training.metrics import iteration_values, memory_values, nfe_values, rollout_scores
 from vgrpo.training.resume import FINISHED
+from vgrpo.training.rollouts.state import AS_LONG_AS_IT_TAKES
 from vgrpo.training.run import Run, save_samples
 from vgrpo.training.start import Given, start_run
 from vgrpo.training.steering import Steering
-from vgrpo.training.stopping import saved_on_stop, watched
+from vgrpo.training.stopping import closed_after, saved_on_stop, watched
 from vgrpo.training.together import check_together
 from vgrpo.training.update import (
     StepMetrics,
@@ -71,7 +72,7 @@ def train(
     """
     events = Events(listeners if processes.rank == 0 else ())
     run = start_run(config, given, resume=resume, allow_changes=allow_changes, events=events, processes=processes)
-    with closing(run), Interrupts() as interrupts, saved_on_stop(run), watched(run):
+    with closed_after(run), Interrupts() as interrupts, saved_on_stop(run), watched(run):
         run.check = partial(check_together, interrupts, processes)
         events.emit(RunStarted(folder=run.folder, config=run.config, iteration=run.iteration, past=run.past))
         if run.finished and run.iteration >= config.num_iterations:
@@ -84,7 +85,7 @@ def train(
                 steering.obey()
                 run.check()
                 run.finish_iteration(iterate(run))
-            run.ahead.close()
+            run.ahead.close(AS_LONG_AS_IT_TAKES)
             evaluation = _end(run)
     run.adopt_average()
     return Result(output_dir=run.folder, pipeline=run.policy.pipeline, evaluation=evaluation)
@@ -127,7 +128,7 @@ def iterate(run: Run) -> Values:
 
     with ExitStack() as kept:
         with run.events.phase("rollout", seconds):  # rewards judge while the next images are drawn: vgrpo/rewards/judging.py
-            coming = kept.enter_context(closing(coming_images(run, plan)))
+            coming = kept.enter_context(coming_images(run, plan))
             rollout, judging = finished_rollout(run, plan, coming), coming.judging
         run.check()
         with run.events.phase("reward", seconds):

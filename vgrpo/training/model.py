@@ -14,7 +14,7 @@ from vgrpo.models.lora import Adapter, add_lora, read_init, take_lora
 from vgrpo.models.policy import Policy
 from vgrpo.models.precision import chosen
 from vgrpo.models.sources import check_sources
-from vgrpo.rewards.base import judges_videos
+from vgrpo.rewards.frames import show_to
 from vgrpo.support.checks import require
 from vgrpo.support.memory_errors import out_of_memory_while
 from vgrpo.training.config import Config
@@ -33,7 +33,7 @@ def load_model(
         full, sharded = config.finetune == "full", shards(config, processes)
         policy = load_policy(config.model_settings, given.pipeline, full=full, sharded=sharded)
     config = _with_precision(_drawn_as(config, policy, events), policy, events)
-    policy.all_frames = any(map(judges_videos, (*task.panel.rewards, *task.monitors.values())))
+    show_to((*task.panel.rewards, *task.monitors.values()), policy)
     check_sources(policy, prompts.listed)
     warn_of_cut_off(policy, prompts.listed)
     adapter = _make_trainable(policy, config)

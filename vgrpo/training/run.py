@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from vgrpo.models.sharding import own_part
 from vgrpo.models.weight_sets import AverageWeights, WeightCopy, trainable
 from vgrpo.objectives.base import WeightSet
 from vgrpo.pages.run_files import NUM_IMAGES
+from vgrpo.rewards.lanes import PATIENCE
 from vgrpo.sampling.draw import Between, all_noise, draw_images
 from vgrpo.support.json_files import write_json
 from vgrpo.support.lock import RunLock
@@ -142,14 +144,12 @@ class Run:
         before, self.waited = self.waited, self.writer.seconds_waited
         return self.waited - before
 
-    def close(self) -> None:
-        """Let go of the folder. Raises OSError if the last checkpoint could not be written."""
-        self.ahead.close()
-        self.task.close()
-        try:
-            self.writer.finish()
-        finally:
-            self.lock.release()
+    def close(self, patience: float = PATIENCE) -> None:
+        """Let go of the folder; a reward at work is waited for so many seconds. Raises OSError if the last checkpoint could not
+        be written."""
+        with ExitStack() as ends:  # each is done whatever comes of those before it
+            for end in (self.lock.release, self.writer.finish, self.task.close, partial(self.ahead.close, patience)):
+                ends.callback(end)
 
     def state_dict(self) -> dict[str, Any]:
         """All that the next iteration depends on. What is random about it is named by the iteration and needs nothing; torch's

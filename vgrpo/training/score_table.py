@@ -7,6 +7,7 @@ from typing import Any
 from vgrpo.evaluation.core import judge_model, mean_over_tags
 from vgrpo.evaluation.pictures import pictures_of
 from vgrpo.models.loading import load_policy
+from vgrpo.rewards.frames import show_to
 from vgrpo.rewards.loading import load_rewards
 from vgrpo.rewards.panel import Panel
 from vgrpo.support.json_files import read_json, write_json
@@ -37,6 +38,7 @@ class ScoreTable:
             pictures = pictures_of(main_prompts(config).held_out, config.eval.num_images)
             with closing(panel):
                 policy = load_policy(config.model_settings, pipeline)
+                show_to(panel.rewards, policy)
                 judged = judge_model(policy, pictures, panel, config.eval_sampling)
             for name, value in zip(names, mean_over_tags(judged.rewards, pictures), strict=True):
                 self._row(name, prompts)["scores"][column] = None if value != value else round(value, 4)

@@ -1,7 +1,7 @@
 """How a run starts: everything that can be wrong is checked here, before the first iteration."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -26,15 +26,16 @@ from vgrpo.training.health import Health
 from vgrpo.training.metrics_file import MetricsFile
 from vgrpo.training.model import load_model
 from vgrpo.training.optimizer import Optimizer, check_optimizer, make_adamw
-from vgrpo.training.rollouts.starting import check_served, make_ahead
+from vgrpo.training.rollouts.starting import check_served, connected_workers
 from vgrpo.training.rollouts.state import Ahead
+from vgrpo.training.rollouts.workers import RolloutWorkers
 from vgrpo.training.run import Run
 from vgrpo.training.shards.mesh import check_shards
 from vgrpo.training.shards.writer import SpreadWriter
 from vgrpo.training.sinks import check_installed
 from vgrpo.training.task import Given as Given
 from vgrpo.training.task import Task, make_task
-from vgrpo.training.task_prompts import run_prompts
+from vgrpo.training.task_prompts import RunPrompts, run_prompts
 from vgrpo.training.trackers import Tracker
 from vgrpo.training.trial import check_judged, try_rewards
 
@@ -58,26 +59,34 @@ def start_run(
     check_shards(config, processes)
     prompts = run_prompts(config, given.prompts)
     task = make_task(config, given, prompts)
-    check_judged(task.panel, prompts.listed)
-    together.check_same(settings_of(config), [*prompts.listed, *prompts.trial, *prompts.held_out], processes)
-    with _disk_explained(config):
-        opener = partial(open_folder, config, resume=resume, allow_changes=allow_changes, notice=events.notice)
-        opened = together.open_together(opener, processes)
-        try:
-            if opened.loaded is not None:
-                config = as_it_began(config, opened.loaded.state["settings"])
-            precision = together.agreed_precision(config.precision, config.device, given.pipeline, processes)
-            config, policy, adapter = load_model(replace(config, precision=precision), given, task, prompts, events, processes)
-            if adapter is not None and config.lora.init is None and not resume:
-                events.notice("the pipeline's active LoRA is trained on")
-            try_rewards(policy, task, prompts.trial)
-            for note in prompts.notes:
-                events.notice(note)
-            ahead = make_ahead(policy, config.rollout.lag, given.rollout_workers, events.notice)
-            return _make_run(config, task, opened, policy, adapter, ahead, events, processes)
-        except BaseException:
-            opened.abandon()
-            raise
+    with ExitStack() as failed:
+        failed.callback(task.close)  # processes of rewards would outlive a start that fails
+        check_judged(task.panel, prompts.listed)
+        together.check_same(settings_of(config), [*prompts.listed, *prompts.trial, *prompts.held_out], processes)
+        with _disk_explained(config):
+            opener = partial(open_folder, config, resume=resume, allow_changes=allow_changes, notice=events.notice)
+            opened = together.open_together(opener, processes)
+            failed.callback(opened.abandon)
+            run = _load_run(config, given, task, prompts, opened, events, processes)
+        failed.pop_all()
+    return run
+
+
+def _load_run(
+    config: Config, given: Given, task: Task, prompts: RunPrompts, opened: RunFolder, events: Events, processes: Processes
+) -> Run:
+    """With all that takes minutes."""
+    if opened.loaded is not None:
+        config = as_it_began(config, opened.loaded.state["settings"])
+    precision = together.agreed_precision(config.precision, config.device, given.pipeline, processes)
+    config, policy, adapter = load_model(replace(config, precision=precision), given, task, prompts, events, processes)
+    if adapter is not None and config.lora.init is None and opened.loaded is None:
+        events.notice("the pipeline's active LoRA is trained on")
+    try_rewards(policy, task, prompts.trial)
+    for note in prompts.notes:
+        events.notice(note)
+    workers = connected_workers(policy, given.rollout_workers, events.notice)
+    return _make_run(config, task, opened, policy, adapter, workers, events, processes)
 
 
 @contextmanager
@@ -114,7 +123,7 @@ def _make_run(
     opened: RunFolder,
     policy: Policy,
     adapter: Adapter | None,
-    ahead: Ahead,
+    workers: RolloutWorkers | None,
     events: Events,
     processes: Processes,
 ) -> Run:
@@ -138,7 +147,7 @@ def _make_run(
         health=Health(lags="old" in copies or config.rollout.lag > 0),
         past=[],
         processes=processes,
-        ahead=ahead,
+        ahead=Ahead(workers=workers, drew=WeightCopy(policy.module) if config.rollout.lag > 0 else None),
         finished=opened.finished,
     )
     if opened.loaded is not None:

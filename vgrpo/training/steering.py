@@ -11,6 +11,7 @@ from vgrpo.support.json_files import to_json
 from vgrpo.support.secrets import redact
 from vgrpo.training.control import Answer, Request, answer, clear, pending
 from vgrpo.training.events import Steered
+from vgrpo.training.rollouts.state import AS_LONG_AS_IT_TAKES
 from vgrpo.training.run import Run, save_samples
 
 LOG = "steering.jsonl"
@@ -88,6 +89,7 @@ class Steering:
                 self.run.writer.finish()
                 return f"saved {path}"
             case "sample":
+                self.run.ahead.close(AS_LONG_AS_IT_TAKES)  # rewards are asked by one thread at a time
                 return f"drew {save_samples(self.run)}"
             case "stop":
                 return "stops; `vgrpo train` with --resume goes on"

@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 
 from vgrpo.core.processes import PeerError
 from vgrpo.rewards.base import RewardError
+from vgrpo.rewards.lanes import patience_after
 from vgrpo.support.files import explain
 from vgrpo.support.interrupts import StopRequested
 from vgrpo.support.memory_errors import GpuMemoryError
@@ -42,6 +43,19 @@ def saved_on_stop(run: Run) -> Iterator[None]:
         reason = explain(error, run.folder, str(saved) if saved else None)
         _tell(run, reason)
         raise OSError(reason) from error
+
+
+@contextmanager
+def closed_after(run: Run) -> Iterator[None]:
+    """Let go of the run's folder, after a second Ctrl-C without waiting for a reward."""
+    kind: type[BaseException] | None = None
+    try:
+        yield
+    except BaseException as error:
+        kind = type(error)
+        raise
+    finally:
+        run.close(patience_after(kind))
 
 
 def watched(run: Run) -> AbstractContextManager[None]:

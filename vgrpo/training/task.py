@@ -65,6 +65,8 @@ def make_task(config: Config, given: Given, prompts: RunPrompts) -> Task:
     tasks = {MAIN: (own, weights_of_own)} | {task.name: (task.reward, task.reward_weights) for task in config.tasks}
     names, weights = weight_table(tasks)
 
+    # Before rewards are loaded: nothing may fail between the start of their processes and who ends them.
+    world = judge_of(held_out, (*config.monitor, *names), [config.prompts, config.eval_prompts]) if held_out else None
     in_memory = {} if given.reward is None else {GIVEN: given.reward}
     loaded = load_rewards([*names, *config.monitor], calling(config), in_memory)
     return Task(
@@ -72,5 +74,5 @@ def make_task(config: Config, given: Given, prompts: RunPrompts) -> Task:
         monitors=dict(zip(config.monitor, loaded[len(names) :], strict=True)),
         prompts=prompts.source,
         eval_prompts=held_out,
-        world=judge_of(held_out, (*config.monitor, *names), [config.prompts, config.eval_prompts]) if held_out else None,
+        world=world,
     )

@@ -135,7 +135,7 @@ class Job:
         return {
             "network": 0.0 if full else self.frozen_bytes(config, size) * part,
             "trained weights, gradient, AdamW": kept * (8.0 + STATE_BYTES[config.update.optimizer]),
-            "averages and copies": kept * 4.0 * (1 + len(config.objective.copies)),
+            "averages and copies": kept * 4.0 * (1 + len(config.objective.copies) + 2 * config.rollout.lag),
             "text encoders": 0.0 if config.memory.offload_encoders else sum(self.encoders) * size,
             "autoencoder": self.autoencoder * 4.0,
             "rewards": 0.0 if config.memory.offload_rewards else sum(reward_bytes(config)),

@@ -16,6 +16,7 @@ from vgrpo.core.types import Prompt
 from vgrpo.rewards.base import Reward
 from vgrpo.rewards.batches import by_prompt
 from vgrpo.rewards.calls import NoAnswer, keep_name
+from vgrpo.rewards.found import remembers
 from vgrpo.rewards.lanes import Lane
 from vgrpo.rewards.pool.process import Worker, WorkerLost
 
@@ -91,7 +92,8 @@ def _end(lane: Lane, workers: list[Worker]) -> None:
 
 
 def pooled(pool: Pool, index: int, reward: Reward) -> Reward:
-    """A reward that has this number in the pool, and was loaded here to know what it says of itself."""
+    """A reward that has this number in the pool, and was loaded here to know what it says of itself. What it remembers of the
+    pictures that it judged (`Seen`) stays in the workers."""
     alone = bool(getattr(reward, "each_alone", False))
 
     def judge(images: Tensor, prompts: list[Prompt]) -> Tensor:
@@ -99,4 +101,6 @@ def pooled(pool: Pool, index: int, reward: Reward) -> Reward:
 
     kept = keep_name(judge, reward)
     vars(judge).update(num_at_once=pool.num_workers, news=pool.news, end_workers=pool.close)
+    if remembers(reward):
+        vars(judge).pop("found", None)
     return kept

@@ -3,7 +3,6 @@
 import threading
 import time
 import urllib.request
-from collections import deque
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
 
@@ -19,6 +18,7 @@ from vgrpo.rewards.served.wire import pack, scores_of
 from vgrpo.support.http.client import fetch
 from vgrpo.support.http.strict import strict_json
 from vgrpo.support.http.token import TOKEN, authorization
+from vgrpo.support.pace import Pace
 from vgrpo.support.secrets import redact
 
 LONGEST_GREETING = 30.0
@@ -67,8 +67,7 @@ class Remote:
             ) from error
         self.__name__, self.judges_groups = self.servers.greeting.reward, self.servers.greeting.judges_groups
         self.news = self.servers.news
-        self._seconds: deque[float] = deque(maxlen=16)
-        """Of the last answers."""
+        self._pace = Pace()
 
     def __call__(self, images: Tensor, prompts: list[Prompt]) -> Tensor:
         """[B]; NaN where the reward failed or no answer came. Raises RewardError, with the reason, if that is so everywhere."""
@@ -115,7 +114,7 @@ class Remote:
                 elif nobody_works:
                     break
             try:
-                answer, late = answers.get(timeout=max([self.patience, *(3 * each for each in tuple(self._seconds))])), False
+                answer, late = answers.get(timeout=max(self.patience, 3 * self._pace.slowest)), False
                 num_told += 1
             except Empty:
                 late = True
@@ -131,7 +130,7 @@ class Remote:
                     said = self._ask(server.url, body)
                     scores = scores_of(said, count)
                     told = said.get("error")
-                self._seconds.append(time.monotonic() - began)
+                self._pace.add(time.monotonic() - began)
                 outcome = _Answer(scores, redact(str(told))[:500] if told else None)
             except Unanswered as error:
                 outcome = _Answer(None, str(error), error.gone)

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from vgrpo.core.seeds import Seed
 from vgrpo.core.solvers import SAMPLERS
@@ -147,9 +148,18 @@ def _digest(module: torch.nn.Module) -> str:
     lines = []
     for name, value in module.named_parameters():
         if ".lora_" not in name:
-            bits = value.detach().reshape(-1).view(BITS[value.element_size()]).sum(dtype=torch.int64).item()
-            lines.append(f"{name.replace('.base_layer', '')} {value.dtype} {list(value.shape)} {bits}\n")
+            for part in _parts(value.detach()):
+                bits = part.reshape(-1).view(BITS[part.element_size()]).sum(dtype=torch.int64).item()
+                lines.append(f"{name.replace('.base_layer', '')} {part.dtype} {list(part.shape)} {bits}\n")
     return hashlib.blake2b("".join(sorted(lines)).encode(), digest_size=16).hexdigest()
+
+
+def _parts(value: Tensor) -> list[Tensor]:
+    """A weight that torchao rounded is numbers, scales and more, which are tensors of their own; any other is one."""
+    if not is_traceable_wrapper_subclass(value):
+        return [value]
+    names, _ = value.__tensor_flatten__()
+    return [part for name in names for part in _parts(getattr(value, name))]
 
 
 def prompts_of(order: Order) -> list[Prompt]:

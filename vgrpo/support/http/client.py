@@ -20,12 +20,11 @@ MOST_BYTES = 2**20
 SILENCE = 20
 """Seconds after which a machine that acknowledges nothing is lost. A busy server does not answer for long, but its machine
 acknowledges that the connection is open; without asking for that, a cut cable would be waited out."""
+KEPT_ALIVE = {"TCP_KEEPIDLE": SILENCE // 4, "TCP_KEEPINTVL": SILENCE // 4, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": SILENCE * 1000}
+"""Linux has all of these; other systems lack some, and notice later."""
 ALIVE = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, SILENCE // 4),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, SILENCE // 4),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
-    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENCE * 1000),
+    *((socket.IPPROTO_TCP, getattr(socket, name), value) for name, value in KEPT_ALIVE.items() if hasattr(socket, name)),
 )
 
 

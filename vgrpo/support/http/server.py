@@ -4,6 +4,7 @@ import hmac
 import json
 import re
 import socket
+import sys
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import BoundedSemaphore, Timer
 from typing import Any, NamedTuple
 
+from vgrpo.support.http.client import reason_of
 from vgrpo.support.http.hosts import LOCAL_NAMES, hostname_of, is_loopback
 from vgrpo.support.http.settings import ServiceConfig
 from vgrpo.support.http.token import TOKEN, token
@@ -103,7 +105,7 @@ class Service(ThreadingHTTPServer):
             self.connections.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is no news."""
+        """A client that went away is no news; a fault of ours is told where it was answered."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -159,6 +161,10 @@ class Handler(BaseHTTPRequestHandler):
             status, answer = 200, found()
         except Refused as refusal:
             status, answer = refusal.status, Answer.json({"error": str(refusal)})
+        except Exception as error:  # a fault here: the client sees no log of this machine's, and we see none of the client's
+            reason = reason_of(error)
+            print(f"{self.command} {self.path[:100]!r} failed: {reason}", file=sys.stderr, flush=True)
+            status, answer = 500, Answer.json({"error": reason})
         self.clock.cancel()
         self._send(status, answer)
         if status != 200:

@@ -4,10 +4,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from vgrpo.models.policy import Policy
-from vgrpo.models.weight_sets import WeightCopy
 from vgrpo.objectives.base import Objective
 from vgrpo.support.checks import require
-from vgrpo.training.rollouts.state import Ahead
 from vgrpo.training.rollouts.workers import RolloutWorkers, check_alike, checked_workers
 
 
@@ -27,23 +25,25 @@ def check_served(objective: Objective[Any], finetune: str, workers: Sequence[str
     )
 
 
-def make_ahead(policy: Policy, lag: int, workers: Sequence[str], notice: Callable[[str], None]) -> Ahead:
-    """With the weights of the start as those that draw first.
+def connected_workers(policy: Policy, workers: Sequence[str], notice: Callable[[str], None]) -> RolloutWorkers | None:
+    """Those that draw the run's images; None where it draws them itself.
 
-    Raises ValueError for a worker that would draw other images, or for a model whose source images workers have not got;
+    Raises ValueError for a worker that would draw other images, or for images that workers cannot draw or send;
     ConnectionError if no worker answers.
     """
-    if workers:
-        require(
-            not policy.takes_image,
-            f"--rollout-workers: {type(policy).__name__} edits images, and they are files of this machine; leave workers out",
-        )
-        require(
-            policy.spread is None,
-            "--rollout-workers: weights that are spread are whole in no process that could send them; leave workers out",
-        )
-        check_alike(workers, policy, notice)
-    return Ahead(
-        workers=RolloutWorkers(workers) if workers else None,
-        drew=WeightCopy(policy.module) if lag > 0 else None,
+    if not workers:
+        return None
+    require(
+        not policy.takes_image,
+        f"--rollout-workers: {type(policy).__name__} edits images, and they are files of this machine; leave workers out",
     )
+    require(
+        policy.spread is None,
+        "--rollout-workers: weights that are spread are whole in no process that could send them; leave workers out",
+    )
+    require(
+        not policy.all_frames,
+        "--rollout-workers: a reward or monitor judges videos, and workers send the final frames alone; leave workers out",
+    )
+    check_alike(workers, policy, notice)
+    return RolloutWorkers(workers)

@@ -1,6 +1,9 @@
 """What a run holds between iterations about its images: who draws them, and what was begun ahead."""
 
 from dataclasses import dataclass
+from threading import TIMEOUT_MAX
+from types import TracebackType
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -9,8 +12,12 @@ from vgrpo.core.types import Rollout
 from vgrpo.models.shard_files import fill
 from vgrpo.models.weight_sets import WeightCopy
 from vgrpo.rewards.judging import Judging
+from vgrpo.rewards.lanes import PATIENCE, patience_after
 from vgrpo.support.dealing import Deal
 from vgrpo.training.rollouts.workers import Drawn, Named, RolloutWorkers
+
+AS_LONG_AS_IT_TAKES = TIMEOUT_MAX / 2
+"""Seconds of patience with a reward that is asked again right afterwards."""
 
 
 @dataclass(kw_only=True)
@@ -23,11 +30,17 @@ class Coming:
     """With the workers; None where the rollout was drawn in this process, and is there."""
     rollout: Rollout | None = None
 
-    def close(self) -> None:
-        """Ask nobody for anything more."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close(patience_after(kind))
+
+    def close(self, patience: float = PATIENCE) -> None:
+        """Ask nobody for anything more, and wait so many seconds for a reward that is at work in this process."""
         if self.deal is not None:
             self.deal.end()
-        self.judging.close()
+        self.judging.close(patience)
 
 
 @dataclass(kw_only=True)
@@ -47,9 +60,10 @@ class Ahead:
         if self.draws is not None:
             self.drew, self.draws = self.draws, None
 
-    def close(self) -> None:
+    def close(self, patience: float = PATIENCE) -> None:
+        """Throw away what was begun: `drew` would draw it again. Waits as `Coming.close` does."""
         if self.coming is not None:
-            self.coming.close()
+            self.coming.close(patience)
             self.coming = None
 
     def state_dict(self) -> dict[str, Tensor] | None:

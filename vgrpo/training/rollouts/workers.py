@@ -23,6 +23,8 @@ from vgrpo.support.http.token import TOKEN, authorization
 TIMEOUT = 3600.0
 """Seconds for one piece, with those of other processes before it. A machine that is gone, or a worker that is much slower than
 the others, is noticed sooner (vgrpo/support/dealing.py)."""
+MOST_SENT = 10
+"""Times that a worker is sent the weights for one piece before it counts as lost."""
 MOST_BYTES = 2**33
 """Of drawn images."""
 
@@ -78,13 +80,15 @@ class RolloutWorkers:
         return self.dealer.begin(pieces, tuple(self.addresses), ask, answered)
 
     def _drawn(self, address: str, order: bytes, weights: bytes) -> bytes:
-        """A worker that has not got the weights, as it was just started, is sent them."""
-        try:
-            return _post(f"{address}/draw", order)
-        except HTTPError as error:
-            if error.code != UNKNOWN_WEIGHTS:
-                raise
-        _post(f"{address}/weights", weights)
+        """A worker that has not got the weights is sent them: it was just started, or other runs have sent it theirs. That may
+        happen again before it comes to the order."""
+        for _ in range(MOST_SENT):
+            try:
+                return _post(f"{address}/draw", order)
+            except HTTPError as error:
+                if error.code != UNKNOWN_WEIGHTS:
+                    raise
+            _post(f"{address}/weights", weights)
         return _post(f"{address}/draw", order)
 
 
