@@ -6,24 +6,18 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import torch
-
 from vgrpo.core.processes import ALONE, Processes
-from vgrpo.core.seeds import seed_of
 from vgrpo.models.defaults import BUNDLED, defaults_of
 from vgrpo.models.lengths import warn_of_cut_off
 from vgrpo.models.loading import load_policy
-from vgrpo.models.lora import Adapter, add_lora, check_init, fill_lora, read_init, take_lora
+from vgrpo.models.lora import Adapter, check_init
 from vgrpo.models.policy import Policy
 from vgrpo.models.precision import chosen, device_of
 from vgrpo.models.sources import check_sources
 from vgrpo.models.supported import check_model
-from vgrpo.models.weight_sets import AverageWeights, WeightCopy, trainable
-from vgrpo.objectives.base import WeightSet
+from vgrpo.models.weight_sets import AverageWeights, trainable
 from vgrpo.rewards.base import judges_videos
-from vgrpo.support.checks import require
 from vgrpo.support.files import OF_THE_DISK, explain
-from vgrpo.support.memory_errors import out_of_memory_while
 from vgrpo.training import together
 from vgrpo.training.alarm import Alarm
 from vgrpo.training.checkpoint_folder import all_in
@@ -41,6 +35,7 @@ from vgrpo.training.run import Run
 from vgrpo.training.shards.mesh import check_shards, shards, spread_weights
 from vgrpo.training.shards.writer import SpreadWriter
 from vgrpo.training.sinks import check_installed
+from vgrpo.training.start_weights import copies_of_start, make_trainable
 from vgrpo.training.task import Given as Given
 from vgrpo.training.task import Task, make_task
 from vgrpo.training.task_prompts import run_prompts
@@ -60,10 +55,15 @@ def start_run(
 ) -> Run:
     """Check everything, cheapest first, then load the model and, to resume, the newest checkpoint that is whole.
 
-    If that fails, a folder that was made for the run goes again. Of several processes the first alone touches the folder.
+    If that fails, a folder that was made for the run goes again. Of several processes the first alone touches the folder, and
+    reads the adapter to go on from.
     """
     given, events = given or Given(), events or Events()
-    _check(config, given, resume=resume or processes.rank > 0)
+    _check(config, given)
+    if processes.rank == 0:
+        check_init(config.lora)
+        if not resume:
+            free_folder(config.output_dir, config.model)
     together.check_several(config.rollout.num_prompts, config.device, processes)
     check_shards(config, processes)
     prompts = run_prompts(config, given.prompts)
@@ -86,7 +86,7 @@ def start_run(
             config = _with_precision(config, policy, events)
             check_sources(policy, prompts.listed)
             warn_of_cut_off(policy, prompts.listed)
-            adapter = _make_trainable(policy, config)
+            adapter = make_trainable(policy, config, processes)
             spread_weights(policy, config, processes)
             encode_ahead(policy, prompts, config.num_iterations, config.rollout.num_prompts, events, processes)
             if adapter is not None and config.lora.init is None and not resume:
@@ -114,19 +114,16 @@ def _disk_explained(config: Config) -> Iterator[None]:
         raise OSError(explain(error, folder, str(saved[-1]) if saved else None)) from error
 
 
-def _check(config: Config, given: Given, *, resume: bool) -> None:
+def _check(config: Config, given: Given) -> None:
     """What needs nothing to be loaded."""
     if given.pipeline is None:
         device_of(config.device)
         check_model(config.model, config.adapter)
     device_of(config.device_of_rewards, "reward_device")
-    check_init(config.lora)
     check_optimizer(config.update)
     for name in config.trackers:
         check_installed(name)
     check_served(config.objective, config.finetune, given.rollout_workers)
-    if not resume:
-        free_folder(config.output_dir, config.model)
 
 
 def _with_precision(config: Config, policy: Policy, events: Events) -> Config:
@@ -159,7 +156,7 @@ def _make_run(
     events: Events,
     processes: Processes,
 ) -> Run:
-    copies = _copies(policy, config, adapter)
+    copies = copies_of_start(policy, config, adapter)
     writer = together.checkpoint_writer(opened.path / "checkpoints", config.keep_checkpoints, processes)
     if policy.spread is not None and config.finetune == "full":
         writer = SpreadWriter(opened.path / "checkpoints", config.keep_checkpoints, policy.spread, processes)
@@ -201,41 +198,6 @@ def _add_files(run: Run) -> None:
     run.events.listeners.insert(1, GroupsFile(run.folder, run.task.panel, run.config.objective.drawing, run.iteration))
     for name in dict.fromkeys(run.config.trackers):
         run.events.listeners.append(Tracker(name, run.folder, to_dict(run.config), run.iteration, run.events.notice))
-
-
-@out_of_memory_while("loading the model")
-def _make_trainable(policy: Policy, config: Config) -> Adapter | None:
-    """Set up what is trained; returns the adapter that the run goes on from, if any."""
-    pipeline = policy.pipeline
-    if config.finetune == "full":
-        require(
-            not getattr(policy.module, "peft_config", None),
-            "finetune=full: the pipeline has an active LoRA, which would be trained apart from its layers; make it part of the "
-            "model, pipeline.fuse_lora() then pipeline.unload_lora_weights(), or take it off with the latter alone",
-        )
-        adapter = None
-    else:
-        adapter = take_lora(policy, config.lora) or read_init(policy, config.lora)
-    for part in pipeline.components.values():
-        if isinstance(part, torch.nn.Module):
-            part.requires_grad_(False)
-    if config.finetune == "full":
-        policy.module.float().requires_grad_(True)
-    else:
-        add_lora(policy, config.lora, seed_of(config.seed, "lora"))
-    return adapter
-
-
-def _copies(policy: Policy, config: Config, adapter: Adapter | None) -> dict[WeightSet, WeightCopy]:
-    """Put in the adapter that the run goes on from, if any, between copying the untrained model ("ref") and the start ("old").
-
-    Measured from the start of each, a curriculum's stages would leave the untrained model's images step by step.
-    """
-    kept = config.objective.copies
-    copies: dict[WeightSet, WeightCopy] = {name: WeightCopy(policy.module) for name in kept if name == "ref"}
-    if adapter is not None:
-        fill_lora(policy, config.lora, adapter)
-    return copies | {name: WeightCopy(policy.module) for name in kept if name == "old"}
 
 
 def _make_optimizer(policy: Policy, config: Config, average: AverageWeights) -> Optimizer:
