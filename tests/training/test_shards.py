@@ -110,7 +110,7 @@ def one_iteration(folder, job, processes):
 
     loop.make_batch = remember
     try:
-        with counted(sizes, getattr(run.replicas, "group", None) if run.policy.spread else None):
+        with counted(sizes, run.policy.spread and getattr(run.policy.spread.replicas, "group", None)):
             line = loop.iterate(run)
     finally:
         loop.make_batch = make_batch
