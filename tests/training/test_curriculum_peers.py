@@ -13,7 +13,7 @@ from helpers.curricula import COLUMNS, EVAL, two_stages, weights_of
 from helpers.ranks import in_processes
 from helpers.tiny import tiny_pipeline
 
-from vgrpo import train
+from vgrpo import Curriculum, train
 from vgrpo.core.processes import ALONE
 from vgrpo.models.settings import MemoryConfig
 from vgrpo.support.interrupts import StopRequested
@@ -107,6 +107,32 @@ def test_the_table_is_what_one_process_measures(folder, ranks, tmp_path):
     for row, other in zip(table.content()["rows"], ranks[0]["evaluation"]["rows"], strict=True):
         assert set(other["scores"]) == set(COLUMNS)
         assert row["scores"][COLUMNS[2]] == pytest.approx(other["scores"][COLUMNS[2]], abs=2e-4)
+
+
+SIGNALS = """
+import os, signal
+
+def stop(images, prompts):
+    os.kill(os.getpid(), signal.SIGTERM)
+    return images.mean((1, 2, 3))
+"""
+
+
+def test_a_signal_while_scores_are_measured_loses_none(tmp_path, monkeypatch):
+    (tmp_path / "signals_while_it_judges.py").write_text(SIGNALS)
+    monkeypatch.syspath_prepend(tmp_path)
+    first, second = two_stages(None).stages
+    first = replace(first, config=replace(first.config, monitor=("signals_while_it_judges:stop",)))
+    said = []
+    with pytest.raises(StopRequested):
+        train_curriculum(
+            Curriculum(stages=(first, second), output_dir=tmp_path / "run"), pipeline=tiny_pipeline(), say=said.append
+        )
+    assert said[-1] == f"to go on with all stages,\n  vgrpo train {tmp_path}/run/config.yaml --resume"
+    content = json.loads((tmp_path / "run/curriculum.json").read_text())
+    assert content["columns"] == ["base"]
+    assert len(content["rows"]) == 4
+    assert not list((tmp_path / "run").glob("stage-*"))
 
 
 def test_weights_that_are_spread_are_refused(ranks):

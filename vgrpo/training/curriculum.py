@@ -33,6 +33,8 @@ from vgrpo.training.start import Given
 from vgrpo.training.task_prompts import run_prompts
 from vgrpo.training.together import check_same, check_several
 
+LOSE_NOTHING = (KeyboardInterrupt, StopRequested, RewardError, GpuMemoryError, PeerError)
+"""What may end a stage."""
 Say = Callable[[str], None]
 """Takes a line, or several, for a person who watches."""
 
@@ -82,6 +84,8 @@ def _opened(curriculum: Curriculum, folder: Path, processes: Processes, *, begun
             save_yaml(curriculum, folder / "config.yaml")
         processes.told(str(folder).encode())
         yield folder
+    except StopRequested:
+        raise
     except BaseException:
         take_away(made)
         raise
@@ -97,7 +101,7 @@ def _run(
     again = f"to go on with all stages,\n  vgrpo train {folder}/config.yaml --resume"
     if not scores.columns:
         say(f"run folder {folder}\nevaluating the base model on the rewards of all stages")
-        with _told_how_to_go_on(say, again):
+        with _told_how_to_go_on(say, again, after=(StopRequested,)):  # after anything else nothing is left of it
             scores.add("base", pipeline)
     last = len(curriculum.stages) - 1
     # A finished curriculum, resumed, repeats the end of its last stage, as a finished run does.
@@ -116,10 +120,10 @@ def _run(
 
 
 @contextmanager
-def _told_how_to_go_on(say: Say, text: str) -> Iterator[None]:
+def _told_how_to_go_on(say: Say, text: str, after: tuple[type[BaseException], ...] = LOSE_NOTHING) -> Iterator[None]:
     try:
         yield
-    except (KeyboardInterrupt, StopRequested, RewardError, GpuMemoryError, PeerError):
+    except after:
         say(text)
         raise
 

@@ -39,16 +39,18 @@ class ScoreTable:
         self.asked = _rewards_by_prompts(curriculum)
 
     def add(self, column: str, pipeline: Any) -> None:
-        """Measure the pipeline as it is. A signal to one of the processes raises StopRequested in all, and nothing is kept."""
+        """Measure the pipeline as it is. A signal to one of the processes raises StopRequested in all of them, before the next
+        pictures or after the column is kept."""
         with Interrupts() as interrupts:
             means = {prompts: self._means(*asked, pipeline, interrupts) for prompts, asked in self.asked.items()}
-        for prompts, values in means.items():
-            for name, value in values.items():
-                self._row(name, prompts)["scores"][column] = None if value != value else round(value, 4)
-        if column not in self.columns:
-            self.columns.append(column)
-        if self.processes.rank == 0:
-            write_json(self.path, self.content())
+            for prompts, values in means.items():
+                for name, value in values.items():
+                    self._row(name, prompts)["scores"][column] = None if value != value else round(value, 4)
+            if column not in self.columns:
+                self.columns.append(column)
+            if self.processes.rank == 0:
+                write_json(self.path, self.content())
+            check_together(interrupts, self.processes)
 
     def _means(self, config: Config, names: list[str], pipeline: Any, interrupts: Interrupts) -> dict[str, float]:
         """By the name of the reward, NaN where it judged no picture."""

@@ -59,11 +59,7 @@ def start_run(
     reads the adapter to go on from.
     """
     given, events = given or Given(), events or Events()
-    _check(config, given)
-    if processes.rank == 0:
-        check_init(config.lora)
-        if not resume:
-            free_folder(config.output_dir, config.model)
+    _check(config, given, processes, resume=resume)
     together.check_several(config.rollout.num_prompts, config.device, processes)
     check_shards(config, processes)
     prompts = run_prompts(config, given.prompts)
@@ -86,7 +82,7 @@ def start_run(
             config = _with_precision(config, policy, events)
             check_sources(policy, prompts.listed)
             warn_of_cut_off(policy, prompts.listed)
-            adapter = make_trainable(policy, config, processes)
+            adapter = make_trainable(policy, None if full else config.lora, config.seed, processes)
             spread_weights(policy, config, processes)
             encode_ahead(policy, prompts, config.num_iterations, config.rollout.num_prompts, events, processes)
             if adapter is not None and config.lora.init is None and not resume:
@@ -114,7 +110,7 @@ def _disk_explained(config: Config) -> Iterator[None]:
         raise OSError(explain(error, folder, str(saved[-1]) if saved else None)) from error
 
 
-def _check(config: Config, given: Given) -> None:
+def _check(config: Config, given: Given, processes: Processes, *, resume: bool) -> None:
     """What needs nothing to be loaded."""
     if given.pipeline is None:
         device_of(config.device)
@@ -124,6 +120,10 @@ def _check(config: Config, given: Given) -> None:
     for name in config.trackers:
         check_installed(name)
     check_served(config.objective, config.finetune, given.rollout_workers)
+    if processes.rank == 0:
+        check_init(config.lora)
+        if not resume:
+            free_folder(config.output_dir, config.model)
 
 
 def _with_precision(config: Config, policy: Policy, events: Events) -> Config:
@@ -156,7 +156,7 @@ def _make_run(
     events: Events,
     processes: Processes,
 ) -> Run:
-    copies = copies_of_start(policy, config, adapter)
+    copies = copies_of_start(policy, config.objective.copies, config.lora, adapter)
     writer = together.checkpoint_writer(opened.path / "checkpoints", config.keep_checkpoints, processes)
     if policy.spread is not None and config.finetune == "full":
         writer = SpreadWriter(opened.path / "checkpoints", config.keep_checkpoints, policy.spread, processes)
