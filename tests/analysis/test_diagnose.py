@@ -11,6 +11,7 @@ from vgrpo import Prompt
 from vgrpo.analysis.diagnose.diagnosis import recommend
 from vgrpo.analysis.diagnose.measure import Subject, loss_by_time, quadratic_r2, ratio_moves, variation
 from vgrpo.commands.main import main
+from vgrpo.models.defaults import defaults_of
 from vgrpo.models.loading import make_policy
 from vgrpo.models.lora import add_lora
 from vgrpo.models.settings import LoraConfig
@@ -88,7 +89,11 @@ def test_any_supported_model_is_diagnosed_at_a_size_of_its_own_and_with_little_m
     found = []
     for name, options in (("whole", ""), ("small", "--memory.gradient-checkpointing")):
         assert main(["diagnose", *f"{line} {options} --output-dir {tmp_path}/{name}".split()]) == 0
-        found.append(json.loads((tmp_path / name / "diagnosis.json").read_text())["gradient"]["all three"]["norm"])
+        diagnosis = json.loads((tmp_path / name / "diagnosis.json").read_text())
+        found.append(diagnosis["gradient"]["all three"]["norm"])
+    own = defaults_of(make_policy(pipelines.flux(), resolution=24))
+    assert own.guidance == 3.5
+    assert (diagnosis["num_steps"], diagnosis["shift"], diagnosis["guidance"]) == (2, own.shift, own.guidance)
     assert found[0] == pytest.approx(found[1], rel=1e-3)
     assert min(found[0]) > 0
 

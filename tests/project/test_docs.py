@@ -11,6 +11,7 @@ import pytest
 from vgrpo.commands.main import COMMANDS, main
 from vgrpo.models.supported import model_folder
 from vgrpo.objectives import OBJECTIVES
+from vgrpo.recipes import RECIPES
 
 ROOT = Path(__file__).parents[2]
 GENERATED = ROOT / "docs/changelog.md"  # by docs/build.py
@@ -84,6 +85,8 @@ def test_named_commands_and_options_exist():
     for page in PAGES:
         for command in re.findall(r"`vgrpo ([\w-]+)", page.read_text()):
             assert command in COMMANDS
+        for recipe in re.findall(r"vgrpo (?:train|plan) ([a-z][\w-]*)(?![\w./-])", page.read_text()):
+            assert recipe in RECIPES, page.name
         for option in re.findall(r"--((?:objective|rollout|update|advantage|eval|lora|memory)\.[a-z-]+)", page.read_text()):
             section, name = option.replace("-", "_").split(".")
             kinds = OBJECTIVES.values() if section == "objective" else (type(getattr(Config(), section)),)

@@ -50,11 +50,23 @@ def train(
             )
 
 
-def train_curriculum(curriculum: Curriculum, *, pipeline: Any = None, resume: bool = False, quiet: bool = False) -> Result:
-    """Run all stages, or go on with them; a pipeline in memory takes the place of the named model."""
-    if quiet:
-        return stages.train_curriculum(curriculum, pipeline=pipeline, resume=resume, listeners=(ReportFile(),))
-    with closing(RunConsole()) as console:
-        return stages.train_curriculum(
-            curriculum, pipeline=pipeline, resume=resume, listeners=(ReportFile(), console), say=console.say
-        )
+def train_curriculum(
+    curriculum: Curriculum,
+    *,
+    pipeline: Any = None,
+    resume: bool = False,
+    quiet: bool = False,
+    processes: Processes | None = None,
+) -> Result:
+    """Run all stages, or go on with them; a pipeline in memory takes the place of the named model. Programs that torchrun has
+    started share it, as `train` does."""
+    with joined() if processes is None else nullcontext(processes) as everyone:
+        if quiet:
+            return stages.train_curriculum(
+                curriculum, pipeline=pipeline, resume=resume, listeners=(ReportFile(),), processes=everyone
+            )
+        with closing(RunConsole()) as console:
+            listeners = (ReportFile(), console)
+            return stages.train_curriculum(
+                curriculum, pipeline=pipeline, resume=resume, listeners=listeners, say=console.say, processes=everyone
+            )

@@ -12,12 +12,15 @@ from vgrpo.analysis.diagnose.measure import PROBE_COUNTS, Subject
 from vgrpo.commands.options import parse, take_name
 from vgrpo.commands.screen import Screen
 from vgrpo.core.seeds import seed_of
+from vgrpo.core.types import Prompt
+from vgrpo.models.defaults import defaults_of
 from vgrpo.models.loading import load_policy
 from vgrpo.models.lora import add_lora
+from vgrpo.models.policy import Policy
 from vgrpo.models.settings import LoraConfig, ModelSettings
 from vgrpo.prompts.sources import training_prompts
 from vgrpo.sampling.draw import draw_groups
-from vgrpo.sampling.settings import Sampling
+from vgrpo.sampling.settings import OwnSampling, Sampling
 from vgrpo.support.checks import require, require_within
 from vgrpo.support.folders import require_folder
 from vgrpo.support.memory_errors import out_of_memory_while
@@ -27,7 +30,7 @@ DESCRIPTION = "Measure how noisy a model's surrogate likelihood is on its own im
 
 
 @dataclass(frozen=True, kw_only=True)
-class DiagnoseConfig(ModelSettings, Sampling):
+class DiagnoseConfig(ModelSettings, OwnSampling):
     """Measure how noisy a model's surrogate likelihood is, before training it."""
 
     output_dir: Path = Path("diagnosis")
@@ -74,18 +77,22 @@ def diagnose(config: DiagnoseConfig) -> dict[str, Any]:
     from vgrpo.analysis.diagnose.plots import plot  # first of all, so that a missing matplotlib is noticed now
 
     require_folder(config.output_dir, "--output-dir")
-    subject = _subject(config)
-    with subject.policy.attention():  # gradient checkpointing computes the forward again in the backward
-        found = {"model": config.model} | diagnosis(subject, config.num_timesteps, config.lr)
+    prompts = training_prompts(config.prompts, config.seed)(0, config.num_prompts)
+    policy = load_policy(config)
+    own = defaults_of(policy)
+    sampling = config.resolved(own)
+    subject = _subject(config, policy, prompts, sampling)
+    with policy.attention():  # gradient checkpointing computes the forward again in the backward
+        found = diagnosis(subject, config.num_timesteps, config.lr)
+    drawn = {name: getattr(sampling, name) for name in own._fields}
+    found = {"model": config.model} | drawn | found
     config.output_dir.mkdir(parents=True, exist_ok=True)
     (config.output_dir / "diagnosis.json").write_text(json.dumps(found, indent=2) + "\n")
     plot(found, config.output_dir / "diagnosis.png")
     return found
 
 
-def _subject(config: DiagnoseConfig) -> Subject:
-    prompts = training_prompts(config.prompts, config.seed)(0, config.num_prompts)
-    policy = load_policy(config)
+def _subject(config: DiagnoseConfig, policy: Policy, prompts: list[Prompt], sampling: Sampling) -> Subject:
     for part in policy.pipeline.components.values():
         if hasattr(part, "requires_grad_"):
             part.requires_grad_(False)
@@ -95,11 +102,11 @@ def _subject(config: DiagnoseConfig) -> Subject:
         config.seed,
         "diagnose",
         group_size=config.group_size,
-        sampling=config,
+        sampling=sampling,
     )
     add_lora(policy, config.lora, seed_of(config.seed, "lora"))
     return Subject(
-        policy=policy, rollout=rollout, guidance=config.guidance, micro_batch_size=config.batch_size, seed=config.seed
+        policy=policy, rollout=rollout, guidance=sampling.guidance, micro_batch_size=config.batch_size, seed=config.seed
     )
 
 

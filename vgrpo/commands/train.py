@@ -76,7 +76,8 @@ def _train(words: list[str], processes: Processes) -> None:
                 given = Given(rollout_workers=workers)
                 loop.train(job, given, resume=resume, allow_changes=allow, listeners=listeners, processes=processes)
                 return
-        stages.train_curriculum(job, resume=resume, listeners=listeners, say=display.say if display else stages.silent)
+        say = display.say if display else stages.silent
+        stages.train_curriculum(job, resume=resume, listeners=listeners, say=say, processes=processes)
 
 
 def _job(words: list[str], *, resume: bool, say: Callable[[str], None]) -> Config | Curriculum:

@@ -42,26 +42,39 @@ def evaluate(
     `interval` over prompts. `between` is called before every batch, or by several processes before each of the rounds in which
     they share the pictures."""
     pictures = pictures_of(prompts, settings.num_images)
-    if processes.size == 1:
-        judged = judge_model(policy, pictures, panel, settings, world, between)
-    else:
-        share = min(settings.batch_size or BATCH_SIZE, BATCH_SIZE, -(-len(pictures) // processes.size))
-        size = -(-share // settings.num_images) * settings.num_images  # whole prompts: a reward may compare their pictures
-        parts = [pictures[start : start + size] for start in range(0, len(pictures), size)]
-        judged = together(
-            parts,
-            lambda part: judge_model(policy, part, panel, settings, world),
-            len(panel.rewards),
-            between,
-            processes,
-            lambda: drawing(policy),
-            strict=world is not None,
-        )
+    judged = judge_shared(policy, pictures, panel, settings, world, between, processes)
     weights = panel.weights_of(prompts_of(pictures))
     columns = _columns(judged, weights)
     interval = {name: over_categories(estimates(values, pictures)).entry() for name, values in columns.items()}
     counts = {"num_prompts": len(prompts), "num_images": len(pictures)}
     return averages(judged, weights, pictures) | {"interval": interval} | counts
+
+
+def judge_shared(
+    policy: Policy,
+    pictures: list[Picture],
+    panel: Panel,
+    settings: EvalConfig,
+    world: World | None = None,
+    between: Between = nothing,
+    processes: Processes = ALONE,
+) -> Judged:
+    """Draw pictures and judge them, each in one of the processes; all have the scores of all pictures. `between` is called as
+    `evaluate` does."""
+    if processes.size == 1:
+        return judge_model(policy, pictures, panel, settings, world, between)
+    share = min(settings.batch_size or BATCH_SIZE, BATCH_SIZE, -(-len(pictures) // processes.size))
+    size = -(-share // settings.num_images) * settings.num_images  # whole prompts: a reward may compare their pictures
+    parts = [pictures[start : start + size] for start in range(0, len(pictures), size)]
+    return together(
+        parts,
+        lambda part: judge_model(policy, part, panel, settings, world),
+        len(panel.rewards),
+        between,
+        processes,
+        lambda: drawing(policy),
+        strict=world is not None,
+    )
 
 
 @out_of_memory_while("drawing images for the evaluation")

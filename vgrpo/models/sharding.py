@@ -35,6 +35,12 @@ class Spread:
         if self.announces:
             self.sharers.most(1)
 
+    def sum_copies(self, *, last: bool) -> None:
+        """Before the backward of each chunk of an optimiser step: gradients go between copies of the network after the `last`
+        alone. Until then each copy adds up its own, in parts over those who share it."""
+        network: Any = self.network
+        network.set_requires_all_reduce(last)
+
     def others_go_on(self) -> bool:
         """For a process that is done: whether another one announces a forward."""
         return self.sharers.most(0) > 0

@@ -25,21 +25,40 @@ def read_dataset(name: str) -> list[Prompt]:
         import datasets
     except ImportError as error:
         raise ValueError(f'prompts {name}: the package datasets reads these; pip install "vgrpo[datasets]"') from error
+    table = _train_split(datasets, name)
+    column = prompt_column(table.column_names)
+    if column is None:
+        raise ValueError(f"prompts {name}: no column `prompt`; its columns are {', '.join(table.column_names)}")
+    folder = Path(name) if Path(name).is_dir() else Path(name).parent
+    prompts = []
+    for number, row in enumerate(_rows(datasets, table, name), 1):
+        where = f"prompts {name}, row {number}"
+        if not isinstance(row[column], str | None):
+            raise ValueError(f"{where}: `{column}` is {row[column]!r}; make the column text")
+        if row[column]:
+            prompts.append(with_source(clean_prompt(prompt_of(row, column, where), where), folder, where))
+    if not prompts:
+        raise ValueError(f"prompts {name}: there is not one")
+    return prompts
+
+
+def _train_split(datasets: Any, name: str) -> Any:
+    """The data set's table, of several splits that of `train`. Raises as `read_dataset` does."""
     try:
         table = _load(datasets, name)
     except (OSError, ConnectionError, datasets.exceptions.DatasetNotFoundError) as error:
         raise FileNotFoundError(f"prompts {name}: not found, or the hub did not answer ({error})") from error
     except (ValueError, LookupError, TypeError, datasets.exceptions.DatasetsError) as error:  # pyarrow's are ValueErrors
         raise ValueError(f"prompts {name}: cannot be read ({error.__cause__ or error}); make or copy it again") from error
-    if isinstance(table, datasets.DatasetDict):
-        if "train" not in table:
-            raise ValueError(
-                f"prompts {name}: no split `train`; of its splits {', '.join(table)} save the one you want by itself"
-            )
-        table = table["train"]
-    column = prompt_column(table.column_names)
-    if column is None:
-        raise ValueError(f"prompts {name}: no column `prompt`; its columns are {', '.join(table.column_names)}")
+    if not isinstance(table, datasets.DatasetDict):
+        return table
+    if "train" not in table:
+        raise ValueError(f"prompts {name}: no split `train`; of its splits {', '.join(table)} save the one you want by itself")
+    return table["train"]
+
+
+def _rows(datasets: Any, table: Any, name: str) -> list[dict[str, Any]]:
+    """Its rows without pictures and sounds, but for a source image, as the path of its file."""
     media = (datasets.Image, datasets.Audio, datasets.Video)
     kept = [key for key, kind in table.features.items() if not isinstance(kind, media)]
     rows: list[dict[str, Any]] = table.select_columns(kept).to_list()
@@ -47,21 +66,7 @@ def read_dataset(name: str) -> list[Prompt]:
         pictures = table.select_columns([COLUMN]).cast_column(COLUMN, datasets.Image(decode=False))
         for number, (row, found) in enumerate(zip(rows, pictures, strict=True), 1):
             row[COLUMN] = stored(found[COLUMN], PICTURES, f"prompts {name}, row {number}") if found[COLUMN] else None
-    for number, row in enumerate(rows, 1):
-        if not isinstance(row[column], str | None):
-            raise ValueError(f"prompts {name}, row {number}: `{column}` is {row[column]!r}; make the column text")
-    numbered = [
-        (prompt_of(row, column, f"prompts {name}, row {number}"), number) for number, row in enumerate(rows, 1) if row[column]
-    ]
-    folder = Path(name) if Path(name).is_dir() else Path(name).parent
-    prompts = [
-        with_source(clean_prompt(prompt, where), folder, where)
-        for prompt, number in numbered
-        for where in (f"prompts {name}, row {number}",)
-    ]
-    if not prompts:
-        raise ValueError(f"prompts {name}: there is not one")
-    return prompts
+    return rows
 
 
 def _load(datasets: Any, name: str) -> Any:

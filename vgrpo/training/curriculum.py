@@ -3,11 +3,13 @@
 A stage is an ordinary run in a folder of its own that starts from the adapter the stage before saved, with a fresh optimiser.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from vgrpo.core.processes import ALONE, PeerError, Processes
 from vgrpo.models.loading import load_policy
 from vgrpo.models.lora import check_init
 from vgrpo.models.precision import device_of
@@ -17,19 +19,22 @@ from vgrpo.rewards.registry import load_reward
 from vgrpo.support.checks import require
 from vgrpo.support.files import clear_drafts
 from vgrpo.support.interrupts import StopRequested
-from vgrpo.support.launched import launched
 from vgrpo.support.lock import RunLock
 from vgrpo.support.memory_errors import GpuMemoryError
 from vgrpo.training.config import Config
 from vgrpo.training.config_files import save_yaml
 from vgrpo.training.events import Listener
-from vgrpo.training.folder import free_folder, new_folder, take_away
+from vgrpo.training.folder import free_folder, new_folder, settings_of, take_away
 from vgrpo.training.loop import Result, train
 from vgrpo.training.score_table import ScoreTable
+from vgrpo.training.shards.mesh import shards
 from vgrpo.training.stages import Curriculum
 from vgrpo.training.start import Given
 from vgrpo.training.task_prompts import run_prompts
+from vgrpo.training.together import check_same, check_several
 
+LOSE_NOTHING = (KeyboardInterrupt, StopRequested, RewardError, GpuMemoryError, PeerError)
+"""What may end a stage."""
 Say = Callable[[str], None]
 """Takes a line, or several, for a person who watches."""
 
@@ -45,20 +50,31 @@ def train_curriculum(
     resume: bool = False,
     listeners: Iterable[Listener] = (),
     say: Say = silent,
+    processes: Processes = ALONE,
 ) -> Result:
     """Run all stages, or go on with them; a pipeline in memory takes the place of the named model. `listeners` hear every
-    stage's events.
+    stage's events. Several `processes` share each stage; the first writes the folder and speaks.
 
     Raises what `vgrpo.train` raises; all stages' prompts, rewards and the model are checked before the first.
     """
-    require(launched().size == 1, "a curriculum trains in one process; train its stages one by one, each with --lora.init")
     if resume and curriculum.output_dir is None:
         raise ValueError("--resume: name the curriculum's folder, by --output-dir or by its config.yaml")
     folder = Path(str(curriculum.output_dir))
-    begun = resume and (folder / "config.yaml").is_file()
-    if not begun:
+    begun = resume and processes.rank == 0 and (folder / "config.yaml").is_file()
+    if processes.rank == 0 and not begun:
         folder = free_folder(curriculum.output_dir, curriculum.stages[0].config.model)
-    _check(curriculum, has_pipeline=pipeline is not None)
+    _check(curriculum, processes, has_pipeline=pipeline is not None)
+    with _opened(curriculum, folder, processes, begun=begun) as folder:
+        pipeline = load_policy(curriculum.stages[0].config.model_settings, pipeline).pipeline
+        return _run(curriculum, folder, pipeline, listeners, say if processes.rank == 0 else silent, processes)
+
+
+@contextmanager
+def _opened(curriculum: Curriculum, folder: Path, processes: Processes, *, begun: bool) -> Iterator[Path]:
+    """The folder, held by process 0 while the curriculum is at work there. The others are told its name and leave it alone."""
+    if processes.rank > 0:
+        yield Path(processes.told(b"").decode())
+        return
     made = [] if begun else new_folder(folder)
     lock = RunLock(folder)
     lock.take()
@@ -66,8 +82,10 @@ def train_curriculum(
         clear_drafts(folder)
         if not begun:
             save_yaml(curriculum, folder / "config.yaml")
-        pipeline = load_policy(curriculum.stages[0].config.model_settings, pipeline).pipeline
-        return _run(curriculum, folder, pipeline, listeners, say)
+        processes.told(str(folder).encode())
+        yield folder
+    except StopRequested:
+        raise
     except BaseException:
         take_away(made)
         raise
@@ -75,28 +93,39 @@ def train_curriculum(
         lock.release()
 
 
-def _run(curriculum: Curriculum, folder: Path, pipeline: Any, listeners: Iterable[Listener], say: Say) -> Result:
+def _run(
+    curriculum: Curriculum, folder: Path, pipeline: Any, listeners: Iterable[Listener], say: Say, processes: Processes
+) -> Result:
     """The stages that are left."""
-    scores = ScoreTable(curriculum, folder)
+    scores = ScoreTable(curriculum, folder, processes)
+    again = f"to go on with all stages,\n  vgrpo train {folder}/config.yaml --resume"
     if not scores.columns:
         say(f"run folder {folder}\nevaluating the base model on the rewards of all stages")
-        scores.add("base", pipeline)
+        with _told_how_to_go_on(say, again, after=(StopRequested,)):  # after anything else nothing is left of it
+            scores.add("base", pipeline)
     last = len(curriculum.stages) - 1
     # A finished curriculum, resumed, repeats the end of its last stage, as a finished run does.
     for index in range(min(len(scores.columns) - 1, last), last + 1):
         name, config = curriculum.folder_name(index), stage_config(curriculum, folder, index)
         say(f"\nstage {index + 1} of {last + 1}: {curriculum.stages[index].name}")
-        try:
-            train(config, Given(pipeline=pipeline), resume=True, listeners=listeners)
-        except (KeyboardInterrupt, StopRequested, RewardError, GpuMemoryError):
-            say(f"or, to go on with all stages,\n  vgrpo train {folder}/config.yaml --resume")
-            raise
+        with _told_how_to_go_on(say, f"or, {again}"):
+            train(config, Given(pipeline=pipeline), resume=True, listeners=listeners, processes=processes)
         say("evaluating on the rewards of all stages")
-        scores.add(name, pipeline)
+        with _told_how_to_go_on(say, again):
+            scores.add(name, pipeline)
         say(scores.text())
         if index < last:
             pipeline.unload_lora_weights()  # the next stage adds its own
     return Result(output_dir=folder, pipeline=pipeline, evaluation=scores.content())
+
+
+@contextmanager
+def _told_how_to_go_on(say: Say, text: str, after: tuple[type[BaseException], ...] = LOSE_NOTHING) -> Iterator[None]:
+    try:
+        yield
+    except after:
+        say(text)
+        raise
 
 
 def stage_config(curriculum: Curriculum, folder: Path, index: int) -> Config:
@@ -112,12 +141,21 @@ def stage_config(curriculum: Curriculum, folder: Path, index: int) -> Config:
     )
 
 
-def _check(curriculum: Curriculum, *, has_pipeline: bool) -> None:
+def _check(curriculum: Curriculum, processes: Processes, *, has_pipeline: bool) -> None:
     """What would otherwise fail hours later, at the start of a stage."""
     configs = [stage_config(curriculum, Path("folder"), index) for index in range(len(curriculum.stages))]
+    processes.require_same("stages", " ".join(stage.name for stage in curriculum.stages).encode())
     for config in configs:
-        run_prompts(config)
-    check_init(configs[0].lora)
+        check_several(config.rollout.num_prompts, config.device, processes)
+        require(
+            not shards(config, processes),
+            f"memory.shard={config.memory.shard}: the stages of a curriculum share a model that is whole in every process; "
+            "leave it out, or train the stages one by one, each with --lora.init",
+        )
+        prompts = run_prompts(config)
+        check_same(settings_of(config), [*prompts.listed, *prompts.trial, *prompts.held_out], processes)
+    if processes.rank == 0:
+        check_init(configs[0].lora)
     if not has_pipeline:
         device_of(configs[0].device)
         check_model(configs[0].model, configs[0].adapter)

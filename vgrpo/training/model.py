@@ -3,23 +3,19 @@
 from contextlib import nullcontext
 from dataclasses import replace
 
-import torch
-
 from vgrpo.core.processes import Processes
-from vgrpo.core.seeds import seed_of
 from vgrpo.models.defaults import BUNDLED, defaults_of
 from vgrpo.models.lengths import warn_of_cut_off
 from vgrpo.models.loading import load_policy
-from vgrpo.models.lora import Adapter, add_lora, read_init, take_lora
+from vgrpo.models.lora import Adapter
 from vgrpo.models.policy import Policy
 from vgrpo.models.precision import chosen
 from vgrpo.models.sources import check_sources
 from vgrpo.rewards.frames import show_to
-from vgrpo.support.checks import require
-from vgrpo.support.memory_errors import out_of_memory_while
 from vgrpo.training.config import Config
 from vgrpo.training.events import Events
 from vgrpo.training.shards.mesh import shards, spread_weights
+from vgrpo.training.start_weights import make_trainable
 from vgrpo.training.task import Given, Task
 from vgrpo.training.task_prompts import RunPrompts
 from vgrpo.training.texts import encode_ahead
@@ -36,7 +32,7 @@ def load_model(
     show_to((*task.panel.rewards, *task.monitors.values()), policy)
     check_sources(policy, prompts.listed)
     warn_of_cut_off(policy, prompts.listed)
-    adapter = _make_trainable(policy, config)
+    adapter = make_trainable(policy, None if full else config.lora, config.seed, processes)
     spread_weights(policy, config, processes)
     encode_ahead(policy, prompts, config.num_iterations, config.rollout.num_prompts, events, processes)
     return config, policy, adapter
@@ -60,26 +56,3 @@ def _drawn_as(config: Config, policy: Policy, events: Events) -> Config:
             f"{own.guidance:g}"
         )
     return found
-
-
-@out_of_memory_while("loading the model")
-def _make_trainable(policy: Policy, config: Config) -> Adapter | None:
-    """Set up what is trained; returns the adapter that the run goes on from, if any."""
-    pipeline = policy.pipeline
-    if config.finetune == "full":
-        require(
-            not getattr(policy.module, "peft_config", None),
-            "finetune=full: the pipeline has an active LoRA, which would be trained apart from its layers; make it part of the "
-            "model, pipeline.fuse_lora() then pipeline.unload_lora_weights(), or take it off with the latter alone",
-        )
-        adapter = None
-    else:
-        adapter = take_lora(policy, config.lora) or read_init(policy, config.lora)
-    for part in pipeline.components.values():
-        if isinstance(part, torch.nn.Module):
-            part.requires_grad_(False)
-    if config.finetune == "full":
-        policy.module.float().requires_grad_(True)
-    else:
-        add_lora(policy, config.lora, seed_of(config.seed, "lora"))
-    return adapter

@@ -1,50 +1,77 @@
 """curriculum.json: every reward and monitor of any stage on held-out prompts, before the first stage and after each."""
 
+import json
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from vgrpo.evaluation.core import judge_model, mean_over_tags
+from vgrpo.core.processes import Processes
+from vgrpo.evaluation.core import judge_shared, mean_over_tags
 from vgrpo.evaluation.pictures import pictures_of
 from vgrpo.models.loading import load_policy
 from vgrpo.rewards.frames import show_to
 from vgrpo.rewards.loading import load_rewards
 from vgrpo.rewards.panel import Panel
+from vgrpo.support.interrupts import Interrupts
 from vgrpo.support.json_files import read_json, write_json
 from vgrpo.training.config import Config
 from vgrpo.training.stages import Curriculum
 from vgrpo.training.task import calling
 from vgrpo.training.task_prompts import main_prompts
+from vgrpo.training.together import agreed_precision, check_together
 
 
 class ScoreTable:
     """A row per reward and prompts; a column for the base model and one for each stage.
 
-    Held-out prompts of several stages are drawn once for all their rewards, as the first of these stages evaluates.
+    Held-out prompts of several stages are drawn once for all their rewards, as the first of these stages evaluates. Several
+    processes share the pictures; the first keeps the file, and all know what is in it.
     """
 
-    def __init__(self, curriculum: Curriculum, folder: Path) -> None:
-        self.path = folder / "curriculum.json"
-        known: dict[str, Any] = read_json(self.path) if self.path.exists() else {"columns": [], "rows": []}
+    def __init__(self, curriculum: Curriculum, folder: Path, processes: Processes) -> None:
+        self.path, self.processes = folder / "curriculum.json", processes
+        known: dict[str, Any] = {"columns": [], "rows": []}
+        if processes.rank == 0 and self.path.exists():
+            known = read_json(self.path)
+        known = json.loads(processes.told(json.dumps(known).encode()))
         self.columns: list[str] = known["columns"]
         self.rows: list[dict[str, Any]] = known["rows"]
         self.asked = _rewards_by_prompts(curriculum)
 
     def add(self, column: str, pipeline: Any) -> None:
-        """Measure the pipeline as it is."""
-        for prompts, (config, names) in self.asked.items():
-            # Each time anew: they would fill the memory that a stage needs.
-            panel = Panel.of(load_rewards(names, calling(config)))
-            pictures = pictures_of(main_prompts(config).held_out, config.eval.num_images)
-            with closing(panel):
-                policy = load_policy(config.model_settings, pipeline)
-                show_to(panel.rewards, policy)
-                judged = judge_model(policy, pictures, panel, config.eval_sampling)
-            for name, value in zip(names, mean_over_tags(judged.rewards, pictures), strict=True):
-                self._row(name, prompts)["scores"][column] = None if value != value else round(value, 4)
-        if column not in self.columns:
-            self.columns.append(column)
-        write_json(self.path, self.content())
+        """Measure the pipeline as it is. A signal to one of the processes raises StopRequested in all of them, before the next
+        pictures or after the column is kept."""
+        with Interrupts() as interrupts:
+            means = {prompts: self._means(*asked, pipeline, interrupts) for prompts, asked in self.asked.items()}
+            for prompts, values in means.items():
+                for name, value in values.items():
+                    self._row(name, prompts)["scores"][column] = None if value != value else round(value, 4)
+            if column not in self.columns:
+                self.columns.append(column)
+            if self.processes.rank == 0:
+                write_json(self.path, self.content())
+            check_together(interrupts, self.processes)
+
+    def _means(self, config: Config, names: list[str], pipeline: Any, interrupts: Interrupts) -> dict[str, float]:
+        """By the name of the reward, NaN where it judged no picture."""
+        processes = self.processes
+        settings = config.model_settings
+        settings = replace(settings, precision=agreed_precision(settings.precision, settings.device, pipeline, processes))
+        pictures = pictures_of(main_prompts(config).held_out, config.eval.num_images)
+        # Each time anew: they would fill the memory that a stage needs.
+        with closing(Panel.of(load_rewards(names, calling(config)))) as panel:
+            policy = load_policy(settings, pipeline)
+            show_to(panel.rewards, policy)
+            judged = judge_shared(
+                policy,
+                pictures,
+                panel,
+                config.eval_sampling,
+                between=lambda _: check_together(interrupts, processes),
+                processes=processes,
+            )
+        return dict(zip(names, mean_over_tags(judged.rewards, pictures), strict=True))
 
     def _row(self, reward: str, prompts: str) -> dict[str, Any]:
         row = next((row for row in self.rows if (row["reward"], row["prompts"]) == (reward, prompts)), None)

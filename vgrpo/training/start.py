@@ -7,12 +7,11 @@ from functools import partial
 from pathlib import Path
 
 from vgrpo.core.processes import ALONE, Processes
-from vgrpo.models.lora import Adapter, check_init, fill_lora
+from vgrpo.models.lora import Adapter, check_init
 from vgrpo.models.policy import Policy
 from vgrpo.models.precision import device_of
 from vgrpo.models.supported import check_model
 from vgrpo.models.weight_sets import AverageWeights, WeightCopy, trainable
-from vgrpo.objectives.base import WeightSet
 from vgrpo.support.files import OF_THE_DISK, explain
 from vgrpo.training import together
 from vgrpo.training.alarm import Alarm
@@ -33,6 +32,7 @@ from vgrpo.training.run import Run
 from vgrpo.training.shards.mesh import check_shards
 from vgrpo.training.shards.writer import SpreadWriter
 from vgrpo.training.sinks import check_installed
+from vgrpo.training.start_weights import copies_of_start
 from vgrpo.training.task import Given as Given
 from vgrpo.training.task import Task, make_task
 from vgrpo.training.task_prompts import RunPrompts, run_prompts
@@ -51,10 +51,11 @@ def start_run(
 ) -> Run:
     """Check everything, cheapest first, then load the model and, to resume, the newest checkpoint that is whole.
 
-    If that fails, a folder that was made for the run goes again. Of several processes the first alone touches the folder.
+    If that fails, a folder that was made for the run goes again. Of several processes the first alone touches the folder, and
+    reads the adapter to go on from.
     """
     given, events = given or Given(), events or Events()
-    _check(config, given, resume=resume or processes.rank > 0)
+    _check(config, given, processes, resume=resume)
     together.check_several(config.rollout.num_prompts, config.device, processes)
     check_shards(config, processes)
     prompts = run_prompts(config, given.prompts)
@@ -102,19 +103,20 @@ def _disk_explained(config: Config) -> Iterator[None]:
         raise OSError(explain(error, folder, str(saved[-1]) if saved else None)) from error
 
 
-def _check(config: Config, given: Given, *, resume: bool) -> None:
+def _check(config: Config, given: Given, processes: Processes, *, resume: bool) -> None:
     """What needs nothing to be loaded."""
     if given.pipeline is None:
         device_of(config.device)
         check_model(config.model, config.adapter)
     device_of(config.device_of_rewards, "reward_device")
-    check_init(config.lora)
     check_optimizer(config.update)
     for name in config.trackers:
         check_installed(name)
     check_served(config.objective, config.finetune, given.rollout_workers)
-    if not resume:
-        free_folder(config.output_dir, config.model)
+    if processes.rank == 0:
+        check_init(config.lora)
+        if not resume:
+            free_folder(config.output_dir, config.model)
 
 
 def _make_run(
@@ -127,7 +129,7 @@ def _make_run(
     events: Events,
     processes: Processes,
 ) -> Run:
-    copies = _copies(policy, config, adapter)
+    copies = copies_of_start(policy, config.objective.copies, config.lora, adapter)
     writer = together.checkpoint_writer(opened.path / "checkpoints", config.keep_checkpoints, processes)
     if policy.spread is not None and config.finetune == "full":
         writer = SpreadWriter(opened.path / "checkpoints", config.keep_checkpoints, policy.spread, processes)
@@ -169,18 +171,6 @@ def _add_files(run: Run) -> None:
     run.events.listeners.insert(1, GroupsFile(run.folder, run.task.panel, run.config.objective.drawing, run.iteration))
     for name in dict.fromkeys(run.config.trackers):
         run.events.listeners.append(Tracker(name, run.folder, to_dict(run.config), run.iteration, run.events.notice))
-
-
-def _copies(policy: Policy, config: Config, adapter: Adapter | None) -> dict[WeightSet, WeightCopy]:
-    """Put in the adapter that the run goes on from, if any, between copying the untrained model ("ref") and the start ("old").
-
-    Measured from the start of each, a curriculum's stages would leave the untrained model's images step by step.
-    """
-    kept = config.objective.copies
-    copies: dict[WeightSet, WeightCopy] = {name: WeightCopy(policy.module) for name in kept if name == "ref"}
-    if adapter is not None:
-        fill_lora(policy, config.lora, adapter)
-    return copies | {name: WeightCopy(policy.module) for name in kept if name == "old"}
 
 
 def _make_optimizer(policy: Policy, config: Config, average: AverageWeights) -> Optimizer:

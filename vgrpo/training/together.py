@@ -11,6 +11,7 @@ from torch import nn
 
 from vgrpo.core.processes import PeerError, Processes
 from vgrpo.core.types import Prompt
+from vgrpo.models.lora import Adapter
 from vgrpo.models.precision import Precision, chosen, device_of
 from vgrpo.models.sharding import own_part
 from vgrpo.support.checks import require
@@ -103,6 +104,15 @@ def open_together(open_folder: Callable[[], RunFolder], processes: Processes) ->
         if opened is not None:
             opened.abandon()
         raise
+
+
+def adapter_of_first(read: Callable[[], Adapter | None], processes: Processes) -> Adapter | None:
+    """The adapter that process 0 reads, if there is one, in every process: its file may be on that machine alone."""
+    if processes.size == 1:
+        return read()
+    state = {"adapter": read()} if processes.rank == 0 else None
+    found: Adapter | None = _handed_over(state, processes)["adapter"]
+    return found
 
 
 def _shared(opened: RunFolder | None, processes: Processes) -> RunFolder:

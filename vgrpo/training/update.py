@@ -68,11 +68,12 @@ def backward(
         return _coupled_backward(policy, objective, batch, base, guidance, micro_batch_size)
     num_valid = _num_valid(batch)
     collected: list[Metrics] = []
-    for rows in parts:
+    for index, rows in enumerate(parts, 1):
         chunk = batch[rows]
         v = velocities(policy, chunk.points, chunk.cond, guidance)
         known = {name: value[rows] for name, value in base.items()}
         loss, metrics = objective.loss(v, _with_current(v, known), chunk)
+        _sum_copies(policy, last=index == len(parts))
         (torch.where(chunk.valid, loss, 0.0).sum() / num_valid).backward()
         collected.append(metrics | {"loss": loss.detach()})
     return {name: torch.cat([metrics[name] for metrics in collected]) for name in collected[0]}
@@ -93,10 +94,17 @@ def _coupled_backward(
     loss, metrics = objective.loss(v, _with_current(v, base), batch)
     (torch.where(batch.valid, loss, 0.0).sum() / num_valid).backward()
     assert v.grad is not None
-    for rows in slices(batch, micro_batch_size):
+    parts = slices(batch, micro_batch_size)
+    for index, rows in enumerate(parts, 1):
         chunk = batch[rows]
+        _sum_copies(policy, last=index == len(parts))
         velocities(policy, chunk.points, chunk.cond, guidance).backward(v.grad[rows])
     return metrics | {"loss": loss.detach()}
+
+
+def _sum_copies(policy: Policy, *, last: bool) -> None:
+    if policy.spread is not None:
+        policy.spread.sum_copies(last=last)
 
 
 def _num_valid(batch: Batch[Any]) -> int:

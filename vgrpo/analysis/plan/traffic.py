@@ -35,9 +35,9 @@ def traffic(job: Job) -> Traffic:
     gathered = num_gathers(job) * job.spread_bytes(config)
     if not full:
         return Traffic(gathered=gathered, summed=sums)
-    # Each chunk's gradient is summed as it is there: kept whole until the last it would take the memory that is saved.
-    scattered = 4.0 * job.num_trained * num_steps * chunks
-    return Traffic(gathered=gathered, scattered=scattered, summed=scattered / sharers if sharers < job.num_gpus else 0.0)
+    # Each chunk's gradient is summed in parts as it is there: kept whole until the last it would take the memory that is saved.
+    # Copies on several machines add up their parts after the last one.
+    return Traffic(gathered=gathered, scattered=sums * chunks, summed=sums / sharers if sharers < job.num_gpus else 0.0)
 
 
 def num_chunks(job: Job) -> int:
