@@ -71,7 +71,7 @@ def start_run(
             if adapter is not None and config.lora.init is None and not resume:
                 events.notice("the pipeline's active LoRA is trained on")
             try_rewards(policy, task, prompts.trial)
-            for note in prompts.notes:
+            for note in [*prompts.notes, *idle_settings(config)]:
                 events.notice(note)
             ahead = make_ahead(policy, config.rollout.lag, given.rollout_workers, events.notice)
             return _make_run(config, task, opened, policy, adapter, ahead, events, processes)
@@ -91,6 +91,18 @@ def _disk_explained(config: Config) -> Iterator[None]:
         folder = Path(config.output_dir or "runs")
         saved = [path for _, path in all_in(folder / "checkpoints")]
         raise OSError(explain(error, folder, str(saved[-1]) if saved else None)) from error
+
+
+def idle_settings(config: Config) -> list[str]:
+    """A notice of each setting that the first optimiser step after a rollout makes no use of, where there is no second."""
+    objective = config.objective
+    if config.update.num_steps > 1 or config.rollout.lag > 0 or "old" in objective.copies:
+        return []
+    return [
+        f"objective.{name}={getattr(objective, name)} does nothing with one optimiser step per rollout, whose ratios are all 1; "
+        "update.num_minibatches takes more steps"
+        for name in objective.idle_on_policy
+    ]
 
 
 def _check(config: Config, given: Given, *, resume: bool) -> None:
