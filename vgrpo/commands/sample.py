@@ -28,7 +28,8 @@ class SampleConfig(ModelSettings, OwnSampling):
     """Draw images for the prompts of a file."""
 
     prompts: Path
-    """A .txt file, one prompt a line, or .jsonl or .csv with `prompt`."""
+    """A file: .txt, one prompt a line, or .jsonl, .json, .csv or .tsv with the text in `prompt`, `prompts`, `caption` or
+    `text`."""
     output_dir: Path
     """Gets 00000_00.png (prompt index, image index) and prompts.jsonl."""
     lora: Path | None = None

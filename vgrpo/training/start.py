@@ -99,7 +99,7 @@ def idle_settings(config: Config) -> list[str]:
     if config.update.num_steps > 1 or config.rollout.lag > 0 or "old" in objective.copies:
         return []
     return [
-        f"objective.{name}={getattr(objective, name)} does nothing with one optimiser step per rollout, whose ratios are all 1; "
+        f"objective.{name}={getattr(objective, name)} does nothing with one optimiser step per rollout: all its ratios are 1; "
         "update.num_minibatches takes more steps"
         for name in objective.idle_on_policy
     ]
