@@ -14,7 +14,6 @@ from vgrpo.commands.options import take_option
 from vgrpo.models.supported import model_folder
 from vgrpo.objectives import OBJECTIVES
 from vgrpo.recipes import RECIPES
-from vgrpo.training.config_files import save_yaml
 
 ROOT = Path(__file__).parents[2]
 GENERATED = ROOT / "docs/changelog.md"  # by docs/build.py
@@ -104,6 +103,8 @@ def shown_commands():
 
 @pytest.mark.parametrize("line", shown_commands())
 def test_commands_that_cannot_run_are_understood(workplace, monkeypatch, line):
+    from vgrpo.training.config_files import save_yaml
+
     name, *words = shlex.split(line, comments=True)[1:]
     module = importlib.import_module(f"vgrpo.commands.{name.replace('-', '_')}")
     reader = getattr(module, ENDS.get(name, "parse"))

@@ -93,18 +93,6 @@ def _disk_explained(config: Config) -> Iterator[None]:
         raise OSError(explain(error, folder, str(saved[-1]) if saved else None)) from error
 
 
-def idle_settings(config: Config) -> list[str]:
-    """A notice of each setting that the first optimiser step after a rollout makes no use of, where there is no second."""
-    objective = config.objective
-    if config.update.num_steps > 1 or config.rollout.lag > 0 or "old" in objective.copies:
-        return []
-    return [
-        f"objective.{name}={getattr(objective, name)} does nothing with one optimiser step per rollout: all its ratios are 1; "
-        "update.num_minibatches takes more steps"
-        for name in objective.idle_on_policy
-    ]
-
-
 def _check(config: Config, given: Given, *, resume: bool) -> None:
     """What needs nothing to be loaded."""
     if given.pipeline is None:
@@ -199,3 +187,15 @@ def _make_optimizer(policy: Policy, config: Config, average: AverageWeights) -> 
         num_decay_steps=num_steps if config.update.lr_schedule == "linear" else None,
         after_step=average.step,
     )
+
+
+def idle_settings(config: Config) -> list[str]:
+    """A notice of each setting that the first optimiser step after a rollout makes no use of, where there is no second."""
+    objective = config.objective
+    if config.update.num_steps > 1 or config.rollout.lag > 0 or "old" in objective.copies:
+        return []
+    return [
+        f"objective.{name}={getattr(objective, name)} does nothing with one optimiser step per rollout: all its ratios are 1; "
+        "update.num_minibatches takes more steps"
+        for name in objective.idle_on_policy
+    ]

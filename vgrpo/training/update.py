@@ -99,17 +99,17 @@ def _coupled_backward(
     return metrics | {"loss": loss.detach()}
 
 
+def _num_valid(batch: Batch[Any]) -> int:
+    """Rows of the minibatch that count, over all processes: the mean is over all of them, however they are shared out."""
+    return max(1, int(batch.processes.total(batch.valid.sum())))
+
+
 def _loss(objective: Objective[Any], v: Tensor, base: Baselines, batch: Batch[Any]) -> tuple[Tensor, Metrics]:
     """The algorithm's loss and metrics, and how far the velocities are from the untrained model's, where those are known."""
     loss, metrics = objective.loss(v, _with_current(v, base), batch)
     if "ref" in base:
         metrics = metrics | {"ref_kl": distance(v.detach(), base["ref"])}
     return loss, metrics
-
-
-def _num_valid(batch: Batch[Any]) -> int:
-    """Rows of the minibatch that count, over all processes: the mean is over all of them, however they are shared out."""
-    return max(1, int(batch.processes.total(batch.valid.sum())))
 
 
 def _with_current(v: Tensor, base: Baselines) -> dict[WeightSet, Tensor]:
