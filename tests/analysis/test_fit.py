@@ -20,7 +20,7 @@ from vgrpo.training.config import UpdateConfig
 from vgrpo.training.resume import FREE
 
 ROOM = dict.fromkeys(("sd35m-pickscore", "sd35m-ocr", "sd35m-geneval", "sd35m-evening", "flux1-preference"), 24)
-ROOM |= {"sd15": 16, "sdxl": 16}
+ROOM |= {"sd15-pickscore": 16, "sdxl-pickscore": 16}
 QUICK = (
     "--rollout.num-prompts 2 --rollout.group-size 4 --rollout.num-steps 2 --eval.num-prompts 0 "
     "--eval.num-sample-prompts 1 --eval.num-steps 2"
@@ -34,7 +34,7 @@ def known(monkeypatch):
 
 
 def test_the_figures_are_what_is_measured():
-    measured, known = (figure(RECIPES["sd15"]) for figure in (measure_model, figures.known))
+    measured, known = (figure(RECIPES["sd15-pickscore"]) for figure in (measure_model, figures.known))
     costs = [asdict(each.pop("plain")) for each in (measured, known)]
     assert costs[0] == pytest.approx(costs[1], rel=1e-3)
     assert measured == known

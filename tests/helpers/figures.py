@@ -12,7 +12,7 @@ from vgrpo.models.published import HUB_IDS
 from vgrpo.recipes import RECIPES
 
 PATH = Path(__file__).with_name("figures.json")
-NAMED = ("sd15", "sdxl", "sd35m-pickscore", "flux1-preference")
+NAMED = ("sd15-pickscore", "sdxl-pickscore", "sd35m-pickscore", "flux1-preference")
 """Recipes, one for each model and size of picture."""
 
 

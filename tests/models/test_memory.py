@@ -17,7 +17,7 @@ from vgrpo.models.memory import fit
 from vgrpo.models.settings import MemoryConfig
 from vgrpo.models.text_store import text_encoders
 from vgrpo.training.config import RolloutConfig
-from vgrpo.training.events import Events
+from vgrpo.training.events import Events, PhaseAdvanced
 from vgrpo.training.loop import iterate
 from vgrpo.training.start import Given, start_run
 from vgrpo.training.task_prompts import main_prompts
@@ -52,8 +52,10 @@ def test_prompts_are_encoded_once_for_all_runs(name, tmp_path):
 def test_a_run_encodes_its_prompts_before_its_first_iteration(tmp_path):
     rollout = RolloutConfig(num_prompts=2, group_size=2, num_steps=2, guidance=2.0)
     config = tiny_config(tmp_path / "run", memory=MemoryConfig(prompt_cache=tmp_path / "texts"), rollout=rollout)
-    run = start_run(config, Given(pipeline=tiny_pipeline(), reward=red, prompts=PROMPTS))
+    heard = []
+    run = start_run(config, Given(pipeline=tiny_pipeline(), reward=red, prompts=PROMPTS), events=Events([heard.append]))
     assert len(list((tmp_path / "texts").iterdir())) == len({"", *PROMPTS})
+    assert PhaseAdvanced(name="encoding", done=0, total=len({"", *PROMPTS})) in heard
     run.policy._cache.clear()
     forbid_encoding(run.policy)
     iterate(run)

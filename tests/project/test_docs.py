@@ -1,6 +1,7 @@
 """Every command and snippet of the README and docs runs."""
 
 import dataclasses
+import importlib
 import re
 import shlex
 import shutil
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from vgrpo.commands.main import COMMANDS, main
+from vgrpo.commands.options import take_option
 from vgrpo.models.supported import model_folder
 from vgrpo.objectives import OBJECTIVES
 from vgrpo.recipes import RECIPES
@@ -76,6 +78,51 @@ def test_commands(workplace, block):
         if words[1] == "diagnose":
             words += ["--num-prompts", "4", "--group-size", "2"]
         assert main(words[1:]) == 0
+
+
+ENDS = {"train": "parse_job", "plan": "parse_job", "ctl": "at_work", "report": "write_report", "doctor": "Screen"}
+"""The first call of a command after its words are read; of the others it is `parse` that reads them."""
+
+
+class Understood(Exception):
+    """A command line was read without an error, and nothing of what it asks for was done."""
+
+
+def shown_commands():
+    """Every `vgrpo ...` of the blocks that cannot run, after what starts it there; lines that go on are joined. Not those of
+    docs/benchmark-earlier.md, which says that they are of an earlier tool."""
+    for block in blocks("text"):
+        if block.id.startswith("benchmark-earlier"):
+            continue
+        lines = re.sub(r"\\\n\s*", "", block.values[0]).splitlines()
+        found = [re.search(r"(?:^|(?:exec|-m|taskset -c \d) )(vgrpo [a-z].*)", line) for line in lines]
+        for index, match in enumerate(filter(None, found)):
+            if match[1].split()[1] in COMMANDS:
+                yield pytest.param(match[1].rstrip("'"), id=f"{block.id}-{index}")
+
+
+@pytest.mark.parametrize("line", shown_commands())
+def test_commands_that_cannot_run_are_understood(workplace, monkeypatch, line):
+    from vgrpo.training.config_files import save_yaml
+
+    name, *words = shlex.split(line, comments=True)[1:]
+    module = importlib.import_module(f"vgrpo.commands.{name.replace('-', '_')}")
+    reader = getattr(module, ENDS.get(name, "parse"))
+
+    def read(*args, **settings):
+        if name in ENDS and reader.__name__ != "parse_job":
+            raise Understood
+        reader(*args, **settings)
+        raise Understood
+
+    for word in words:
+        if word.endswith("config.yaml"):
+            (workplace / word).parent.mkdir(parents=True)
+            save_yaml(RECIPES["sprites"], workplace / word)
+    words, _ = take_option(words, "--gpus")
+    monkeypatch.setattr(module, reader.__name__, read)
+    with pytest.raises(Understood):
+        module.run(words)
 
 
 def test_named_commands_and_options_exist():

@@ -84,11 +84,11 @@ def test_full_fine_tuning_brings_its_own_learning_rate():
     def rate(*words):
         return parse_job(list(words), prog="train", description="").learning_rate
 
-    assert [rate(name) for name in ("sprites", "sdxl", "sd35m-ocr")] == [1.5e-3, 1e-4, 3e-4]
+    assert [rate(name) for name in ("sprites", "sdxl-pickscore", "sd35m-ocr")] == [1.5e-3, 1e-4, 3e-4]
     full = ("--finetune", "full")
-    assert [rate(name, *full) for name in ("sprites", "sdxl", "sd35m-ocr")] == [2e-4, 1e-5, 1e-5]
-    assert rate("sdxl", *full, "--update.lr", "3e-6") == 3e-6
-    assert rate("sdxl", "--finetune", "lora") == 1e-4
+    assert [rate(name, *full) for name in ("sprites", "sdxl-pickscore", "sd35m-ocr")] == [2e-4, 1e-5, 1e-5]
+    assert rate("sdxl-pickscore", *full, "--update.lr", "3e-6") == 3e-6
+    assert rate("sdxl-pickscore", "--finetune", "lora") == 1e-4
     assert Config(finetune="full", model="folder").learning_rate == 1e-5
     assert Config().learning_rate == 3e-4
 

@@ -1,11 +1,15 @@
 """The dense text reward: its likelihood against every path counted one by one, and the recogniser on real letters."""
 
+import hashlib
 import itertools
 import logging
 import math
 import random
+import re
+from pathlib import Path
 
 import pytest
+import rapidocr
 import torch
 from rapidocr import RapidOCR
 
@@ -97,3 +101,10 @@ def test_what_cannot_be_asked_for_is_nan(reward):
     assert reward(board("CAT"), [Prompt(text='the word "\u0e01"')]).isnan().all()
     with pytest.raises(ValueError, match=r"ocr_ctc=folder: the recogniser comes with rapidocr"):
         load_reward("ocr_ctc=folder")
+
+
+def test_the_engine_is_the_one_that_the_documentation_names():
+    page = (Path(__file__).parents[2] / "docs/rewards.md").read_text()
+    named = dict(re.findall(r"^(PP-OCR\S+\.onnx)  ([0-9a-f]{64})$", page, re.MULTILINE))
+    folder = Path(rapidocr.__file__).parent / "models"
+    assert named == {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.glob("PP-OCR*.onnx")}

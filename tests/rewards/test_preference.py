@@ -8,6 +8,8 @@ import torch
 from torch.nn import functional
 
 from vgrpo.commands.main import main
+from vgrpo.core.images import to_pil
+from vgrpo.rewards.preference.pixels import pixel_values
 from vgrpo.rewards.registry import load_reward
 from vgrpo.worlds.sprites.build import build_tokenizer
 from vgrpo.worlds.sprites.grammar import TAGS, held_out_prompts, prompt_stream
@@ -80,6 +82,13 @@ def test_the_reward_is_the_cosine(shipped):
     images = boards(prompts)
     text, image = embed(shipped.model, shipped.processor.tokenizer, [prompt.text for prompt in prompts], images)
     torch.testing.assert_close(shipped(images, prompts), (text * image).sum(-1), atol=0.01, rtol=0)  # it sees 8-bit pictures
+
+
+def test_images_are_prepared_alike_one_by_one_and_together(shipped):
+    torch.manual_seed(0)
+    images = torch.rand(20, 3, 48, 40)
+    together = shipped.processor(images=[to_pil(image) for image in images], return_tensors="pt")["pixel_values"]
+    assert torch.equal(pixel_values(shipped.processor, images), together)
 
 
 def test_the_shipped_model_tells_right_from_wrong_boards(shipped):

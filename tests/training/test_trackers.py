@@ -91,11 +91,12 @@ def records_of(path):
 
 def test_wandb_goes_on_where_the_run_goes_on(tmp_path, monkeypatch):
     """Offline: each process has a file of its own, of one and the same run, and no step is in two of them."""
-    pytest.importorskip("wandb", reason='pip install "vgrpo[wandb]"')
+    wandb = pytest.importorskip("wandb", reason='pip install "vgrpo[wandb]"')
     from wandb.proto import wandb_internal_pb2
 
     monkeypatch.setenv("WANDB_MODE", "offline")
     rewards = stopped_and_resumed(tmp_path / "run", "wandb")
+    wandb.teardown()  # as at a process's end: until then wandb's own process may hold back what it writes
     found, ids, keys = {}, set(), set()
     for path in sorted((tmp_path / "run/wandb").glob("offline-run-*/*.wandb")):
         for data in records_of(path):

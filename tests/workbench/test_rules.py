@@ -81,3 +81,14 @@ def test_what_the_page_is_given():
     assert finding["curves"] == ("reward/mean", "monitor/record:natural")
     assert 19 <= finding["since"] < 48  # the alarm needs twenty iterations
     assert "record:natural is down since iteration" in finding["title"]
+
+
+@pytest.mark.parametrize(
+    ("objective", "setting"),
+    [({"kl_weight": 0.0, "ref_weight": 0.0}, "objective.ref_weight"), ({"kl_weight": 0.04}, "objective.kl_weight")],
+    ids=["vgrpo", "flowgrpo"],
+)
+def test_the_advice_names_the_weight_that_holds_to_the_untrained_model(objective, setting):
+    hacked = numbers_of("hacked")
+    (finding,) = findings(Numbers(series=hacked.series, settings=hacked.settings | {"objective": objective}))
+    assert setting in finding.advice

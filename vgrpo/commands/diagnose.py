@@ -36,7 +36,8 @@ class DiagnoseConfig(ModelSettings, OwnSampling):
     output_dir: Path = Path("diagnosis")
     """Gets diagnosis.json and diagnosis.png."""
     prompts: str = "sprites"
-    """`sprites`, or a file: .txt, one prompt a line, .jsonl or .csv with `prompt`."""
+    """`sprites`, or a file: .txt, one prompt a line, or .jsonl, .json, .csv or .tsv with the text in `prompt`, `prompts`,
+    `caption` or `text`."""
     num_prompts: int = 16
     group_size: int = 8
     num_timesteps: int = 40

@@ -1,10 +1,12 @@
 """`vgrpo sample`: pictures from a model, with or without a LoRA."""
 
 import json
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from vgrpo.commands.options import parse
 from vgrpo.core.images import to_pil
@@ -28,7 +30,8 @@ class SampleConfig(ModelSettings, OwnSampling):
     """Draw images for the prompts of a file."""
 
     prompts: Path
-    """A .txt file, one prompt a line, or .jsonl or .csv with `prompt`."""
+    """A file: .txt, one prompt a line, or .jsonl, .json, .csv or .tsv with the text in `prompt`, `prompts`, `caption` or
+    `text`."""
     output_dir: Path
     """Gets 00000_00.png (prompt index, image index) and prompts.jsonl."""
     lora: Path | None = None
@@ -66,12 +69,26 @@ def sample(config: SampleConfig) -> int:
         # str: a date is no JSON.
         lines = [json.dumps(prompt.metadata | {"prompt": prompt.text}, default=str) + "\n" for prompt in prompts]
         (config.output_dir / "prompts.jsonl").write_text("".join(lines))
-    for index in mine:
-        noise = all_noise(policy, [(config.seed, "sample", index, member) for member in range(config.num_images)])
-        _, images = draw_images(policy, [prompts[index]] * config.num_images, noise, sampling)
-        for member, image in enumerate(images):
-            to_pil(image).save(config.output_dir / f"{index:05d}_{member:02d}.png")
+    saving = list[Future[None]]()
+    with ThreadPoolExecutor() as writers:  # PNGs are compressed while the next images are drawn
+        for index in mine:
+            noise = all_noise(policy, [(config.seed, "sample", index, member) for member in range(config.num_images)])
+            _, images = draw_images(policy, [prompts[index]] * config.num_images, noise, sampling)
+            _wait_for(saving)
+            paths = [config.output_dir / f"{index:05d}_{member:02d}.png" for member in range(config.num_images)]
+            saving = [writers.submit(_save, image, path) for image, path in zip(images, paths, strict=True)]
+        _wait_for(saving)
     return len(mine) * config.num_images
+
+
+def _save(image: Tensor, path: Path) -> None:
+    to_pil(image).save(path)
+
+
+def _wait_for(saving: list[Future[None]]) -> None:
+    """Raises OSError for a picture that could not be written."""
+    for each in saving:
+        each.result()
 
 
 def run(words: list[str]) -> None:

@@ -44,8 +44,8 @@ SUITES: dict[str, Suite] = {
         file="prompts with the words to write in quotation marks",
         fits=lambda prompt: bool(quoted(prompt.text)),
     ),
-    "drawbench": Suite(reward=PREFERENCE, file="DrawBench's prompts, as .txt, .jsonl or .csv"),
-    "preference": Suite(reward=PREFERENCE, file="the prompts to compare on, as .txt, .jsonl or .csv"),
+    "drawbench": Suite(reward=PREFERENCE, file="DrawBench's prompts, as .txt, .jsonl, .json, .csv or .tsv"),
+    "preference": Suite(reward=PREFERENCE, file="the prompts to compare on, as .txt, .jsonl, .json, .csv or .tsv"),
 }
 
 

@@ -63,6 +63,11 @@ class Objective(ABC, Generic[P]):
         spared = kept or (minibatch == 0 and num_epochs == 1 and not late and "old" not in self.copies)
         return tuple(name for name in self.baselines if not (name == "old" and spared))
 
+    @property
+    def idle_on_policy(self) -> tuple[str, ...]:
+        """Settings that are on and do nothing while old and current weights are the same: there every ratio is 1."""
+        return ("ratio_clip",) if getattr(self, "ratio_clip", None) is not None else ()
+
     @abstractmethod
     def points(self, x_0: Tensor, group: Tensor, *seed: int | str, trajectory: Trajectory | None = None) -> P:
         """Points to query for final latents x_0 [B, *D] with group ids [B], and the steps that led there, if kept. `seed` names

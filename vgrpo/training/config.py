@@ -103,7 +103,8 @@ class Config:
     num_frames: int | None = None
     """Frames of a video, 4k + 1 for Wan; None is 17."""
     prompts: str = "sprites"
-    """`sprites` (generated; `sprites:text` is one kind of them), or a .txt (one a line), .jsonl or .csv (`prompt`) file."""
+    """`sprites` (generated; `sprites:text` is one kind of them), or a file: .txt, one prompt a line, or
+    .jsonl, .json, .csv or .tsv with the text in `prompt`, `prompts`, `caption` or `text`."""
     prompt_shares: tuple[str, ...] = ()
     """Draw prompts by their `tag`, in shares such as `position=7 counting=5`; by default all prompts of a file in turn."""
     eval_prompts: str | None = None

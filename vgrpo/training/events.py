@@ -41,7 +41,7 @@ class PhaseAdvanced:
 
     name: str
     done: int
-    """Images, or optimiser steps."""
+    """Images, optimiser steps, or texts."""
     total: int
 
 

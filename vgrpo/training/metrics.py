@@ -102,7 +102,7 @@ def _step_values(steps: Sequence[StepMetrics]) -> Values:
         "grad_norm": sum(step["grad_norm"].item() for step in steps) / len(steps),
         "bad_steps": sum(not (step["grad_norm"].isfinite() and step["loss"].isfinite().all()) for step in steps),
     }
-    for name in ("clip_share", "kl", "loss"):  # an algorithm without a clip has no share to report
+    for name in ("clip_share", "kl", "ref_kl", "loss"):  # an algorithm without a clip has no share to report
         if name in steps[0]:
             line[name] = torch.cat([step[name] for step in steps]).mean().item()
     return line

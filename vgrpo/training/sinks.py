@@ -111,7 +111,8 @@ class WandB:
             raise ValueError(f"trackers=wandb: {error}; log in with `wandb login`, or set WANDB_MODE=offline") from error
         self.images, self.tables = wandb.Image, wandb.Table
         self.memory.remember(self.sent)
-        notice(f"wandb: {self.run.url or f'offline, under {folder}/wandb; send it with `wandb sync`'}")
+        url = None if self.run.offline else self.run.url  # asked offline, it warns that there is none
+        notice(f"wandb: {url or f'offline, under {folder}/wandb; send it with `wandb sync`'}")
 
     def numbers(self, values: dict[str, float], step: int) -> None:
         self.run.log(values, step=step)

@@ -84,7 +84,7 @@ def _load_run(
     if adapter is not None and config.lora.init is None and opened.loaded is None:
         events.notice("the pipeline's active LoRA is trained on")
     try_rewards(policy, task, prompts.trial)
-    for note in prompts.notes:
+    for note in [*prompts.notes, *idle_settings(config)]:
         events.notice(note)
     workers = connected_workers(policy, given.rollout_workers, events.notice)
     return _make_run(config, task, opened, policy, adapter, workers, events, processes)
@@ -186,3 +186,15 @@ def _make_optimizer(policy: Policy, config: Config, average: AverageWeights) -> 
         num_decay_steps=num_steps if config.update.lr_schedule == "linear" else None,
         after_step=average.step,
     )
+
+
+def idle_settings(config: Config) -> list[str]:
+    """A notice of each setting that the first optimiser step after a rollout makes no use of, where there is no second."""
+    objective = config.objective
+    if config.update.num_steps > 1 or config.rollout.lag > 0 or "old" in objective.copies:
+        return []
+    return [
+        f"objective.{name}={getattr(objective, name)} does nothing with one optimiser step per rollout: all its ratios are 1; "
+        "update.num_minibatches takes more steps"
+        for name in objective.idle_on_policy
+    ]

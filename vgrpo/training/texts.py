@@ -4,7 +4,7 @@ import torch
 
 from vgrpo.core.processes import ALONE, Processes
 from vgrpo.models.policy import AT_ONCE, Policy
-from vgrpo.training.events import Events
+from vgrpo.training.events import Events, PhaseAdvanced
 from vgrpo.training.task_prompts import RunPrompts
 
 
@@ -28,5 +28,6 @@ def encode_ahead(
     if texts:
         with events.phase("encoding", detail=f"{len(texts)} prompts, once for all runs with these encoders"):
             for start in range(0, len(texts), AT_ONCE):
+                events.emit(PhaseAdvanced(name="encoding", done=start, total=len(texts)))
                 policy.encode(texts[start : start + AT_ONCE])
     processes.total(torch.zeros(1))

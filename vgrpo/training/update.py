@@ -14,7 +14,7 @@ from vgrpo.core.processes import Processes
 from vgrpo.core.types import Batch, Cond, Metrics, Points, Trajectory
 from vgrpo.models.in_step import idle
 from vgrpo.models.policy import Policy
-from vgrpo.objectives.base import Baselines, Objective, WeightSet
+from vgrpo.objectives.base import Baselines, Objective, WeightSet, distance
 
 StepMetrics = dict[str, Tensor]
 """Of one optimiser step: metrics per row [B], and the gradient's norm []."""
@@ -72,7 +72,7 @@ def backward(
         chunk = batch[rows]
         v = velocities(policy, chunk.points, chunk.cond, guidance)
         known = {name: value[rows] for name, value in base.items()}
-        loss, metrics = objective.loss(v, _with_current(v, known), chunk)
+        loss, metrics = _loss(objective, v, known, chunk)
         _sum_copies(policy, last=index == len(parts))
         (torch.where(chunk.valid, loss, 0.0).sum() / num_valid).backward()
         collected.append(metrics | {"loss": loss.detach()})
@@ -91,7 +91,7 @@ def _coupled_backward(
     them, then one chunk after another again, back-propagating that derivative."""
     num_valid = _num_valid(batch)
     v = frozen_velocities(policy, batch, guidance, micro_batch_size).requires_grad_()
-    loss, metrics = objective.loss(v, _with_current(v, base), batch)
+    loss, metrics = _loss(objective, v, base, batch)
     (torch.where(batch.valid, loss, 0.0).sum() / num_valid).backward()
     assert v.grad is not None
     parts = slices(batch, micro_batch_size)
@@ -110,6 +110,14 @@ def _sum_copies(policy: Policy, *, last: bool) -> None:
 def _num_valid(batch: Batch[Any]) -> int:
     """Rows of the minibatch that count, over all processes: the mean is over all of them, however they are shared out."""
     return max(1, int(batch.processes.total(batch.valid.sum())))
+
+
+def _loss(objective: Objective[Any], v: Tensor, base: Baselines, batch: Batch[Any]) -> tuple[Tensor, Metrics]:
+    """The algorithm's loss and metrics, and how far the velocities are from the untrained model's, where those are known."""
+    loss, metrics = objective.loss(v, _with_current(v, base), batch)
+    if "ref" in base:
+        metrics = metrics | {"ref_kl": distance(v.detach(), base["ref"])}
+    return loss, metrics
 
 
 def _with_current(v: Tensor, base: Baselines) -> dict[WeightSet, Tensor]:

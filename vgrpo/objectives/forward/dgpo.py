@@ -50,5 +50,5 @@ class DGPO(ForwardObjective):
         total = torch.zeros(len(count), margin.shape[1], device=margin.device).index_add_(0, index, margin)
         weight = torch.sigmoid(total / count[:, None])[index]  # [B, K]
         s, s_old = -error.mean(1).detach(), -velocity_error(base["old"], batch.points).mean(1)
-        metrics = {"ratio": torch.exp(s - s_old), "surrogate": s_old, "kl": distance(v, base["ref"]).detach()}
+        metrics = {"ratio": torch.exp(s - s_old), "surrogate": s_old, "kl": distance(v, base["old"]).detach()}
         return (weight * advantage * error).mean(1), metrics

@@ -66,6 +66,10 @@ class VGRPO(ForwardObjective):
         return ("old", "ref") if self.ref_weight else ("old",)
 
     @property
+    def idle_on_policy(self) -> tuple[str, ...]:
+        return tuple(name for name in ("ratio_clip", "kl_weight") if getattr(self, name))
+
+    @property
     def shared(self) -> tuple[Share, Share]:
         return self.share_pairs, self.share_pairs
 

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vgrpo.core.images import to_pil
 from vgrpo.core.types import Prompt
 from vgrpo.models.precision import device_of
 from vgrpo.rewards.batches import batched
 from vgrpo.rewards.downloads import beside, fetch, fetch_file, read_state
 from vgrpo.rewards.preference.head import score_head
+from vgrpo.rewards.preference.pixels import pixel_values
 
 CLIP = "openai/clip-vit-large-patch14"
 HEAD = "trl-lib/ddpo-aesthetic-predictor"
@@ -44,8 +44,8 @@ class Aesthetic:
     @batched
     @torch.no_grad()
     def __call__(self, images: Tensor, prompts: list[Prompt]) -> Tensor:
-        inputs = self.processor(images=[to_pil(image) for image in images], return_tensors="pt").to(self.device)
-        embedding = self.projection(self.vision(**inputs).pooler_output)
+        pixels = pixel_values(self.processor, images).to(self.device)
+        embedding = self.projection(self.vision(pixel_values=pixels).pooler_output)
         return self.head(embedding / embedding.norm(dim=-1, keepdim=True))[:, 0]
 
 

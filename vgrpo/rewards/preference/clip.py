@@ -11,6 +11,7 @@ from vgrpo.core.types import Prompt
 from vgrpo.models.precision import device_of
 from vgrpo.rewards.batches import batched
 from vgrpo.rewards.downloads import fetch
+from vgrpo.rewards.preference.pixels import pixel_values
 
 
 class ClipCosine:
@@ -29,15 +30,15 @@ class ClipCosine:
     @batched
     @torch.no_grad()
     def __call__(self, images: Tensor, prompts: list[Prompt]) -> Tensor:
-        inputs = self.processor(
-            images=[self.picture(image) for image in images],
+        pixels = pixel_values(self.processor, images, self.picture).to(self.device)
+        texts = self.processor(
             text=[prompt.text for prompt in prompts],
             padding=True,
             truncation=True,
             max_length=self.model.config.text_config.max_position_embeddings,
             return_tensors="pt",
         ).to(self.device)
-        output = self.model(**inputs)
+        output = self.model(**texts, pixel_values=pixels)
         cosine = (output.image_embeds * output.text_embeds).sum(-1)  # both come normalised
         factor = self.model.logit_scale.exp() if self.use_logit_scale else 1.0
         return cosine * factor * self.scale

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from vgrpo.core.images import to_pil
 from vgrpo.core.types import Prompt
 from vgrpo.models.precision import device_of
 from vgrpo.rewards.batches import BATCH
 from vgrpo.rewards.groups import GroupReward
 from vgrpo.rewards.preference.clip import clip_and_processor
+from vgrpo.rewards.preference.pixels import pixel_values
 
 
 class Diversity(GroupReward):
@@ -37,8 +37,8 @@ class Diversity(GroupReward):
 
     def _features(self, images: Tensor) -> Tensor:
         """Of length 1, [B, C]."""
-        inputs = self.processor(images=[to_pil(image) for image in images], return_tensors="pt").to(self.device)
-        pooled = self.model.vision_model(pixel_values=inputs["pixel_values"]).pooler_output
+        pixels = pixel_values(self.processor, images).to(self.device)
+        pooled = self.model.vision_model(pixel_values=pixels).pooler_output
         return functional.normalize(self.model.visual_projection(pooled), dim=-1)
 
 

@@ -5,13 +5,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vgrpo.core.images import to_pil
 from vgrpo.core.types import Prompt
 from vgrpo.models.precision import device_of
 from vgrpo.rewards.batches import batched
 from vgrpo.rewards.downloads import beside, fetch, fetch_file, load_state, read_state
 from vgrpo.rewards.preference.blip import Blip, convert_blip, text_config, vision_config
 from vgrpo.rewards.preference.head import score_head
+from vgrpo.rewards.preference.pixels import pixel_values
 
 HUB, FILE = "THUDM/ImageReward", "ImageReward.pt"
 TOKENIZER = "google-bert/bert-base-uncased"
@@ -48,7 +48,7 @@ class ImageReward:
     @batched
     @torch.no_grad()
     def __call__(self, images: Tensor, prompts: list[Prompt]) -> Tensor:
-        pixels = self.processor(images=[to_pil(image) for image in images], return_tensors="pt").to(self.device)
+        pixels = pixel_values(self.processor, images).to(self.device)
         # [DEC] and [ENC] have rows in the vocabulary, but the published score leaves [CLS] as the first token.
         tokens = self.tokenizer(
             [prompt.text for prompt in prompts],
@@ -57,7 +57,7 @@ class ImageReward:
             max_length=NUM_TOKENS,
             return_tensors="pt",
         ).to(self.device)
-        first = self.model(pixels.pixel_values, tokens.input_ids, tokens.attention_mask)[:, 0]
+        first = self.model(pixels, tokens.input_ids, tokens.attention_mask)[:, 0]
         return (self.head(first)[:, 0] - MEAN) / STD
 
 

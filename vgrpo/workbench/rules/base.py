@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from statistics import fmean, stdev
 from typing import Any, Literal
 
+from vgrpo.pages.run_files import table
 from vgrpo.workbench.series import Series
 
 RECENT = 20
@@ -40,6 +41,12 @@ class Numbers:
         """The mean of the last RECENT values; None below ENOUGH of them."""
         values = self.series.known(name)[-RECENT:]
         return fmean(values) if len(values) >= ENOUGH else None
+
+    @property
+    def tether(self) -> str:
+        """The setting that holds a model to the untrained one; V-GRPO's kl_weight is for the old predictions instead."""
+        settings = table(self.settings.get("objective"))
+        return "objective.kl_weight" if "kl_weight" in settings and "ref_weight" not in settings else "objective.ref_weight"
 
     @property
     def monitors(self) -> list[str]:

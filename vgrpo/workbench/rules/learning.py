@@ -27,7 +27,7 @@ def hacking(numbers: Numbers) -> Finding | None:
         level="bad",
         title=f"The reward is up and {names} is down since iteration {first}: likely reward hacking",
         advice="Look at the newest pictures beside earlier ones. If they are worse, take a checkpoint from before, and train "
-        "with the monitor as a second reward, a larger objective.kl_weight, or fewer iterations.",
+        f"with the monitor as a second reward, a larger {numbers.tether}, or fewer iterations.",
         since=first - 1,
         curves=("reward/mean", *(f"monitor/{name}" for name in sorted(fallen))),
     )

@@ -114,6 +114,6 @@ def noisy_surrogate(numbers: Numbers) -> Finding | None:
         level="warn",
         title=f"The surrogate varies {after / before:.1f} times as much inside groups as at the start",
         advice="The images of a group leave each other, or the model leaves its own images. More points per image "
-        "(objective.num_timesteps) or a larger objective.kl_weight steady it.",
+        f"(objective.num_probes) or a larger {numbers.tether} steady it.",
         curves=("surrogate/cv_within", "surrogate/cv_between"),
     )

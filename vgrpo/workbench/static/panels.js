@@ -31,7 +31,8 @@ const SECTIONS = [
   ["The update", [
     { title: "Ratio of new to old likelihood", names: ["ratio/mean", "ratio/min", "ratio/max", "ratio/first"] },
     { title: "Share of images beyond the clip", names: ["clip_share"] },
-    { title: "Distance from the base model", names: ["kl"] },
+    { title: "Distance from the old predictions", names: ["kl"] },
+    { title: "Distance from the base model", names: ["ref_kl"] },
     { title: "Variation of the surrogate", names: ["surrogate/cv_within", "surrogate/cv_between"] },
     { title: "Learning rate", names: ["lr"] },
     { title: "Gradient norm", names: ["grad_norm"] },

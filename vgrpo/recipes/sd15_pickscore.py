@@ -1,4 +1,4 @@
-"""Stable Diffusion 1.5 on PickScore: `vgrpo train sd15`.
+"""Stable Diffusion 1.5 on PickScore: `vgrpo train sd15-pickscore`.
 
 V-GRPO (arXiv:2604.23380) publishes no settings for it; all are our choice and none was tried at full size. Without guidance
 it draws poorly, so guidance of 5 is part of rollout, training and evaluation and doubles the network's evaluations. By `vgrpo
@@ -9,7 +9,7 @@ from vgrpo.evaluation.settings import EvalConfig
 from vgrpo.models.settings import MemoryConfig
 from vgrpo.training.config import Config, RolloutConfig, UpdateConfig
 
-SD15 = Config(
+SD15_PICKSCORE = Config(
     model="stable-diffusion-v1-5/stable-diffusion-v1-5",
     num_iterations=150,
     prompts="preference.txt",
