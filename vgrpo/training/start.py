@@ -1,17 +1,22 @@
 """How a run starts: everything that can be wrong is checked here, before the first iteration."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from vgrpo.core.processes import ALONE, Processes
+from vgrpo.models.defaults import BUNDLED, defaults_of
+from vgrpo.models.lengths import warn_of_cut_off
+from vgrpo.models.loading import load_policy
 from vgrpo.models.lora import Adapter, check_init
 from vgrpo.models.policy import Policy
-from vgrpo.models.precision import device_of
+from vgrpo.models.precision import chosen, device_of
+from vgrpo.models.sources import check_sources
 from vgrpo.models.supported import check_model
 from vgrpo.models.weight_sets import AverageWeights, WeightCopy, trainable
+from vgrpo.rewards.frames import show_to
 from vgrpo.support.files import OF_THE_DISK, explain
 from vgrpo.training import together
 from vgrpo.training.alarm import Alarm
@@ -23,19 +28,19 @@ from vgrpo.training.folder import RunFolder, as_it_began, free_folder, open_fold
 from vgrpo.training.groups import GroupsFile
 from vgrpo.training.health import Health
 from vgrpo.training.metrics_file import MetricsFile
-from vgrpo.training.model import load_model
 from vgrpo.training.optimizer import Optimizer, check_optimizer, make_adamw
 from vgrpo.training.rollouts.starting import check_served, connected_workers
 from vgrpo.training.rollouts.state import Ahead
 from vgrpo.training.rollouts.workers import RolloutWorkers
 from vgrpo.training.run import Run
-from vgrpo.training.shards.mesh import check_shards
+from vgrpo.training.shards.mesh import check_shards, shards, spread_weights
 from vgrpo.training.shards.writer import SpreadWriter
 from vgrpo.training.sinks import check_installed
-from vgrpo.training.start_weights import copies_of_start
+from vgrpo.training.start_weights import copies_of_start, make_trainable
 from vgrpo.training.task import Given as Given
 from vgrpo.training.task import Task, make_task
 from vgrpo.training.task_prompts import RunPrompts, run_prompts
+from vgrpo.training.texts import encode_ahead
 from vgrpo.training.trackers import Tracker
 from vgrpo.training.trial import check_judged, try_rewards
 
@@ -80,7 +85,17 @@ def _load_run(
     if opened.loaded is not None:
         config = as_it_began(config, opened.loaded.state["settings"])
     precision = together.agreed_precision(config.precision, config.device, given.pipeline, processes)
-    config, policy, adapter = load_model(replace(config, precision=precision), given, task, prompts, events, processes)
+    config = replace(config, precision=precision)
+    with nullcontext() if given.pipeline else events.phase("loading the model", detail=config.model):
+        full, sharded = config.finetune == "full", shards(config, processes)
+        policy = load_policy(config.model_settings, given.pipeline, full=full, sharded=sharded)
+    config = _with_precision(_drawn_as(config, policy, events), policy, events)
+    show_to((*task.panel.rewards, *task.monitors.values()), policy)
+    check_sources(policy, prompts.listed)
+    warn_of_cut_off(policy, prompts.listed)
+    adapter = make_trainable(policy, None if full else config.lora, config.seed, processes)
+    spread_weights(policy, config, processes)
+    encode_ahead(policy, prompts, config.num_iterations, config.rollout.num_prompts, events, processes)
     if adapter is not None and config.lora.init is None and opened.loaded is None:
         events.notice("the pipeline's active LoRA is trained on")
     try_rewards(policy, task, prompts.trial)
@@ -117,6 +132,26 @@ def _check(config: Config, given: Given, processes: Processes, *, resume: bool) 
         check_init(config.lora)
         if not resume:
             free_folder(config.output_dir, config.model)
+
+
+def _with_precision(config: Config, policy: Policy, events: Events) -> Config:
+    """What `auto` was found to mean becomes part of the settings, so that a run goes on as it began."""
+    found = chosen(config.precision, policy.device)
+    if config.precision == "auto" and policy.device.type == "cpu":
+        events.notice(f"precision {found}: the faster one on this CPU")
+    return replace(config, precision=found)
+
+
+def _drawn_as(config: Config, policy: Policy, events: Events) -> Config:
+    """Steps, time shift and guidance that were left to the model become part of the settings, too, aloud."""
+    own = defaults_of(policy)
+    found = config.resolved(own)
+    if found != config and own != BUNDLED:
+        events.notice(
+            f"steps, time shift and guidance that are not given are the model's own: {own.num_steps}, {own.shift:.4g}, "
+            f"{own.guidance:g}"
+        )
+    return found
 
 
 def _make_run(
