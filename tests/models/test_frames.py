@@ -12,6 +12,7 @@ from PIL import Image
 from vgrpo import Prompt, train
 from vgrpo.analysis.plan.job import measure_job
 from vgrpo.commands.main import main
+from vgrpo.core.processes import ALONE
 from vgrpo.core.images import to_pil
 from vgrpo.evaluation.settings import EvalConfig
 from vgrpo.models.loading import load_pipeline, make_policy
@@ -97,7 +98,7 @@ def test_a_curriculums_scores_are_of_all_frames_where_a_reward_judges_videos(fol
     evaluation = EvalConfig(num_prompts=1, num_images=1, num_steps=2)
     config = replace(config_of(folder, None, 5), eval=evaluation, eval_prompts=f"{folder.parent}/prompts.txt")
     config = replace(config, prompts=f"{folder.parent}/prompts.txt", reward=("motion_file:motion",))
-    table = ScoreTable(Curriculum(stages=(Stage("one", config),), output_dir=tmp_path), tmp_path)
+    table = ScoreTable(Curriculum(stages=(Stage("one", config),), output_dir=tmp_path), tmp_path, ALONE)
     table.add("base", load_pipeline(str(folder)))
     assert table.rows[0]["scores"]["base"] > 0
 

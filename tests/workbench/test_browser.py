@@ -168,7 +168,7 @@ def test_one_picture_with_its_divider_scores_and_command(tab, server):
     assert '(0, "sample", 1, 1)' in text
     assert {"reward", "strict"} <= set(tab.locator("dialog tbody td:first-child").all_inner_texts())
     tab.keyboard.press("Escape")
-    assert tab.locator("dialog").count() == 0
+    tab.wait_for_selector("dialog", state="detached")
 
 
 def test_groups_from_best_to_worst(tab, server):
