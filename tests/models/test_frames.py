@@ -12,8 +12,8 @@ from PIL import Image
 from vgrpo import Prompt, train
 from vgrpo.analysis.plan.job import measure_job
 from vgrpo.commands.main import main
-from vgrpo.core.processes import ALONE
 from vgrpo.core.images import to_pil
+from vgrpo.core.processes import ALONE
 from vgrpo.evaluation.settings import EvalConfig
 from vgrpo.models.loading import load_pipeline, make_policy
 from vgrpo.rewards.frames import show_to
