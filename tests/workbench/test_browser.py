@@ -217,7 +217,8 @@ def test_groups_from_best_to_worst(tab, server):
 
 def test_curves_their_axes_and_exports(tab, server):
     go(tab, server, f"run/{run_id(tab, 'hacked')}/curves", ".chart canvas")
-    assert "Reward beside monitors, in spreads of their start" in tab.locator(".chart h3").all_inner_texts()
+    titles = tab.locator(".chart h3").all_inner_texts()
+    assert {"Reward beside monitors, in spreads of their start", "Diversity"} <= set(titles)
     picture = "document.querySelector('.chart canvas').toDataURL()"
     before = tab.evaluate(picture)
     for act in (
@@ -363,6 +364,8 @@ def test_a_report_opens_without_a_server(session, server):
         for size in (NARROW, WIDE):
             page.set_viewport_size(size)
             assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
+    page.keyboard.press("3")
+    page.wait_for_selector(".chart h3:text-is('Diversity')")
     page.keyboard.press("4")
     look_at_the_highest(page, server[0] / "hacked")
     page.goto(f"{path.as_uri()}#/run/report/groups")
