@@ -75,10 +75,14 @@ export async function groupsTab(place, page) {
     return entries.get(iteration);
   }
 
+  function sought(name) {
+    return marked.has(name) ? { class: "member bare marked", "aria-current": "true" } : { class: "member bare" };
+  }
+
   function card(row, found) {
     const group = found.groups[row.place];
     if (!group) return null;
-    const members = group.members.map((member, column) => h("button", { type: "button", class: marked.has(named(row.iteration, row.place, column)) ? "member bare marked" : "member bare", onclick: () => one(found, group, row, column),
+    const members = group.members.map((member, column) => h("button", { type: "button", ...sought(named(row.iteration, row.place, column)), onclick: () => one(found, group, row, column),
       "aria-label": `place ${column + 1}, reward ${number(group.reward[column])}, advantage ${number(group.advantage[column])}` },
     thumbnail(page.run.id, found, row.place, column), gain(group.advantage[column]), h("span", { class: "num" }, group.failed[column] ? "failed" : number(group.reward[column]))));
     const flat = row.low !== null && row.high - row.low < 1e-6 * Math.max(1, Math.abs(row.mean));
