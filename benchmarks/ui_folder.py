@@ -58,6 +58,7 @@ def _line(rng: random.Random, i: int, iterations: int, hacked: bool) -> dict[str
         "reward/pickscore/mean": reward - 0.05,
         "reward/failed": 0,
         "reward/zero_std_groups": 0.1 + 0.2 * rise,
+        "diversity": 1.1 - 0.3 * rise,
         "monitor/sprites_strict": monitor,
         "ratio/first": 1.0,
         "ratio/mean": 1 + rng.gauss(0, 0.01),

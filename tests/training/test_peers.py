@@ -135,7 +135,7 @@ def test_the_number_of_processes_changes_nothing(results, name):
             assert (value - other["moved"][key]).abs().max() < 1e-3 * most, key
         assert set(alone["line"]) == set(other["line"])
         for key, value in alone["line"].items():
-            if key.startswith(("reward/", "nfe/")):
+            if key.startswith(("reward/", "nfe/", "diversity")):
                 assert value == other["line"][key], key
             elif "second" not in key:
                 assert value == pytest.approx(other["line"][key], rel=1e-2, abs=1e-6), key

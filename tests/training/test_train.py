@@ -43,14 +43,17 @@ def test_the_run_folder_holds_what_it_should(tmp_path):
         "iteration reward/mean reward/std reward/zero_std_groups seconds/total seconds/rollout seconds/reward seconds/update"
         " seconds/checkpoint"
     )
-    promised += " nfe/rollout nfe/train images_per_second ratio/mean grad_norm kl surrogate/mean surrogate/cv_within"
+    promised += " nfe/rollout nfe/train images_per_second ratio/mean grad_norm kl surrogate/mean surrogate/cv_within diversity"
     for line in lines:
         assert set(promised.split()) <= set(line)
         assert line["ratio/mean"] == 1
         assert line["nfe/rollout"] == 3
         assert line["nfe/train"] == 4
         assert line["grad_norm"] > 0
-    assert '"reward/zero_std_groups":[' in (result.output_dir / "report.html").read_text()
+        assert line["diversity"] > 0
+    page = (result.output_dir / "report.html").read_text()
+    assert '"reward/zero_std_groups":[' in page
+    assert '"diversity":[' in page
 
 
 def test_the_saved_lora_loads_in_diffusers_and_does_what_was_trained(tmp_path):

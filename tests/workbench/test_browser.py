@@ -13,8 +13,11 @@ import threading
 import time
 
 import pytest
+from helpers.tiny import PROMPTS, red, tiny_config, tiny_pipeline
+from safetensors.torch import load_file
 from ui_folder import make_run
 
+from vgrpo import train
 from vgrpo.training.control import Answer, answer, pending
 from vgrpo.workbench.report import write_report
 
@@ -107,6 +110,32 @@ def downloaded(tab, label):
         return file.read()
 
 
+class Slow:
+    """Answers to a page's questions that are held back until they are let go."""
+
+    def __init__(self, tab, path):
+        self.held, self.holding = [], True
+        tab.route(re.compile(re.escape(path)), self.meet)
+
+    def meet(self, route):
+        if self.holding and route.request.method == "GET":
+            self.held.append((route, route.fetch()))
+        else:
+            route.continue_()
+
+    def wait(self, tab):
+        """Until a question is answered, and the answer held back."""
+        until = time.monotonic() + 10
+        while not self.held and time.monotonic() < until:
+            tab.wait_for_timeout(20)
+        assert self.held
+
+    def let_go(self):
+        self.holding = False
+        for route, found in self.held:
+            route.fulfill(response=found)
+
+
 def test_the_list_of_runs(tab, server):
     assert tab.url == f"{server[1]}/"  # the token is gone from the address
     assert tab.locator(".run-line .title").all_inner_texts() == ["hacked", "good"]
@@ -188,7 +217,8 @@ def test_groups_from_best_to_worst(tab, server):
 
 def test_curves_their_axes_and_exports(tab, server):
     go(tab, server, f"run/{run_id(tab, 'hacked')}/curves", ".chart canvas")
-    assert "Reward beside monitors, in spreads of their start" in tab.locator(".chart h3").all_inner_texts()
+    titles = tab.locator(".chart h3").all_inner_texts()
+    assert {"Reward beside monitors, in spreads of their start", "Diversity"} <= set(titles)
     picture = "document.querySelector('.chart canvas').toDataURL()"
     before = tab.evaluate(picture)
     for act in (
@@ -208,6 +238,25 @@ def test_curves_their_axes_and_exports(tab, server):
     lines = downloaded(tab, f"CSV of {name}").decode().splitlines()
     assert lines[0] == 'line,"network evaluations",value,smoothed'
     assert len(lines) == 81
+
+
+def test_the_gap_between_training_and_held_out_prompts_is_shaded(tab, server):
+    """A fill lets 12% of its colour through: pixels of just that opacity are counted."""
+    go(tab, server, f"run/{run_id(tab, 'good')}/curves", ".chart canvas")
+    shaded = """([title, least]) => {
+        const found = [...document.querySelectorAll('.chart')].find((each) => each.querySelector('h3').innerText === title);
+        found.scrollIntoView();
+        const canvas = found.querySelector('canvas');
+        if (!canvas) return null;
+        const copy = new OffscreenCanvas(canvas.width, canvas.height).getContext('2d', {willReadFrequently: true});
+        copy.drawImage(canvas, 0, 0);
+        const data = copy.getImageData(0, 0, canvas.width, canvas.height).data;
+        const count = data.filter((value, i) => i % 4 === 3 && (value === 30 || value === 31)).length;
+        return count >= least ? {count} : null;
+    }"""
+    tab.wait_for_function(shaded, arg=["Reward on training prompts and on held-out ones", 1000])
+    plain = tab.wait_for_function(shaded, arg=["Spread of the reward", 0]).json_value()
+    assert plain["count"] < 100
 
 
 def test_changes_since_a_chosen_checkpoint(tab, server):
@@ -235,6 +284,23 @@ def test_checkpoints_with_what_they_score_and_their_export(tab, server, errors):
     tab.keyboard.press("Escape")
 
 
+def test_a_checkpoint_that_was_trained_is_exported_by_clicks(tab, server):
+    folder = server[0] / "trained"
+    config = tiny_config(folder, num_iterations=2, checkpoint_every=1, keep_checkpoints=2)
+    train(config, pipeline=tiny_pipeline(), reward=red, prompts=PROMPTS, quiet=True)
+    go(tab, server, f"run/{run_id(tab, 'trained')}/checkpoints", "tbody td")
+    tab.get_by_label("Export iteration 1").click()
+    tab.get_by_text("Write the files").click()
+    tab.wait_for_selector("text=✓ Written to")
+    target = folder / "export-diffusers-000001"
+    told = tab.locator("dialog pre").all_inner_texts()
+    assert told == [str(target), f"vgrpo export {folder} --format diffusers --dtype fp32 --iteration 1"]
+    assert load_file(target / "pytorch_lora_weights.safetensors")
+    assert (target / "README.md").is_file()
+    tab.keyboard.press("Escape")
+    shutil.rmtree(folder)
+
+
 def test_a_run_is_steered(tab, server, errors):
     folder = server[0] / "good"
     run = run_id(tab, "good")
@@ -245,8 +311,15 @@ def test_a_run_is_steered(tab, server, errors):
     (folder / ".lock").write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
     go(tab, server, "", ".run-line")
     go(tab, server, f"run/{run}/steer", ".panel")
+    slow = Slow(tab, "/steering")
+    (folder / "steering.jsonl").write_text(json.dumps({"iteration": 20, "command": "sample"}) + "\n")  # asks the page to look
+    slow.wait(tab)
     tab.get_by_text("Checkpoint now").click()
     tab.wait_for_selector(".asked .waiting")
+    slow.let_go()  # the answer is of before the request, and does not hide it
+    tab.unroute_all()
+    tab.wait_for_timeout(200)
+    assert tab.locator(".asked .waiting").count() == 1
     ((name, request),) = pending(folder)
     assert request.command == "checkpoint"
     answer(folder, name, Answer(text="saved it", iteration=60, done=True))
@@ -291,6 +364,10 @@ def test_a_report_opens_without_a_server(session, server):
         for size in (NARROW, WIDE):
             page.set_viewport_size(size)
             assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
+    page.keyboard.press("3")
+    page.wait_for_selector(".chart h3:text-is('Diversity')")
+    page.keyboard.press("4")
+    look_at_the_highest(page, server[0] / "hacked")
     page.goto(f"{path.as_uri()}#/run/report/groups")
     page.fill("input[type=search]", "nobody")
     page.wait_for_selector("text=No group has these words")
@@ -298,9 +375,30 @@ def test_a_report_opens_without_a_server(session, server):
     assert told == []
 
 
+def look_at_the_highest(page, folder):
+    """A finding's images are those of the newest groups that earned most, and lead to them among their groups."""
+    newest = sorted((folder / "groups").glob("*.json"))[-2:]  # of two groups each
+    rewards = [r for path in newest for group in json.loads(path.read_text())["groups"] for r in group["reward"]]
+    page.wait_for_selector(".finding .highest .cell")
+    assert page.locator(".finding .highest .cell").count() == 8
+    page.locator(".finding .highest").click()
+    page.wait_for_selector(".member.marked")
+    assert page.inner_text(".tabs [aria-current]") == "Groups"
+    shown = [float(text) for text in page.locator(".member.marked .num").all_text_contents()]
+    assert sorted(shown, reverse=True) == pytest.approx(sorted(rewards, reverse=True)[:8], abs=6e-4)
+
+
+def test_groups_from_the_one_on_that_is_to_be_looked_at(tab, server):
+    go(tab, server, f"run/{run_id(tab, 'good')}/groups/51.1.3", ".member.marked")
+    assert "iteration 52 " in tab.locator(".group").first.inner_text()
+    assert tab.locator(".group").nth(1).locator(".member").nth(3).get_attribute("class") == "member bare marked"
+    assert tab.locator(".member.marked").count() == 1
+
+
 def test_what_the_numbers_say(tab, server):
     go(tab, server, f"run/{run_id(tab, 'hacked')}/diagnosis", ".finding canvas")
     assert "likely reward hacking" in tab.inner_text(".finding h2")
+    look_at_the_highest(tab, server[0] / "hacked")
     go(tab, server, f"run/{run_id(tab, 'good')}/diagnosis", ".empty")
     assert "Nothing is wrong that a rule knows of" in tab.inner_text("main")
 
@@ -387,29 +485,45 @@ def test_what_is_gone_is_said(tab, server, errors):
     errors[:] = [text for text in errors if "404" not in text]  # the browser's own note of the answer
 
 
-VIEWS = {
-    "": ".run-line",
-    "pictures": ".cell",
-    "groups": ".group",
-    "curves": ".chart canvas",
-    "diagnosis": ".finding canvas",
-    "checkpoints": ".chart canvas",
-    "settings": "td",
-    "steer": ".told",
+VIEWS = {  # of a run: what is there once all is, and the answer that is held back to see what is shown meanwhile
+    "": (".run-line", "/api/runs"),
+    "run/{run}/pictures": (".cell", "/samples/000080"),
+    "run/{run}/groups": (".group", "/groups?"),
+    "run/{run}/curves": (".chart canvas", "/held-out"),
+    "run/{run}/diagnosis": (".finding canvas", "/diagnosis"),
+    "run/{run}/checkpoints": (".chart canvas", "/held-out"),
+    "run/{run}/settings": ("td", "/metrics"),
+    "run/{run}/steer": (".told", "/steering"),
+    "curves/{run}": (".chart canvas", "/held-out"),
+    "blind/{run}/000000/{run}/000080": (".duel img", "/api/duels"),
 }
+
+
+def test_something_is_shown_while_an_answer_is_slow(tab, server):
+    run = run_id(tab, "hacked")
+    for view, (selector, path) in VIEWS.items():
+        go(tab, server, f"run/{run}/pictures" if "pictures" not in view else f"run/{run}/groups", ".cell")
+        slow = Slow(tab, path)
+        tab.goto(f"{server[1]}/#/{view.format(run=run)}")
+        slow.wait(tab)
+        tab.wait_for_selector("main .loading, main [aria-busy] .bone")
+        assert tab.locator(f"main {selector}").count() == 0, view
+        slow.let_go()
+        tab.wait_for_selector(selector)
+        assert tab.locator("main .loading, main .bone").count() == 0, view
+        tab.unroute_all()
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_accessibility_and_width(tab, server, theme):
-    """axe-core finds no violation, in the dark none of contrast, and a narrow window does not scroll sideways."""
+    """axe-core finds no violation in any view, and a narrow window does not scroll sideways."""
     from axe_playwright_python.sync_playwright import Axe
 
     axe, run = Axe(), run_id(tab, "hacked")
-    rules = ["wcag2a", "wcag2aa", "wcag21aa"] if theme == "light" else ["color-contrast"]
     tab.evaluate("(theme) => { document.documentElement.dataset.theme = theme; }", theme)
-    for view, selector in list(VIEWS.items())[:: 1 if theme == "light" else 2]:
-        go(tab, server, f"run/{run}/{view}" if view else "", selector)
-        found = axe.run(tab, options={"runOnly": rules}).response["violations"]
+    for view, (selector, _) in VIEWS.items():
+        go(tab, server, view.format(run=run), selector)
+        found = axe.run(tab, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21aa"]}).response["violations"]
         told = [(view, each["id"], node["html"][:200], node["failureSummary"]) for each in found for node in each["nodes"]]
         assert told == []
         tab.set_viewport_size(NARROW)

@@ -79,6 +79,7 @@ def test_what_the_page_is_given():
     (finding,) = found["findings"]
     assert (found["iterations"], found["enough"], finding["level"]) == (48, True, "bad")
     assert finding["curves"] == ("reward/mean", "monitor/record:natural")
+    assert finding["look"]  # at the pictures that earn most
     assert 19 <= finding["since"] < 48  # the alarm needs twenty iterations
     assert "record:natural is down since iteration" in finding["title"]
 

@@ -26,6 +26,7 @@ class RolloutScores:
     tasks: list[str]  # B
     scores: Scores  # [B, R]
     weights: Tensor  # [B, R]
+    distance: Tensor  # [B] of `distance_in_group`
 
 
 def rollout_scores(
@@ -34,16 +35,32 @@ def rollout_scores(
     """From what this process drew and judged; `tasks` are all that there are."""
     group = rollout.group.cpu()
     task = torch.tensor([[tasks.index(prompt.task)] for prompt in rollout.prompts])
-    columns = torch.cat([part.double() for part in (scores.values, scores.failed, weights, task)], 1)
+    distance = distance_in_group(rollout.latents, rollout.group)[:, None]
+    columns = torch.cat([part.double() for part in (scores.values, scores.failed, weights, task, distance)], 1)
     table, width = processes.gather(columns, group), scores.values.shape[1]
-    values, failed, weights, task = table.split([width, width, width, 1], 1)
+    values, failed, weights, task, distance = table.split([width, width, width, 1, 1], 1)
     return RolloutScores(
         group=processes.gather(group, group),
         num_groups=rollout.num_groups,
         tasks=[tasks[int(index)] for index in task[:, 0].tolist()],
         scores=Scores(values.float(), failed.bool()),
         weights=weights.float(),
+        distance=distance[:, 0],
     )
+
+
+def distance_in_group(latents: Tensor, group: Tensor) -> Tensor:
+    """How far latents [B, *D] lie from the others of their group [B]: the mean over these of the root mean square difference of
+    two latents, [B] fp64 on the CPU. NaN for a latent that is not finite, or has no finite one beside it."""
+    rows = latents.flatten(1)
+    finite, result = rows.isfinite().all(1), torch.full((len(rows),), torch.nan, dtype=torch.float64)
+    for number in group.unique():  # one group after another: the same numbers in however many processes
+        members = ((group == number) & finite).nonzero()[:, 0]
+        if len(members) > 1:
+            pairs = torch.cdist(rows[members], rows[members], compute_mode="donot_use_mm_for_euclid_dist")
+            mean = pairs.double().sum(1) / ((len(members) - 1) * rows.shape[1] ** 0.5)
+            result[members.cpu()] = mean.cpu()
+    return result
 
 
 def iteration_values(
@@ -53,6 +70,7 @@ def iteration_values(
     total = sum(seconds.values())
     return {
         **_reward_values(images, reward_names),
+        "diversity": images.distance.nanmean().item(),
         **_surrogate_values(images.num_groups, trained, steps),
         **_step_values(steps),
         **{f"seconds/{name}": value for name, value in seconds.items()},

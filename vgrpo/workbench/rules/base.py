@@ -27,6 +27,8 @@ class Finding:
     """Counted from 0, the iteration from which on it holds, where that is known."""
     curves: tuple[str, ...] = ()
     """The numbers to look at."""
+    look: bool = False
+    """Whether the images that earn most now say more than numbers."""
 
 
 @dataclass(frozen=True, kw_only=True)

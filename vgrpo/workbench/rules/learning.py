@@ -30,6 +30,7 @@ def hacking(numbers: Numbers) -> Finding | None:
         f"with the monitor as a second reward, a larger {numbers.tether}, or fewer iterations.",
         since=first - 1,
         curves=("reward/mean", *(f"monitor/{name}" for name in sorted(fallen))),
+        look=True,
     )
 
 
@@ -57,6 +58,7 @@ def falling_reward(numbers: Numbers) -> Finding | None:
         advice="Training harms the model: the learning rate is too high, or the reward's sign is wrong (reward_weights). Lower "
         "update.lr to a third.",
         curves=("reward/mean", "grad_norm", "kl"),
+        look=True,
     )
 
 
@@ -76,6 +78,7 @@ def no_spread(numbers: Numbers) -> Finding | None:
         advice="The prompts are too easy or too hard for the model, or the reward is too coarse. Take other prompts, larger "
         f"groups (rollout.group_size), or a reward with partial credit.{hint}",
         curves=("reward/zero_std_groups", "reward/std"),
+        look=True,
     )
 
 

@@ -1,4 +1,4 @@
-// The address after # says what is shown: #/ the runs, #/run/ID/pictures, #/curves/ID,ID, #/blind/ID/PART/ID/PART.
+// The address after # says what is shown: #/ the runs, #/run/ID/pictures, #/run/ID/groups/IMAGE,IMAGE, #/curves/ID,ID, #/blind/ID/PART/ID/PART.
 import { address, bound, unwatch } from "./api.js";
 import { blind } from "./blind.js";
 import { overlay } from "./curves.js";
@@ -48,7 +48,7 @@ async function route() {
   const still = () => turn === shown;
   try {
     const start = bound ? () => runPage("report", undefined, still) : () => runsPage(still);
-    const page = { run: () => runPage(rest[0], rest[1], still), curves: () => overlay(rest[0], still), blind: () => blind(rest, still) };
+    const page = { run: () => runPage(rest[0], rest[1], still, rest[2]), curves: () => overlay(rest[0], still), blind: () => blind(rest, still) };
     const done = await (page[kind] ?? start)();
     if (still()) leave = done ?? leave;
     else done?.();

@@ -1,10 +1,10 @@
 // Two checkpoints side by side without their names. The choices are kept beside the runs.
 import { get, post } from "./api.js";
-import { empty, h, number, show, toast } from "./dom.js";
+import { empty, h, loading, number, show, toast } from "./dom.js";
 
 export async function blind([first, firstPart, second, secondPart], still) {
   const path = `/api/duels/${first}/${firstPart}/${second}/${secondPart}`;
-  show(h("p", { class: "loading" }, "Loading…"));
+  show(loading());
   const duel = await get(path);
   if (!still()) return undefined;
   document.title = "vgrpo · blind comparison";

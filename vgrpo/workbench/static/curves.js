@@ -1,7 +1,7 @@
 // All numbers of a run, or of several above one another.
 import { get, Metrics, watch } from "./api.js";
 import { chart } from "./chart.js";
-import { choice, empty, h, show } from "./dom.js";
+import { choice, empty, h, loading, show } from "./dom.js";
 import { AXES, axis, DEFAULTS, panel, sections } from "./panels.js";
 import { differences, table } from "./settings.js";
 
@@ -26,7 +26,7 @@ function held(id) {
 
 export async function overlay(names, still) {
   const ids = (names ?? "").split(",").filter(Boolean).slice(0, 12);
-  show(h("p", { class: "loading" }, "Loading…"));
+  show(loading());
   const runs = await Promise.all(ids.map(async (id) => {
     const [run, metrics, heldOut] = await Promise.all([get(`/api/runs/${id}`), new Metrics(id).more(), held(id)]);
     return { run, metrics, heldOut };

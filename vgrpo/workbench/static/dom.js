@@ -28,6 +28,10 @@ export function show(...children) {
   return main;
 }
 
+export function loading() {
+  return h("p", { class: "loading", role: "status" }, "Loading…");
+}
+
 // replaceChildren would read null as a word.
 export function fill(place, ...children) {
   place.replaceChildren(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));

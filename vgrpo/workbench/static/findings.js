@@ -2,6 +2,7 @@
 import { empty, h } from "./dom.js";
 import { chart } from "./chart.js";
 import { axis, DEFAULTS, panel } from "./panels.js";
+import { highest, named, thumbnail } from "./thumbnails.js";
 
 const LEVELS = { bad: "Act on this", warn: "Look at this", note: "Good to know" };
 
@@ -23,7 +24,7 @@ export async function findingsTab(place, page) {
       const names = finding.curves.filter((name) => page.metrics.columns[name]?.some((value) => value !== null)).slice(0, 3);
       const row = h("div", { class: "charts" });
       const card = h("article", { class: `card finding ${finding.level}` }, h("span", { class: "level" }, LEVELS[finding.level]), h("h2", {}, finding.title),
-        h("p", {}, finding.advice), row, h("p", { class: "soft tiny" }, `rule ${finding.rule} · `, h("a", { href: `#/run/${page.run.id}/pictures` }, "pictures"), " · ", h("a", { href: `#/run/${page.run.id}/curves` }, "all curves")));
+        h("p", {}, finding.advice), finding.look ? best(page.run.id) : null, row, h("p", { class: "soft tiny" }, `rule ${finding.rule} · `, h("a", { href: `#/run/${page.run.id}/pictures` }, "pictures"), " · ", h("a", { href: `#/run/${page.run.id}/curves` }, "all curves")));
       queueMicrotask(() => names.forEach((name) => {
         const made = chart(panel({ title: name, names: [name] }, runs, { ...DEFAULTS }, axis), finding.since);
         row.append(made.element);
@@ -36,4 +37,16 @@ export async function findingsTab(place, page) {
   draw();
   const moved = ["metrics", "scores", "settings"]; // what the rules read
   return { changed: (parts, now) => { page = now; if (parts.some((part) => moved.includes(part))) draw(); }, leave: () => charts.forEach((each) => each.destroy()) };
+}
+
+// The images that earn most now: what a reward that is cheated is cheated with.
+function best(run) {
+  const place = h("div", {});
+  highest(run).then((found) => {
+    if (!found.length) return;
+    const names = found.map((each) => named(each.found.iteration, each.place, each.column));
+    place.append(h("a", { class: "highest", href: `#/run/${run}/groups/${names.join(",")}` }, h("span", {}, `Look at these ${found.length} images, the highest rewards of the newest groups`),
+      h("span", { class: "row" }, found.map((each) => thumbnail(run, each.found, each.place, each.column)))));
+  }).catch(() => {}); // the finding stands without them
+  return place;
 }

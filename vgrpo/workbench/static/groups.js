@@ -1,16 +1,19 @@
 // What training judged: every image of some groups of each iteration, from best to worst.
-import { address, bound, get } from "./api.js";
+import { bound, get } from "./api.js";
 import { boxes, seen } from "./boxes.js";
-import { dialog, empty, h, number, toast } from "./dom.js";
+import { dialog, empty, h, loading, number, toast } from "./dom.js";
+import { named, thumbnail } from "./thumbnails.js";
 
 const PAGE = 15;
 
 export async function groupsTab(place, page) {
   let words = "";
   let turn = 0;
-  const list = h("div", {});
+  const list = h("div", {}, loading());
   const more = h("button", { type: "button", onclick: () => load().catch(failed) }, "Earlier groups");
-  let last = null;
+  const marked = new Set((page.marked ?? "").split(",")); // images to be looked at, from whose iteration on groups are listed
+  const newest = Math.max(...[...marked].map((name) => parseInt(name, 10)));
+  let last = newest >= 0 ? { iteration: newest + 1, place: 999 } : null;
   let timer = null;
   const search = h("input", { type: "search", placeholder: "Search prompts  ( / )", "aria-label": "Search prompts", oninput: () => {
     words = search.value;
@@ -25,13 +28,14 @@ export async function groupsTab(place, page) {
   function failed(error) {
     more.disabled = false;
     more.textContent = "Earlier groups";
+    list.querySelector(".loading")?.remove();
     toast(error.message);
   }
 
   function anew() {
     entries.clear(); // a resumed run writes some anew
     last = null;
-    list.replaceChildren();
+    list.replaceChildren(loading());
     fresh.classList.add("hidden");
     return load();
   }
@@ -56,10 +60,14 @@ export async function groupsTab(place, page) {
     if (mine !== turn || !page.still()) return;
     more.disabled = false;
     more.classList.toggle("hidden", bound || groups.length < PAGE);
-    if (!groups.length && !last) list.replaceChildren(words ? empty("No group has these words", "Search for others.") : empty("No groups yet", "Runs of this and later versions keep some at every iteration."));
+    const first = list.querySelector(".loading");
+    if (!groups.length && first) list.replaceChildren(words ? empty("No group has these words", "Search for others.") : empty("No groups yet", "Runs of this and later versions keep some at every iteration."));
     last = groups.at(-1) ?? last;
     const cards = await Promise.all(groups.map(async (row) => card(row, await entry(row.iteration))));
-    if (mine === turn) list.append(...cards.filter(Boolean));
+    if (mine !== turn) return;
+    first?.remove();
+    list.append(...cards.filter(Boolean));
+    if (first) list.querySelector(".marked")?.scrollIntoView({ block: "center" });
   }
 
   function entry(iteration) {
@@ -67,12 +75,16 @@ export async function groupsTab(place, page) {
     return entries.get(iteration);
   }
 
+  function sought(name) {
+    return marked.has(name) ? { class: "member bare marked", "aria-current": "true" } : { class: "member bare" };
+  }
+
   function card(row, found) {
     const group = found.groups[row.place];
     if (!group) return null;
-    const members = group.members.map((member, column) => h("button", { type: "button", class: "member bare", onclick: () => one(found, group, row, column),
+    const members = group.members.map((member, column) => h("button", { type: "button", ...sought(named(row.iteration, row.place, column)), onclick: () => one(found, group, row, column),
       "aria-label": `place ${column + 1}, reward ${number(group.reward[column])}, advantage ${number(group.advantage[column])}` },
-    picture(found, row.place, column), gain(group.advantage[column]), h("span", { class: "num" }, group.failed[column] ? "failed" : number(group.reward[column]))));
+    thumbnail(page.run.id, found, row.place, column), gain(group.advantage[column]), h("span", { class: "num" }, group.failed[column] ? "failed" : number(group.reward[column]))));
     const flat = row.low !== null && row.high - row.low < 1e-6 * Math.max(1, Math.abs(row.mean));
     return h("article", { class: "card group" }, h("div", { class: "row" }, h("h3", { class: "grow" }, group.prompt), group.tag ? h("span", { class: "pill" }, group.tag) : null,
       flat ? h("span", { class: "pill stopped" }, "no spread: teaches nothing") : null,
@@ -80,23 +92,12 @@ export async function groupsTab(place, page) {
     h("div", { class: "members", tabindex: 0, role: "group", "aria-label": "best to worst" }, members));
   }
 
-  function picture(found, place_, column) {
-    const count = Math.max(...found.groups.map((group) => group.members.length));
-    const rows = found.groups.length;
-    const box = h("span", { class: found.cell[1] <= 64 ? "cell hard" : "cell", style: { display: "block" } });
-    if (found.sheet) box.style.setProperty("--sheet", `url("${address(`/api/runs/${page.run.id}/groups/${found.iteration}/sheet?stamp=${found.sheet}`)}")`);
-    box.style.setProperty("--shape", found.cell.join(" / "));
-    box.style.backgroundSize = `${count * 100}% ${rows * 100}%`;
-    box.style.backgroundPosition = `${count > 1 ? (column / (count - 1)) * 100 : 0}% ${rows > 1 ? (place_ / (rows - 1)) * 100 : 0}%`;
-    return box;
-  }
-
   function one(found, group, row, column) {
     const names = found.rewards.length > 1 ? found.rewards : [];
     const lines = [["place", `${column + 1} of ${group.members.length}`], ["reward", number(group.reward[column])], ["advantage", number(group.advantage[column])],
       ...names.map((name, i) => [name, number(group.parts[column]?.[i])]), ["iteration", String(found.iteration + 1)]];
     const seed = page.run.seed ?? 0;
-    const large = h("div", { class: "framed" }, picture(found, row.place, column));
+    const large = h("div", { class: "framed" }, thumbnail(page.run.id, found, row.place, column));
     const saw = seen(group.found, column);
     const frames = saw && boxes(saw.list, found.cell[1] / found.cell[0], "whole");
     if (frames) large.append(frames.layer);

@@ -1,7 +1,7 @@
 // Fixed prompts x checkpoints. A set's thumbnails are one sheet, so that the slider changes one address and nothing else.
 import { address, bound, get } from "./api.js";
 import { look } from "./detail.js";
-import { choice, empty, h, number, signed } from "./dom.js";
+import { choice, empty, h, loading, number, signed } from "./dom.js";
 
 const PER_PROMPT = 4;
 const ORDERS = [["prompt", "As given"], ["gain", "Largest gain"], ["loss", "Largest loss"], ["best", "Best now"], ["worst", "Worst now"]];
@@ -22,7 +22,7 @@ export async function picturesTab(place, page) {
   let playing = null;
   let entry = null;
   let first = null;
-  const body = h("div", {});
+  const body = h("div", {}, loading());
   const search = h("input", { type: "search", placeholder: "Search prompts  ( / )", "aria-label": "Search prompts", oninput: () => { words = search.value.toLowerCase(); draw(); } });
   const sort = h("select", { "aria-label": "Order", onchange: () => { order = sort.value; draw(); } }, ORDERS.map(([key, text]) => h("option", { value: key }, text)));
   const slider = h("input", { type: "range", min: 0, max: sets.length - 1, step: 1, "aria-label": "Checkpoint", oninput: () => go(Number(slider.value)) });

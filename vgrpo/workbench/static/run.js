@@ -3,7 +3,7 @@ import { bound, get, Metrics, watch } from "./api.js";
 import { checkpointsTab } from "./checkpoints.js";
 import { curvesTab } from "./curves.js";
 import { findingsTab } from "./findings.js";
-import { duration, h, number, show, signed } from "./dom.js";
+import { duration, h, loading, number, show, signed } from "./dom.js";
 import { groupsTab } from "./groups.js";
 import { picturesTab } from "./pictures.js";
 import { settingsTab } from "./settings.js";
@@ -18,7 +18,7 @@ export const TABS = [
 
 const UNNUMBERED = ["pictures", "groups"]; // are shown before the run's numbers are there
 
-export async function runPage(id, tab = "pictures", still = () => true) {
+export async function runPage(id, tab = "pictures", still = () => true, marked = "") {
   const tabbed = Boolean(document.activeElement?.closest(".tabs")); // it goes with the page that was shown before
   show(h("div", { "aria-busy": "true" }, h("div", { class: "bone", style: { height: "32px", width: "240px" } }),
     h("div", { class: "tiles" }, [1, 2, 3, 4, 5].map(() => h("div", { class: "bone tile card", style: { height: "64px" } })))));
@@ -32,12 +32,12 @@ export async function runPage(id, tab = "pictures", still = () => true) {
   if (!still()) return undefined;
   document.title = `vgrpo · ${run.name}`;
   document.getElementById("where").textContent = `/ ${run.name}`;
-  const page = { run, metrics, diagnosis: null, waiting, still };
+  const page = { run, metrics, diagnosis: null, waiting, still, marked };
   const [name, , open] = TABS.find(([key]) => key === tab) ?? TABS[0];
   const top = h("div", {});
   const links = TABS.map(([key, text]) => h("a", { href: `#/run/${id}/${key}`, "aria-current": key === name ? "page" : undefined }, text));
   const nav = h("nav", { class: "tabs", "aria-label": "Views of this run" }, links);
-  const content = h("section", { "aria-label": name });
+  const content = h("section", { "aria-label": name }, loading());
 
   function head() {
     const count = page.diagnosis?.findings.filter((finding) => finding.level !== "note").length;

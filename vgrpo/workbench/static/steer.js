@@ -12,6 +12,8 @@ const STATES = { waiting: "○ waits for the end of the iteration", done: "✓ d
 export async function steerTab(place, page) {
   const path = `/api/runs/${page.run.id}/steering`;
   let timer = null;
+  let given = 0; // numbers of answers, in the order in which the server made them up
+  let shown = 0;
   let state = await get(path);
   const note = h("input", { type: "text", id: "why", maxlength: 500, placeholder: "it oscillates" });
   const rate = h("input", { type: "text", id: "rate", inputmode: "decimal", size: 10 });
@@ -29,7 +31,7 @@ export async function steerTab(place, page) {
   async function ask(command, value = null) {
     if (command === "lr" && !(value > 0)) return toast("Give a learning rate above 0, such as 1e-4");
     try {
-      show(await post(path, { command, value, note: note.value }));
+      show(await post(path, { command, value, note: note.value }), ++given);
       note.value = "";
     } catch (error) {
       toast(error.message);
@@ -45,11 +47,12 @@ export async function steerTab(place, page) {
   }
 
   async function back(name) {
-    try { show(await post(`${path}/${name}`, {})); } catch (error) { toast(error.message); refresh(); }
+    try { show(await post(`${path}/${name}`, {}), ++given); } catch (error) { toast(error.message); refresh(); }
   }
 
-  function show(now) {
-    state = now;
+  function show(now, place) {
+    if (place < shown) return; // another has overtaken it
+    [state, shown] = [now, place];
     clearTimeout(timer);
     if (!page.still()) return;
     why.replaceChildren(...(state.why ? [h("p", { class: "told" }, "This run cannot be steered: ", state.why)] : state.paused ? [h("p", { class: "told" }, "The run pauses. It goes on when it is asked to resume.")] : []));
@@ -69,10 +72,11 @@ export async function steerTab(place, page) {
   }
 
   async function refresh() {
-    try { show(await get(path)); } catch { timer = setTimeout(refresh, 3000); }
+    const mine = ++given;
+    try { show(await get(path), mine); } catch { timer = setTimeout(refresh, 3000); }
   }
 
-  show(state);
+  show(state, given);
   return { changed: (parts, now) => { page = now; refresh(); }, leave: () => clearTimeout(timer) };
 }
 
