@@ -45,6 +45,9 @@ function tables(panel) {
   return { data: uPlot.join(parts), series, bands };
 }
 
+// Steps between ticks where there is nothing in between, such as half an iteration.
+const WHOLE = Array.from({ length: 9 }, (_, power) => [1, 2, 5].map((step) => step * 10 ** power)).flat();
+
 export function chart(panel, since = null) {
   const plot = h("div", { class: "plot" });
   const legend = h("div", { class: "legend" });
@@ -71,7 +74,7 @@ export function chart(panel, since = null) {
     const soft = colour("--soft");
     const grid = { stroke: colour("--line"), width: 1 };
     const axes = [
-      { stroke: soft, grid: { show: false }, ticks: grid, font: "11px system-ui", label: panel.xTitle, labelFont: "11px system-ui", labelSize: 18, size: 30, values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : number(tick))) },
+      { stroke: soft, grid: { show: false }, ticks: grid, font: "11px system-ui", label: panel.xTitle, labelFont: "11px system-ui", labelSize: 18, size: 30, ...(data[0].every(Number.isInteger) ? { incrs: WHOLE } : {}), values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : number(tick))) },
       { stroke: soft, grid, ticks: { show: false }, font: "11px system-ui", size: 52, values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : number(tick))) },
     ];
     const options = {
