@@ -11,6 +11,7 @@ from vgrpo.rewards.base import Reward
 from vgrpo.training import curriculum as stages
 from vgrpo.training import loop
 from vgrpo.training.config import Config
+from vgrpo.training.events import Listener
 from vgrpo.training.joining import joined
 from vgrpo.training.loop import Result
 from vgrpo.training.stages import Curriculum
@@ -38,16 +39,10 @@ def train(
     `vgrpo.training.loop.train` raises.
     """
     given = Given(pipeline=pipeline, reward=reward, prompts=prompts, rollout_workers=rollout_workers)
-    with joined() if processes is None else nullcontext(processes) as everyone:
-        if quiet:
-            return loop.train(
-                config, given, resume=resume, allow_changes=allow_changes, listeners=(ReportFile(),), processes=everyone
-            )
-        with closing(RunConsole()) as console:
-            listeners = (ReportFile(), console)
-            return loop.train(
-                config, given, resume=resume, allow_changes=allow_changes, listeners=listeners, processes=everyone
-            )
+    together = joined() if processes is None else nullcontext(processes)
+    with together as everyone, nullcontext() if quiet else closing(RunConsole()) as console:
+        listeners: list[Listener] = [ReportFile(), console] if console else [ReportFile()]
+        return loop.train(config, given, resume=resume, allow_changes=allow_changes, listeners=listeners, processes=everyone)
 
 
 def train_curriculum(
@@ -60,13 +55,10 @@ def train_curriculum(
 ) -> Result:
     """Run all stages, or go on with them; a pipeline in memory takes the place of the named model. Programs that torchrun has
     started share it, as `train` does."""
-    with joined() if processes is None else nullcontext(processes) as everyone:
-        if quiet:
-            return stages.train_curriculum(
-                curriculum, pipeline=pipeline, resume=resume, listeners=(ReportFile(),), processes=everyone
-            )
-        with closing(RunConsole()) as console:
-            listeners = (ReportFile(), console)
-            return stages.train_curriculum(
-                curriculum, pipeline=pipeline, resume=resume, listeners=listeners, say=console.say, processes=everyone
-            )
+    together = joined() if processes is None else nullcontext(processes)
+    with together as everyone, nullcontext() if quiet else closing(RunConsole()) as console:
+        listeners: list[Listener] = [ReportFile(), console] if console else [ReportFile()]
+        say = console.say if console else stages.silent
+        return stages.train_curriculum(
+            curriculum, pipeline=pipeline, resume=resume, listeners=listeners, say=say, processes=everyone
+        )

@@ -15,7 +15,7 @@ from vgrpo.core.seeds import seed_of
 from vgrpo.core.types import Prompt
 from vgrpo.models.defaults import defaults_of
 from vgrpo.models.loading import load_policy
-from vgrpo.models.lora import add_lora
+from vgrpo.models.lora import add_lora, freeze
 from vgrpo.models.policy import Policy
 from vgrpo.models.settings import LoraConfig, ModelSettings
 from vgrpo.prompts.sources import training_prompts
@@ -94,9 +94,7 @@ def diagnose(config: DiagnoseConfig) -> dict[str, Any]:
 
 
 def _subject(config: DiagnoseConfig, policy: Policy, prompts: list[Prompt], sampling: Sampling) -> Subject:
-    for part in policy.pipeline.components.values():
-        if hasattr(part, "requires_grad_"):
-            part.requires_grad_(False)
+    freeze(policy)
     rollout = draw_groups(
         policy,
         prompts,

@@ -108,13 +108,12 @@ class Fleet:
                 f"--ray {address}: no cluster of Ray there ({why}); start one, or give --ray local"
             ) from error
 
-    def wait(self, seconds: float = START) -> list[str]:
-        """`addresses`, once there is one. Raises ConnectionError after so many seconds without."""
-        until = time.monotonic() + seconds
+    def wait(self) -> list[str]:
+        """`addresses`, once there is one. Raises ConnectionError after START seconds without."""
+        until = time.monotonic() + START
         while not self.addresses:
             if time.monotonic() > until:
-                self.close()
-                raise ConnectionError(f"--ray: no rollout worker answers after {seconds:.0f} s; has the cluster GPUs free?")
+                raise ConnectionError(f"--ray: no rollout worker answers after {START:.0f} s; has the cluster GPUs free?")
             time.sleep(0.1)
         return self.addresses
 

@@ -81,7 +81,7 @@ class Cond:
         """The images of several, with a row for each; all must be of one model. With masks, shorter texts are padded."""
         conds = [cond.dense() for cond in conds]
         longest = max(cond.sequence.shape[1] for cond in conds)
-        conds = [cond if cond.mask is None else cond._padded(longest) for cond in conds]
+        conds = [cond if cond.mask is None else cond.padded(longest) for cond in conds]
         pooled = [cond.pooled for cond in conds if cond.pooled is not None]
         masks = [cond.mask for cond in conds if cond.mask is not None]
         images = [cond.image for cond in conds if cond.image is not None]
@@ -94,7 +94,8 @@ class Cond:
             empty=Cond.cat(empties) if empties else None,
         )
 
-    def _padded(self, length: int) -> "Cond":
+    def padded(self, length: int) -> "Cond":
+        """Texts with a mask, to so many tokens."""
         assert self.mask is not None
         missing = length - self.sequence.shape[1]
         return dataclasses.replace(self, sequence=pad(self.sequence, (0, 0, 0, missing)), mask=pad(self.mask, (0, missing)))

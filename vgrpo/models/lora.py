@@ -43,6 +43,13 @@ def add_lora(policy: Policy, config: LoraConfig, seed: int) -> None:
         parameter.data = parameter.data.float()
 
 
+def freeze(policy: Policy) -> None:
+    """No part of the pipeline is trained."""
+    for part in policy.pipeline.components.values():
+        if isinstance(part, nn.Module):
+            part.requires_grad_(False)
+
+
 def _targets(policy: Policy, config: LoraConfig) -> tuple[str, ...]:
     return policy.lora_targets if config.targets is None else config.targets
 

@@ -3,13 +3,12 @@
 The pictures are of held-out prompts where a run has any (`save_samples`), the same prompts and noise at every checkpoint.
 """
 
-import json
 import math
 from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
 
-from vgrpo.pages.run_files import MB, RunFiles, number, table
+from vgrpo.pages.run_files import RunFiles, number, table
 
 MOST_ROWS, MOST_NAMES = 1000, 40
 Rows = list[list[float]]
@@ -31,7 +30,7 @@ class Point:
 
 def point_of(files: RunFiles, part: str) -> Point | None:
     """The scores of samples/PART; None where there are none."""
-    content = _scores(files, part)
+    content = files.mapping(f"samples/{part}/scores.json")
     reward = _rows(content.get("reward"))
     known = _means(reward)
     if not known:
@@ -65,13 +64,6 @@ def _categories(reward: Rows, tags: list[Any]) -> dict[str, float]:
         if row and isinstance(tag, str) and tag:
             by_tag.setdefault(tag, []).append(fmean(row))
     return {f"category/{tag}": fmean(by_tag[tag]) for tag in list(by_tag)[:MOST_NAMES]} if len(by_tag) > 1 else {}
-
-
-def _scores(files: RunFiles, part: str) -> dict[str, Any]:
-    try:
-        return table(json.loads(files.text(f"samples/{part}/scores.json", 4 * MB) or "{}"))
-    except (ValueError, RecursionError):
-        return {}
 
 
 def _rows(value: object) -> Rows:

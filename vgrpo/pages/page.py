@@ -14,7 +14,6 @@ table { border-collapse: collapse } td, th { padding: .3rem .9rem; text-align: r
 td:first-child, th:first-child { text-align: left }
 .pairs { display: grid; grid-template-columns: 1fr 1fr; gap: .4rem 1.4rem } .pairs p { grid-column: 1 / 3; margin: .7rem 0 0 }
 .pairs img { width: 100%; max-height: 22rem; object-fit: contain; object-position: left }
-pre { background: #f4f5f9; padding: 1rem; overflow: auto }
 .up { color: #187a3a } .down { color: #b3261e }
 """
 

@@ -120,6 +120,13 @@ class RunFiles:
             self.leave_out("eval.json", "it is no JSON object")
         return table(content)
 
+    def mapping(self, name: str) -> dict[str, Any]:
+        """A file's JSON object; empty for anything else."""
+        content = _parsed(self.text(name, 4 * MB) or "{}")
+        if content is None:
+            self.leave_out(name, "it is no JSON object")
+        return table(content)
+
     def settings(self) -> tuple[str, dict[str, Any]]:
         """config.yaml, as it is written and as it is meant."""
         text = self.text("config.yaml", 256 * KB)

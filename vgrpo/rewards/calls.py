@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from vgrpo.core.types import Prompt
-from vgrpo.support.secrets import redact
+from vgrpo.support.secrets import in_one_line
 
 Reward = Callable[[Tensor, list[Prompt]], Tensor]
 T = TypeVar("T")
@@ -55,7 +55,7 @@ def call(reward: Reward, images: Tensor, prompts: list[Prompt], timeout: float |
     except (KeyboardInterrupt, RewardError, CallFailed):
         raise
     except BaseException as error:  # also SystemExit: a reward must not end a run as if it were done
-        raise CallFailed(reason_of(error)) from error
+        raise CallFailed(in_one_line(error)) from error
     return _scores(answer, len(images))
 
 
@@ -84,11 +84,6 @@ def news_of(reward: Reward) -> list[str]:
     """What happened since this was last asked, such as a server that was lost, each once."""
     news: list[str] = getattr(reward, "news", [])
     return list(dict.fromkeys(news.pop(0) for _ in range(len(news))))
-
-
-def reason_of(error: BaseException) -> str:
-    """Its kind and its text, in one line that tells no secret."""
-    return redact(" ".join(f"{type(error).__name__}: {error}".split()))[:500]
 
 
 def as_here(run: Callable[[], T]) -> Callable[[], T]:
@@ -147,7 +142,7 @@ def _scores(answer: Any, count: int) -> Tensor:
     except (TypeError, ValueError, OverflowError, RuntimeError) as error:
         if isinstance(error, RewardError):
             raise
-        what = f"a {type(answer).__name__} that holds no numbers ({reason_of(error)[:200]})"
+        what = f"a {type(answer).__name__} that holds no numbers ({in_one_line(error)[:200]})"
         raise RewardError(f"the reward returned {what}; {must}") from error
     if values.shape != (count,):
         raise RewardError(f"the reward returned shape {list(values.shape)} for {count} images; {must}")

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from vgrpo.core.types import Prompt
+from vgrpo.rewards.batches import by_prompt
 
 
 class GroupReward(ABC):
@@ -20,10 +21,7 @@ class GroupReward(ABC):
         """Scores [G] of the images [G, 3, H, W] of one prompt."""
 
     def __call__(self, images: Tensor, prompts: list[Prompt]) -> Tensor:
-        rows: dict[object, list[int]] = {}
-        for row, prompt in enumerate(prompts):
-            rows.setdefault(prompt.identity, []).append(row)
         scores = torch.empty(len(images))
-        for own in rows.values():
+        for own in by_prompt(prompts):
             scores[own] = self.score_group(images[own], prompts[own[0]]).float().cpu()
         return scores

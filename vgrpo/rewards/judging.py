@@ -45,14 +45,14 @@ class Judging:
         self,
         rewards: Sequence[Reward],
         asked: Callable[[list[Prompt]], Tensor],
+        num_urgent: int,
         *,
         size: int | None = None,
         device: torch.device | None = None,
-        num_urgent: int | None = None,
         lane: Lane | None = None,
     ) -> None:
         self.rewards, self.asked, self.size = rewards, asked, size
-        self.num_urgent = len(rewards) if num_urgent is None else num_urgent
+        self.num_urgent = num_urgent
         self.lane = lane or Lane(1)
         lanes = [self.lane if (count := getattr(reward, "num_at_once", None)) is None else Lane(count) for reward in rewards]
         self._lanes = [None if shares_device(reward, device) else lane for reward, lane in zip(rewards, lanes, strict=True)]

@@ -33,8 +33,13 @@ def load_rewards(names: Sequence[str], how: Calling, given: Mapping[str, Reward]
     Raises what `load_reward` does, and ValueError for workers where no reward can run in one.
     """
     given = given or {}
+    require(
+        not (how.num_workers and given),
+        "reward_workers: a worker process cannot be given a reward that is in memory; put it into a file and name it, "
+        'reward=("my_file:my_reward",), or leave out reward_workers',
+    )
     loaded = [given[name] if name in given else load_reward(name, how.device) for name in names]
-    moved = _movable(names, loaded, given) if how.num_workers else []
+    moved = _movable(names, loaded) if how.num_workers else []
     pool = Pool([names[index] for index in moved], how.num_workers, how.timeout) if moved else None
     return [
         pooled(pool, moved.index(index), reward)
@@ -53,16 +58,11 @@ def check_calls(num_workers: int, timeout: float | None = None) -> None:
     )
 
 
-def _movable(names: Sequence[str], loaded: list[Reward], given: Mapping[str, Reward]) -> list[int]:
+def _movable(names: Sequence[str], loaded: list[Reward]) -> list[int]:
     """Which of the rewards can run in a process that has no GPU and knows them by their names alone."""
     places, found = [], []
     for index, (name, reward) in enumerate(zip(names, loaded, strict=True)):
         device = getattr(reward, "device", None)
-        if name in given:
-            raise ValueError(
-                "reward_workers: a worker process cannot be given a reward that is in memory; put it into a file and name it, "
-                'reward=("my_file:my_reward",), or leave out reward_workers'
-            )
         if hasattr(reward, "num_at_once"):
             places.append(f"{name} has processes of its own")
         elif device is not None and str(device) != "cpu":

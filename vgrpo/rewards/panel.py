@@ -59,7 +59,7 @@ class Panel:
         def asked(prompts: list[Prompt]) -> Tensor:
             return torch.cat([self.asked(prompts), torch.ones(len(prompts), len(monitors), dtype=torch.bool)], 1)
 
-        return Judging([*self.rewards, *monitors], asked, size=size, device=device, num_urgent=len(self.rewards), lane=lane)
+        return Judging([*self.rewards, *monitors], asked, len(self.rewards), size=size, device=device, lane=lane)
 
     def judge(
         self,

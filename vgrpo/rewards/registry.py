@@ -2,8 +2,8 @@
 
 from vgrpo.models.precision import device_of
 from vgrpo.rewards.base import Loader, Reward
-from vgrpo.rewards.calls import reason_of
 from vgrpo.support.dotted import load_dotted
+from vgrpo.support.secrets import in_one_line
 from vgrpo.support.spelling import hint
 
 NAMED = {
@@ -53,7 +53,7 @@ def load_reward(name: str, device: str = "auto") -> Reward:
     try:
         function = load_dotted(NAMED.get(name, name), "reward")
     except (SystemExit, GeneratorExit) as error:  # of a script's last line: the run is not done
-        raise ValueError(f"reward {name!r}: its file ends the process when imported ({reason_of(error)})") from error
+        raise ValueError(f"reward {name!r}: its file ends the process when imported ({in_one_line(error)})") from error
     if not callable(function):
         raise ValueError(f"reward {name!r} is a {type(function).__name__}; it must be a function (images, prompts) -> [B]")
     return function

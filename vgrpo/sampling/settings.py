@@ -1,6 +1,6 @@
 """How pictures are drawn: the same settings for a rollout, an evaluation and `vgrpo sample`."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import ClassVar, Self
 
 from vgrpo.core.solvers import Solver
@@ -55,10 +55,14 @@ class OwnSampling:
         missing = {name: value for name, value in own._asdict().items() if getattr(self, name) is None}
         return replace(self, **missing)
 
+    @property
+    def known(self) -> Sampling:
+        """Once nothing is left to the model."""
+        return Sampling(**{each.name: getattr(self, each.name) for each in fields(Sampling)})
+
     def resolved(self, own: Defaults) -> Sampling:
         """With what is None as the model has it."""
-        given = {name: value for name in Defaults._fields if (value := getattr(self, name)) is not None}
-        return Sampling(solver=self.solver, batch_size=self.batch_size, **(own._asdict() | given))
+        return self.filled(own).known
 
 
 def _check(settings: Sampling | OwnSampling) -> None:

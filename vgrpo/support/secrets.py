@@ -30,6 +30,11 @@ def redact(text: str) -> str:
     return text
 
 
+def in_one_line(error: BaseException) -> str:
+    """An error's kind and its text, in one line that tells no secret."""
+    return redact(" ".join(f"{type(error).__name__}: {error}".split()))[:500]
+
+
 def require_no_secret(settings: Any, section: str = "") -> None:
     """Raise ValueError for a setting that holds a secret, since settings are saved and shown. `section` is as "lora."."""
     for field in dataclasses.fields(settings):

@@ -12,6 +12,7 @@ from vgrpo.models.resolution import Resolution
 from vgrpo.models.settings import LoraConfig, MemoryConfig, ModelSettings
 from vgrpo.objectives import VGRPO, ForwardObjective, Objective
 from vgrpo.objectives.advantage import Advantages
+from vgrpo.objectives.base import WeightSet
 from vgrpo.prompts.sources import shares_of
 from vgrpo.rewards.loading import check_calls
 from vgrpo.support.checks import require, require_finite, require_within
@@ -166,6 +167,13 @@ class Config:
     def eval_sampling(self) -> EvalConfig:
         """How the evaluation and sample pictures are drawn: by default as many at once as in the rollout."""
         return replace(self.eval, batch_size=self.eval.batch_size or self.rollout.batch_size)
+
+    @property
+    def needed(self) -> list[tuple[WeightSet, ...]]:
+        """Which baselines cost a forward, for each minibatch of a rollout."""
+        update, late = self.update, self.rollout.lag > 0
+        count, epochs, kept = update.num_minibatches, update.num_epochs, update.keep_old
+        return [self.objective.needed(index, epochs, kept, late) for index in range(count)]
 
     @property
     def training_guidance(self) -> float:

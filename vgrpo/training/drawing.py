@@ -171,8 +171,9 @@ def rollout_values(run: Run, coming: Coming) -> Values:
     given to another worker or drawn by the trainer."""
     if run.ahead.workers is None and run.ahead.drew is None:
         return {}
-    dealer = None if run.ahead.workers is None else run.ahead.workers.dealer
+    line = {"rollout/stale": float(run.ahead.drew is not None and coming.iteration > 0)}
+    if run.ahead.workers is None:
+        return line
     counts = [0, 0] if coming.deal is None else [coming.deal.num_again, coming.deal.num_spare]
     again, own = run.processes.total(torch.tensor(counts)).tolist()
-    line = {"rollout/stale": float(run.ahead.drew is not None and coming.iteration > 0)}
-    return line if dealer is None else line | {"rollout/again": again, "rollout/own": own}
+    return line | {"rollout/again": again, "rollout/own": own}

@@ -1,17 +1,20 @@
 """What an iteration asks of the rewards."""
 
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from vgrpo.core.types import Rollout
 from vgrpo.objectives.advantage import weighted_mean
+from vgrpo.objectives.credit import Credit
 from vgrpo.rewards.base import RewardError, Scores
 from vgrpo.rewards.judging import Judging
 from vgrpo.rewards.panel import agreed
 from vgrpo.sampling.draw import decode
 from vgrpo.training.events import Values
+from vgrpo.training.metrics import RolloutScores, rollout_scores
 from vgrpo.training.run import Run
 from vgrpo.training.task import Task
 
@@ -21,7 +24,30 @@ def begin_judging(task: Task, group_size: int, device: torch.device) -> Judging:
     return task.panel.judging(list(task.monitors.values()), size=group_size, device=device)
 
 
-def require_judged(scores: Scores, weights: Tensor, iteration: int) -> None:
+class Judged(NamedTuple):
+    """What the rewards say of a rollout's B images, in this process and in all."""
+
+    scores: Scores  # [B, R]
+    weights: Tensor  # [B, R]
+    images: RolloutScores  # of all processes
+    gains: Tensor  # [B, S, R] on the CPU: what each action earned
+
+
+def judged(run: Run, rollout: Rollout, judging: Judging, credit: Credit, batch_size: int | None) -> Judged:
+    """Wait for the rewards. Of latents that the algorithm wants judged, too, so many are decoded at once.
+
+    Raises RewardError if a reward failed on every image, or if there is nothing to train on.
+    """
+    panel = run.task.panel
+    scores = panel.scores(judging, rollout.prompts, run.events.notice, run.processes)
+    weights = panel.weights_of(rollout.prompts)
+    images = rollout_scores(rollout, scores, weights, list(panel.weights), run.processes)
+    _require_judged(images.scores, images.weights, run.iteration)
+    others = _judge_latents(run, rollout, credit.judged(rollout.trajectory), judging, batch_size)
+    return Judged(scores, weights, images, credit.gains(scores.usable, others, rollout.group.cpu(), run.processes))
+
+
+def _require_judged(scores: Scores, weights: Tensor, iteration: int) -> None:
     """Raises RewardError if no image has a score to train on."""
     if weighted_mean(scores.usable, weights).isnan().all():
         failed = int(scores.failed.any(1).sum())
@@ -31,7 +57,7 @@ def require_judged(scores: Scores, weights: Tensor, iteration: int) -> None:
         )
 
 
-def judge_latents(
+def _judge_latents(
     run: Run, rollout: Rollout, latents: Tensor | None, judging: Judging, batch_size: int | None
 ) -> Tensor | None:
     """Rewards [B, J, R] of latents [B, J, *D] beside the final ones, if there are any. So many are decoded at once."""

@@ -16,7 +16,7 @@ from threading import Event, Thread
 
 from torch.distributed import Store  # type: ignore[attr-defined]
 
-from vgrpo.support.secrets import redact
+from vgrpo.support.secrets import in_one_line
 
 INTERVAL = 1.0  # seconds between two signs
 SILENCE = 30.0  # seconds without a sign, after which a process counts as lost
@@ -59,8 +59,7 @@ class LifeSigns:
         """Let the others know why this process leaves, unless another one left before."""
         if self.cut_off:
             return
-        text = redact(" ".join(f"{type(error).__name__}: {error}".split()))[:500]
-        self._report(f"{self._name(self.rank)} ended with {text}")
+        self._report(f"{self._name(self.rank)} ended with {in_one_line(error)}")
 
     def why(self, error: Exception) -> str:
         """What is behind an error of communication: who left with an error, or who alone gives no more signs of life."""

@@ -16,7 +16,6 @@ import torch
 from vgrpo.core.processes import ALONE, Processes
 from vgrpo.core.types import Batch
 from vgrpo.evaluation.core import evaluate, read_eval, write_eval
-from vgrpo.models.defaults import defaults_of
 from vgrpo.objectives.advantage import weighted_mean
 from vgrpo.support.files import write_whole
 from vgrpo.support.interrupts import Interrupts
@@ -25,8 +24,8 @@ from vgrpo.training.batch import advantages_of, make_batch
 from vgrpo.training.config import Config
 from vgrpo.training.drawing import Plan, begin_ahead, coming_images, finished_rollout, rollout_values
 from vgrpo.training.events import Events, ImagesJudged, Listener, PhaseAdvanced, RunFinished, RunStarted, Values
-from vgrpo.training.judges import judge_latents, monitor_values, require_judged
-from vgrpo.training.metrics import iteration_values, memory_values, nfe_values, rollout_scores
+from vgrpo.training.judges import judged, monitor_values
+from vgrpo.training.metrics import iteration_values, memory_values, nfe_values
 from vgrpo.training.resume import FINISHED
 from vgrpo.training.rollouts.state import AS_LONG_AS_IT_TAKES
 from vgrpo.training.run import Run, save_samples
@@ -122,8 +121,7 @@ def _end(run: Run) -> dict[str, Any]:
 def iterate(run: Run) -> Values:
     """One iteration; returns its line of metrics. Everything random in it is named by the run's seed and the iteration."""
     config, objective, seconds = run.config, run.config.objective, Values()
-    sampling = config.rollout.resolved(defaults_of(run.policy))
-    plan = Plan(config.seed, config.rollout, sampling, objective.drawing, config.lora)
+    plan = Plan(config.seed, config.rollout, config.rollout.known, objective.drawing, config.lora)
     seed = plan.names(run.iteration)
 
     with ExitStack() as kept:
@@ -132,13 +130,7 @@ def iterate(run: Run) -> Values:
             rollout, judging = finished_rollout(run, plan, coming), coming.judging
         run.check()
         with run.events.phase("reward", seconds):
-            scores = run.task.panel.scores(judging, rollout.prompts, run.events.notice, run.processes)
-            weights = run.task.panel.weights_of(rollout.prompts)
-            images = rollout_scores(rollout, scores, weights, list(run.task.panel.weights), run.processes)
-            require_judged(images.scores, images.weights, run.iteration)
-            latents = objective.credit.judged(rollout.trajectory)
-            others = judge_latents(run, rollout, latents, judging, config.rollout.batch_size)
-            gains = objective.credit.gains(scores.usable, others, rollout.group.cpu(), run.processes)
+            scores, weights, images, gains = judged(run, rollout, judging, objective.credit, config.rollout.batch_size)
         run.check()
         if config.rollout.lag > 0:
             with run.events.phase("rollout", seconds):
@@ -161,7 +153,7 @@ def iterate(run: Run) -> Values:
     line |= rollout_values(run, coming) | {"seconds/judge": judging.seconds, "seconds/judge_hidden": judging.seconds_hidden}
     forwards = run.policy.num_branches(config.training_guidance) * batch.points.times().shape[1]
     forwards *= len(trained) / len(images.group)
-    line |= nfe_values(objective, config.update, rollout.nfe, forwards, late=config.rollout.lag > 0)
+    line |= nfe_values(config.needed, config.update.num_epochs, rollout.nfe, forwards)
     line |= memory_values(run.policy.device)
     line |= {"iteration": run.iteration, "lr": run.optimizer.last_lr, "seconds/checkpoint": run.newly_waited()}
     return line
@@ -178,13 +170,12 @@ def _draws_ahead(run: Run) -> bool:
 def update(run: Run, batch: Batch[Any], num_groups: int) -> list[StepMetrics]:
     """The optimiser steps of one rollout; returns the per-row metrics of each, and its gradient norm."""
     settings, objective = run.config.update, run.config.objective
-    guidance, size, late = run.config.training_guidance, settings.micro_batch_size, run.config.rollout.lag > 0
+    guidance, size, needed = run.config.training_guidance, settings.micro_batch_size, run.config.needed
     parts = minibatches(batch, num_groups, settings.num_minibatches)
     bases = [kept_velocities(part) if settings.keep_old else {} for part in parts]
     # Each weight set goes into the model once, for all minibatches that need it.
     for name in objective.baselines:
-        needed = [objective.needed(i, settings.num_epochs, settings.keep_old, late) for i in range(len(parts))]
-        asking = [index for index, names in enumerate(needed) if name in names]
+        asking = [index for index in range(len(parts)) if name in needed[index]]
         if asking:
             with run.weight_set(name):
                 for index in asking:

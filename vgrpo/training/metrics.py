@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,9 +9,8 @@ from torch import Tensor
 from vgrpo.core.processes import Processes
 from vgrpo.core.types import Rollout
 from vgrpo.objectives.advantage import group_moments, is_constant, weighted_mean
-from vgrpo.objectives.base import Objective
+from vgrpo.objectives.base import WeightSet
 from vgrpo.rewards.base import Scores
-from vgrpo.training.config import UpdateConfig
 from vgrpo.training.events import Values
 from vgrpo.training.update import StepMetrics
 
@@ -145,16 +143,12 @@ def _parts(scores: Scores, trained: Tensor, tasks: list[str], reward_names: Sequ
     return line
 
 
-def nfe_values(
-    objective: Objective[Any], update: UpdateConfig, nfe_of_rollout: float, forwards: float, *, late: bool
-) -> Values:
-    """Network evaluations per image of an iteration; `forwards` is what one look at all that was trained on costs, and `late`
-    says whether the rollout is an iteration old."""
-    num_minibatches, num_epochs = update.num_minibatches, update.num_epochs
-    needed = [len(objective.needed(index, num_epochs, update.keep_old, late)) for index in range(num_minibatches)]
+def nfe_values(needed: Sequence[Sequence[WeightSet]], num_epochs: int, nfe_of_rollout: float, forwards: float) -> Values:
+    """Network evaluations per image of an iteration; `forwards` is what one look at all that was trained on costs, and `needed`
+    says which baselines each minibatch asks for."""
     return {
         "nfe/rollout": nfe_of_rollout,
-        "nfe/old": forwards * sum(needed) / num_minibatches,
+        "nfe/old": forwards * sum(map(len, needed)) / len(needed),
         "nfe/train": forwards * num_epochs,
     }
 

@@ -13,7 +13,6 @@ from PIL import Image
 
 from vgrpo.core.images import stills, to_pil
 from vgrpo.core.processes import ALONE, Processes
-from vgrpo.models.defaults import defaults_of
 from vgrpo.models.in_step import drawing
 from vgrpo.models.lora import save_lora
 from vgrpo.models.policy import Policy
@@ -231,9 +230,8 @@ def save_samples(run: Run) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     noise = all_noise(run.policy, [(0, "sample", p, i) for p in range(len(prompts)) for i in range(NUM_IMAGES)])
     repeated = [prompt for prompt in prompts for _ in range(NUM_IMAGES)]
-    sampling = settings.resolved(defaults_of(run.policy))
     with run.events.phase("samples"), run.average.active(), drawing(run.policy):
-        _, images = draw_images(run.policy, repeated, noise, sampling, run.batches("samples", len(noise), in_step=False))
+        _, images = draw_images(run.policy, repeated, noise, settings.known, run.batches("samples", len(noise), in_step=False))
     for index, row in enumerate(stills(images).unflatten(0, (len(prompts), NUM_IMAGES))):
         strip: Image.Image = to_pil(torch.cat(list(row), 2))
         strip.save(folder / f"{index:02d}.png")

@@ -165,9 +165,11 @@ def _make_run(
     processes: Processes,
 ) -> Run:
     copies = copies_of_start(policy, config.objective.copies, config.lora, adapter)
-    writer = together.checkpoint_writer(opened.path / "checkpoints", config.keep_checkpoints, processes)
-    if policy.spread is not None and config.finetune == "full":
-        writer = SpreadWriter(opened.path / "checkpoints", config.keep_checkpoints, policy.spread, processes)
+    place, keep = opened.path / "checkpoints", config.keep_checkpoints
+    if policy.spread is None or config.finetune != "full":
+        writer = together.checkpoint_writer(place, keep, processes)
+    else:
+        writer = SpreadWriter(place, keep, policy.spread, processes)
     average = AverageWeights(policy.module, config.ema_decay)
     run = Run(
         config=config,

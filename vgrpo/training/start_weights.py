@@ -3,11 +3,9 @@
 from collections.abc import Sequence
 from functools import partial
 
-import torch
-
 from vgrpo.core.processes import Processes
 from vgrpo.core.seeds import seed_of
-from vgrpo.models.lora import Adapter, add_lora, fill_lora, read_init, take_lora
+from vgrpo.models.lora import Adapter, add_lora, fill_lora, freeze, read_init, take_lora
 from vgrpo.models.policy import Policy
 from vgrpo.models.settings import LoraConfig
 from vgrpo.models.weight_sets import WeightCopy
@@ -31,9 +29,7 @@ def make_trainable(policy: Policy, lora: LoraConfig | None, seed: int, processes
             "finetune=full: the pipeline has an active LoRA, which would be trained apart from its layers; make it part of the "
             "model, pipeline.fuse_lora() then pipeline.unload_lora_weights(), or take it off with the latter alone",
         )
-    for part in policy.pipeline.components.values():
-        if isinstance(part, torch.nn.Module):
-            part.requires_grad_(False)
+    freeze(policy)
     if lora is not None:
         add_lora(policy, lora, seed_of(seed, "lora"))
     else:

@@ -124,11 +124,11 @@ def _shared(opened: RunFolder | None, processes: Processes) -> RunFolder:
         facts = {"path": str(opened.path), "finished": opened.finished, "checkpoint": checkpoint}
         facts["in_parts"] = loaded is not None and bool(parts_in(loaded.path))
     facts = json.loads(processes.told(json.dumps(facts).encode()))
-    state = None
-    if facts["checkpoint"] is not None and facts["in_parts"]:  # each process reads what it needs
-        state = opened.loaded.state if opened is not None and opened.loaded is not None else _read(Path(facts["checkpoint"][1]))
-    elif facts["checkpoint"] is not None:
-        state = _handed_over(opened.loaded.state if opened is not None and opened.loaded is not None else None, processes)
+    state = None if opened is None or opened.loaded is None else opened.loaded.state
+    if facts["checkpoint"] is not None and not facts["in_parts"]:
+        state = _handed_over(state, processes)
+    elif facts["checkpoint"] is not None and state is None:  # each process reads what it needs
+        state = _read(Path(facts["checkpoint"][1]))
     if opened is not None:
         return opened
     path, loaded = Path(facts["path"]), None

@@ -83,7 +83,7 @@ class Api:
 
     def held_out(self, request: Request) -> Response:
         run = self.known(request)
-        return Json(held_out_entry(run, self._held_out.points(run, run.files())))
+        return Json(held_out_entry(run, self._held_out.points(run)))
 
     def samples(self, request: Request) -> Response:
         run, part = self.known_set(request)

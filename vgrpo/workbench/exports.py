@@ -1,17 +1,14 @@
 """Which checkpoints a page may choose from, what their pictures score, and the export of one of them."""
 
-from typing import Any
+from typing import Any, get_args
 
 from vgrpo.pages.held_out import Point, point_of
-from vgrpo.pages.run_files import RunFiles, number, table
+from vgrpo.pages.run_files import RunFiles, number
 from vgrpo.support.checks import require
 from vgrpo.support.secrets import redact
 from vgrpo.workbench.pictures import sample_sets
 from vgrpo.workbench.remake import told
 from vgrpo.workbench.runs import Run, shown
-
-FORMATS = ("diffusers", "comfyui", "kohya", "peft")
-DTYPES = ("fp32", "bf16", "fp16")
 
 
 class HeldOut:
@@ -20,13 +17,13 @@ class HeldOut:
     def __init__(self) -> None:
         self._known: dict[tuple[str, str], tuple[str | None, Point | None]] = {}
 
-    def points(self, run: Run, files: RunFiles) -> list[Point]:
-        found = []
+    def points(self, run: Run) -> list[Point]:
+        files, found = run.files(), list[Point]()
         for part in sample_sets(files):
-            stamp = files.stamp(f"samples/{part}/scores.json")
-            if self._known.get((run.id, part), (None, None))[0] != stamp:
-                self._known[run.id, part] = stamp, point_of(files, part)
-            point = self._known.get((run.id, part), (None, None))[1]
+            key, stamp = (run.id, part), files.stamp(f"samples/{part}/scores.json")
+            if key not in self._known or self._known[key][0] != stamp:
+                self._known[key] = stamp, point_of(files, part)
+            point = self._known[key][1]
             if point is not None:
                 found.append(point)
         return found
@@ -45,7 +42,7 @@ def held_out_entry(run: Run, points: list[Point]) -> dict[str, Any]:
         "num_images": points[-1].num_images if points else 0,
         "kept": _kept(files),
         "newest": files.stamp("lora/pytorch_lora_weights.safetensors") is not None,
-        "trained": "pipeline" if table(files.settings()[1]).get("finetune") == "full" else "lora",
+        "trained": "pipeline" if files.settings()[1].get("finetune") == "full" else "lora",
     }
 
 
@@ -60,11 +57,13 @@ def export_from_page(run: Run, content: dict[str, Any]) -> dict[str, Any]:
 
     Raises ValueError for what cannot be exported, or would import a stranger's code, and OSError as the export does.
     """
+    from vgrpo.models.lora_export import Format
     from vgrpo.training.config_files import named_code
-    from vgrpo.training.export.export import ExportConfig, export
+    from vgrpo.training.export.export import DTYPES, ExportConfig, export
 
     form, dtype, iteration = content.get("format", "diffusers"), content.get("dtype", "fp32"), content.get("iteration")
-    require(form in FORMATS and dtype in DTYPES, f"a format is one of {', '.join(FORMATS)}, numbers are {', '.join(DTYPES)}")
+    formats, dtypes = get_args(Format), tuple(DTYPES)
+    require(form in formats and dtype in dtypes, f"a format is one of {', '.join(formats)}, numbers are {', '.join(dtypes)}")
     known = iteration is None or (number(iteration) is not None and iteration == int(iteration))
     require(known, "an iteration is a whole number")
     config = ExportConfig(format=form, dtype=dtype, iteration=None if iteration is None else int(iteration))

@@ -5,7 +5,6 @@ A page is sent pixels and nothing else of a file. Sheets are kept in the cache u
 
 import hashlib
 import io
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 
 from PIL import Image
 
-from vgrpo.pages.run_files import KB, MB, RunFiles, number, table
+from vgrpo.pages.run_files import KB, RunFiles, number, table
 from vgrpo.pages.run_files import NUM_IMAGES as NUM_IMAGES
 from vgrpo.support.files import whole
 from vgrpo.workbench.index import GroupRow, Index
@@ -45,7 +44,7 @@ def prompts_of(files: RunFiles, part: str) -> list[str]:
 
 def sample_entry(files: RunFiles, part: str) -> dict[str, Any]:
     """A set's pictures with their scores, where there are any."""
-    content = _json(files, f"samples/{part}/scores.json")
+    content = files.mapping(f"samples/{part}/scores.json")
     return {
         "set": part,
         "iteration": int(part),
@@ -125,7 +124,7 @@ def group_iterations(files: RunFiles) -> list[int]:
 
 def group_entry(files: RunFiles, iteration: int) -> dict[str, Any]:
     """The groups that were kept of an iteration, every image from best to worst; empty where there are none."""
-    content = _json(files, f"groups/{iteration:06d}.json")
+    content = files.mapping(f"groups/{iteration:06d}.json")
     cell = [int(side) if (side := number(value)) and 0 < side <= 4096 else 1 for value in (*_list(content.get("cell")), 1, 1)]
     return {
         "iteration": iteration,
@@ -202,15 +201,6 @@ def _cell(width: int, height: int, side: int) -> tuple[int, int]:
     """Width and height of a thumbnail, of a strip's."""
     scale = min(1.0, side / height)
     return max(1, min(4 * side, round(width / NUM_IMAGES * scale))), max(1, round(height * scale))
-
-
-def _json(files: RunFiles, name: str) -> dict[str, Any]:
-    """A file's mapping; empty for anything else."""
-    try:
-        return table(json.loads(files.text(name, 4 * MB) or "{}"))
-    except (ValueError, RecursionError):
-        files.leave_out(name, "it is no JSON object")
-        return {}
 
 
 def _numbers(value: object) -> list[float | None]:

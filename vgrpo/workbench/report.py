@@ -19,7 +19,7 @@ from vgrpo.support.files import refused
 from vgrpo.support.secrets import redact
 from vgrpo.training.events import Event, RunFinished
 from vgrpo.workbench import bundle, pictures
-from vgrpo.workbench.answers import diagnosis_answer, run_answer, samples_answer
+from vgrpo.workbench.answers import diagnosis_answer, run_answer
 from vgrpo.workbench.exports import HeldOut, held_out_entry
 from vgrpo.workbench.runs import Run, shown
 from vgrpo.workbench.series import Series
@@ -36,7 +36,7 @@ ICON = "/static/icon.svg"
 
 
 class Whole(Run):
-    """A run whose files are read once, so that all that is left out is noted in one place."""
+    """A run with one reader of its files, so that all that is left out is noted in one place."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, folder.name)
@@ -108,10 +108,10 @@ def answers_of(run: Run) -> dict[str, Any]:
         path: run_answer(run) | {"folder": shown(run.name), "sets": kept},
         f"{path}/metrics": _metrics(run.fresh_series()),
         f"{path}/diagnosis": diagnosis_answer(run),
-        f"{path}/held-out": held_out_entry(run, HeldOut().points(run, files)),
+        f"{path}/held-out": held_out_entry(run, HeldOut().points(run)),
     }
     for part in kept:
-        told[f"{path}/samples/{part}"] = samples_answer(run, part) | {"remake": None}
+        told[f"{path}/samples/{part}"] = pictures.sample_entry(files, part)
         told[f"{path}/samples/{part}/sheet"] = sheets[part]
     told |= _groups(files, path)
     told[path]["notes"] = list(dict.fromkeys(shown(note) for note in files.notes))[:MOST_NOTES]

@@ -63,7 +63,7 @@ class Run:
         stamp = "|".join(str(files.stamp(name)) for name in ("metrics.jsonl", "config.yaml", "eval.json"))
         known = index.summary(self.id, stamp) if index else None
         if known is None:
-            known = self._facts(files, keep=state == "running")
+            known = self._facts(files, keep=index is None or state == "running")
             if index:
                 index.keep_summary(self.id, stamp, known)
         return {"id": self.id, "name": shown(self.name), "state": state, "changed": self.changed(), **known}

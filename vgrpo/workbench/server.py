@@ -16,6 +16,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
+from vgrpo.support.files import lives_elsewhere
 from vgrpo.workbench.acts_api import ActsApi
 from vgrpo.workbench.api import Api, refused
 from vgrpo.workbench.duels_api import DuelsApi
@@ -80,7 +81,7 @@ def _open(address: str) -> None:
 
 
 def _end_with(server: uvicorn.Server, pid: int) -> None:
-    while Path(f"/proc/{pid}").exists():
+    while lives_elsewhere(pid):
         time.sleep(LOOK)
     server.should_exit = True
 

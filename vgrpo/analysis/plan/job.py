@@ -80,19 +80,19 @@ class Job:
     def rollout_batch_size(self, config: Config) -> int:
         return min(config.rollout.batch_size or self.num_images, self.num_images)
 
+    @property
+    def rollout_forwards(self) -> float:
+        """Of an image, without guidance."""
+        sampler, steps = self.config.objective.drawing.step_sampler(0, 0), self.rollout.num_steps
+        return sampler.num_evaluations(steps) if sampler else num_evaluations(self.rollout.solver, steps)
+
     def evaluations(self) -> dict[str, float]:
         """Network evaluations of an iteration, both branches of guidance counted."""
         config = self.config
-        sampler = config.objective.drawing.step_sampler(0, 0)
-        steps = self.rollout.num_steps
-        rollout = sampler.num_evaluations(steps) if sampler else num_evaluations(config.rollout.solver, steps)
         trained = self.num_images * self.num_branches * self.rows.points * config.update.keep_share
-        update, late = config.update, config.rollout.lag > 0
-        count, epochs, kept = update.num_minibatches, update.num_epochs, update.keep_old
-        needed = sum(len(config.objective.needed(index, epochs, kept, late)) for index in range(count)) / count
         return {
-            "rollout": self.num_images * self.num_branches * rollout,
-            "other weights": trained * needed,
+            "rollout": self.num_images * self.num_branches * self.rollout_forwards,
+            "other weights": trained * sum(map(len, config.needed)) / config.update.num_minibatches,
             "training": trained * config.update.num_epochs,
         }
 

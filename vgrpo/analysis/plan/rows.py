@@ -40,9 +40,7 @@ def rows_per_image(config: Config, steps: int) -> Rows:
     batch = objective.credit.assign(batch, 0)
     asked = len(batch) * batch.points.times().shape[1] / size
     held = sum(part.numel() for part in vars(batch.points).values() if isinstance(part, Tensor) and part.dim() >= 4) / size
-    count = config.update.num_minibatches
-    epochs, kept, late = config.update.num_epochs, config.update.keep_old, config.rollout.lag > 0
-    needed = sum(len(objective.needed(index, epochs, kept, late)) for index in range(count)) / count
+    needed = sum(map(len, config.needed)) / config.update.num_minibatches
     answers = needed + 2 * objective.couples_images  # with their gradient
     final = 0 if sampler is None else 1  # probes hold the final latents themselves
     return Rows(points=asked, held=final + held + answers * asked, drawn=1 + (0 if sampler is None else steps))

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from vgrpo.analysis.plan.job import Job
 from vgrpo.analysis.plan.links import Link, speed
-from vgrpo.core.solvers import num_evaluations
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,11 +48,9 @@ def num_chunks(job: Job) -> int:
 def num_gathers(job: Job) -> int:
     """How often the whole network is gathered, block by block or at once: for each forward, and again for each backward."""
     config, chunks = job.config, num_chunks(job)
-    sampler, steps = config.objective.drawing.step_sampler(0, 0), job.rollout.num_steps
-    forwards = sampler.num_evaluations(steps) if sampler else num_evaluations(config.rollout.solver, steps)
-    drawn = 1 if config.memory.gather else math.ceil(job.num_images / job.rollout_batch_size(config)) * math.ceil(forwards)
-    epochs, kept = config.update.num_epochs, config.update.keep_old
-    baselines = sum(len(config.objective.needed(index, epochs, kept)) for index in range(config.update.num_minibatches))
+    batches = math.ceil(job.num_images / job.rollout_batch_size(config))
+    drawn = 1 if config.memory.gather else batches * math.ceil(job.rollout_forwards)
+    baselines = sum(map(len, config.needed))
     coupled = config.objective.couples_images and chunks > 1
     return drawn + chunks * (baselines + config.update.num_steps * (2 + coupled))
 

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from vgrpo.evaluation.core import mean_over_tags
-from vgrpo.evaluation.pictures import pictures_of
-from vgrpo.models.defaults import defaults_of
+from vgrpo.evaluation.pictures import pictures_of, prompts_of
 from vgrpo.prompts.sources import evaluation_prompts, training_prompts
 from vgrpo.rewards.base import Reward
 from vgrpo.rewards.registry import load_reward
@@ -38,9 +37,8 @@ class Exam:
 
     def _draw(self, run: Run) -> tuple[Tensor, Tensor]:
         """Latents and images."""
-        drawing = run.config.eval.resolved(defaults_of(run.policy))
         noise = all_noise(run.policy, [("bench", picture.index, picture.member) for picture in self.pictures])
-        return draw_images(run.policy, [picture.prompt for picture in self.pictures], noise, drawing)
+        return draw_images(run.policy, prompts_of(self.pictures), noise, run.config.eval.known)
 
     def __call__(self, run: Run) -> dict[str, float]:
         if self.base is None:
@@ -55,7 +53,7 @@ class Exam:
         return self._scores(run, latents, images, self.base[0])
 
     def _scores(self, run: Run, latents: Tensor, images: Tensor, base: Tensor) -> dict[str, float]:
-        prompts = [picture.prompt for picture in self.pictures]
+        prompts = prompts_of(self.pictures)
         judges: dict[str, Reward] = {"strict": self.world.strict, "reward": self.reward}
         if run.config.reward != (self.world.rewards[0],):
             judges["trained"] = run.task.panel.rewards[0]

@@ -23,9 +23,7 @@ at every layer; and not to their own length, since each length is another shape 
 def padded(text: Cond, most: int) -> Cond:
     """To the next multiple of STEP, but no longer than `most`."""
     length = text.sequence.shape[1]
-    blank = text.sequence.new_zeros(1, min(-(-length // STEP) * STEP, most), text.sequence.shape[2])
-    filler = Cond(sequence=blank, mask=torch.zeros_like(blank[..., 0], dtype=torch.bool))
-    return Cond.cat([text, filler])[slice(0, len(text))]
+    return text.padded(max(length, min(-(-length // STEP) * STEP, most)))
 
 
 @dataclass(kw_only=True)

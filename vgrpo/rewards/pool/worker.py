@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from vgrpo.core.types import Prompt
-from vgrpo.rewards.calls import CallFailed, Reward, RewardError, call, reason_of
+from vgrpo.rewards.calls import CallFailed, Reward, RewardError, call
 from vgrpo.rewards.registry import load_reward
+from vgrpo.support.secrets import in_one_line
 
 READY, REFUSED, SCORES, FAILED, BROKEN = "ready", "refused", "scores", "failed", "broken"
 """What a worker says: it has loaded its rewards, or could not; scores; a call that failed, or whose answer is none."""
@@ -35,7 +36,7 @@ def work(connection: Connection, names: list[str]) -> None:
     try:
         rewards = [load_reward(name, "cpu") for name in names]
     except BaseException as error:  # also SystemExit of a user's file
-        connection.send((REFUSED, reason_of(error)))
+        connection.send((REFUSED, in_one_line(error)))
         return
     connection.send((READY, None))
     while True:
@@ -53,7 +54,7 @@ def _answer(connection: Connection, rewards: list[Reward]) -> tuple[str, Any]:
     except CallFailed as error:
         return FAILED, str(error)
     except Exception as error:  # prompts that hold what this process cannot import
-        return FAILED, reason_of(error)
+        return FAILED, in_one_line(error)
 
 
 def _leave_with(parent: int) -> None:

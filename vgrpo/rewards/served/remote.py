@@ -12,14 +12,13 @@ from torch import Tensor
 from vgrpo.core.types import Prompt
 from vgrpo.rewards.base import RewardError
 from vgrpo.rewards.batches import by_prompt, cut
-from vgrpo.rewards.calls import reason_of
 from vgrpo.rewards.served.servers import WHAT, Server, Servers, Unanswered
 from vgrpo.rewards.served.wire import pack, scores_of
 from vgrpo.support.http.client import fetch
 from vgrpo.support.http.strict import strict_json
 from vgrpo.support.http.token import TOKEN, authorization
 from vgrpo.support.pace import Pace
-from vgrpo.support.secrets import redact
+from vgrpo.support.secrets import in_one_line, redact
 
 LONGEST_GREETING = 30.0
 """Seconds for a server to say what it serves."""
@@ -135,7 +134,7 @@ class Remote:
             except Unanswered as error:
                 outcome = _Answer(None, str(error), error.gone)
             except Exception as error:
-                outcome = _Answer(None, reason_of(error))
+                outcome = _Answer(None, in_one_line(error))
             finally:  # nothing may leave the one that waits without an answer
                 answers.put(outcome)
 

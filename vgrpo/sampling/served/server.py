@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from vgrpo.models.loading import load_policy
-from vgrpo.models.lora import add_lora
+from vgrpo.models.lora import add_lora, freeze
 from vgrpo.models.policy import Policy
 from vgrpo.models.settings import LoraConfig
 from vgrpo.models.weight_sets import trainable
@@ -19,6 +19,7 @@ from vgrpo.sampling.draw import all_noise, draw_images, member_name
 from vgrpo.sampling.served.settings import ServeRolloutConfig
 from vgrpo.sampling.served.wire import (
     KIND,
+    UNKNOWN_WEIGHTS,
     Order,
     likeness,
     name_of_weights,
@@ -29,7 +30,6 @@ from vgrpo.sampling.served.wire import (
 )
 from vgrpo.support.http.server import Answer, Refused, Service
 
-UNKNOWN_WEIGHTS = 409
 MOST_VERSIONS = 8
 """Of the weights: several runs may ask, and processes of one run for the last and for the one before."""
 
@@ -42,15 +42,13 @@ class RolloutServer(Service):
 
     def __init__(self, config: ServeRolloutConfig, pipeline: Any = None) -> None:
         super().__init__(config)
-        self.max_images, self.drawing = config.max_images, Lock()
+        self.drawing = Lock()
         self.lora: LoraConfig | None = None
         self.versions: dict[str, dict[str, Tensor]] = {}
         self.loaded: str | None = None
         with self.opened():
             self.policy: Policy = load_policy(config, pipeline)
-            for part in self.policy.pipeline.components.values():
-                if isinstance(part, torch.nn.Module):
-                    part.requires_grad_(False)
+            freeze(self.policy)
             self.likeness = likeness(self.policy)
 
     def greeting(self) -> dict[str, Any]:
@@ -60,7 +58,7 @@ class RolloutServer(Service):
         if path == "/weights":
             return Answer.json({"weights": self.take(body)})
         if path == "/draw":
-            return Answer(self.draw(order_from_json(body, self.max_images)))
+            return Answer(self.draw(order_from_json(body, self.config.max_images)))
         raise Refused(404, "/weights and /draw are all there is")
 
     def take(self, body: bytearray) -> str:

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from vgrpo.models.settings import ModelSettings
-from vgrpo.support.checks import require
 from vgrpo.support.http.settings import ServiceConfig
 
 
@@ -14,10 +13,7 @@ class ServeRolloutConfig(ServiceConfig, ModelSettings):
     port: int = 8200
     megabytes: int = 2048
     """Of a request, at most: the weights of an adapter are one."""
-    max_images: int = 4096
-    """Of a request, at most."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check()
-        require(1 <= self.max_images < 2**31, f"max_images={self.max_images}: must be at least 1")

@@ -28,6 +28,8 @@ from vgrpo.support.http.tensors import pack, unpack
 from vgrpo.support.json_files import to_json
 
 KIND = "vgrpo rollout"
+UNKNOWN_WEIGHTS = 409
+"""The status of an order whose weights the worker has not got."""
 LONGEST_PROMPT = 10_000
 """Letters."""
 LORA = ("rank", "alpha", "targets")

@@ -11,7 +11,7 @@ from urllib.error import HTTPError
 from urllib.parse import urlsplit
 
 from vgrpo.support.http.hosts import is_loopback
-from vgrpo.support.secrets import redact
+from vgrpo.support.secrets import in_one_line, redact
 
 NO_ANSWER = (OSError, HTTPException, ValueError, LookupError, TypeError, OverflowError)
 """No server, too slow, not HTTP, broken off, content of another form, or an address that is none."""
@@ -85,7 +85,7 @@ def fetch(request: urllib.request.Request, timeout: float, most_bytes: int = MOS
 def reason_of(error: Exception) -> str:
     """The error in one line; of a refusal its status and the start of what the server wrote, which often says why."""
     if not isinstance(error, HTTPError):
-        return redact(" ".join(f"{type(error).__name__}: {error}".split()))[:500]
+        return in_one_line(error)
     text = f"HTTP {error.code} {error.reason}"
     with suppress(OSError, HTTPException), error:
         text += f": {error.read(300).decode(errors='replace')}"

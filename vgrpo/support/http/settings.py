@@ -16,6 +16,8 @@ class ServiceConfig:
     """Other names by which clients may call this server."""
     megabytes: int = 512
     """Of a request, at most."""
+    max_images: int = 4096
+    """Of a request, at most."""
     read_seconds: float = 60.0
     """For a request to arrive."""
 
@@ -23,5 +25,7 @@ class ServiceConfig:
         require_finite(self)
         require(bool(self.host.strip()), f"--host {self.host!r}: name this machine's address, such as 127.0.0.1")
         require(0 <= self.port < 2**16, f"--port {self.port}: must lie in 0 to 65535; 0 takes any that is free")
-        require(1 <= self.megabytes < 2**31, f"megabytes={self.megabytes}: must be at least 1")
+        for name in ("megabytes", "max_images"):
+            value = getattr(self, name)
+            require(1 <= value < 2**31, f"{name}={value}: must be at least 1")
         require(0 < self.read_seconds < 1e6, f"read_seconds={self.read_seconds}: must be above 0")

@@ -11,12 +11,6 @@ from vgrpo.models.lora_files import WEIGHTS, lora_file, read_header
 from vgrpo.models.lora_reading import UP
 from vgrpo.support.checks import require
 from vgrpo.training.checkpoint import load
-from vgrpo.training.checkpoint_folder import all_in
-
-
-def kept_iterations(run: Path) -> list[int]:
-    """The iterations whose weights can be exported, the oldest first. Before the first one nothing is trained."""
-    return [iteration for iteration, _ in all_in(run / "checkpoints") if iteration > 0]
 
 
 @contextmanager

@@ -6,14 +6,14 @@ from typing import Any
 from vgrpo.models.policy import Policy
 from vgrpo.objectives.base import Objective
 from vgrpo.support.checks import require
-from vgrpo.training.rollouts.workers import RolloutWorkers, check_alike, checked_workers
+from vgrpo.training.rollouts.workers import RolloutWorkers, check_addresses, check_alike
 
 
 def check_served(objective: Objective[Any], finetune: str, workers: Sequence[str]) -> None:
     """Raises ValueError for what workers cannot draw, or for addresses that are none."""
     if not workers:
         return
-    checked_workers(workers)
+    check_addresses(workers)
     require(
         finetune == "lora",
         f"--rollout-workers: with finetune={finetune} a whole network would go to each worker in every iteration; train a LoRA",

@@ -1,7 +1,6 @@
 """The workers that draw a run's images, as the run sees them: `--rollout-workers http://a:8200 http://b:8200`."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import fields
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 from urllib.error import HTTPError
@@ -11,8 +10,7 @@ from torch import Tensor
 
 from vgrpo.core.types import Prompt
 from vgrpo.models.policy import Policy
-from vgrpo.sampling.served.server import UNKNOWN_WEIGHTS
-from vgrpo.sampling.served.wire import KIND, Order, likeness, name_of_weights, order_to_json, unpack_images
+from vgrpo.sampling.served.wire import KIND, UNKNOWN_WEIGHTS, Order, likeness, name_of_weights, order_to_json, unpack_images
 from vgrpo.sampling.settings import Sampling
 from vgrpo.support.dealing import Deal, Dealer
 from vgrpo.support.http.client import NO_ANSWER, fetch, reason_of
@@ -69,11 +67,10 @@ class RolloutWorkers:
     ) -> "Deal[Named, Drawn]":
         """Have pieces drawn by the weights of a file, with latents of `shape` [*D], beside what the caller does."""
         name = name_of_weights(weights)
-        settings = Sampling(**{field.name: getattr(sampling, field.name) for field in fields(Sampling)})
 
         def ask(address: str, piece: Named) -> Drawn:
             texts = [prompt.text for prompt in piece.prompts]
-            order = Order(weights=name, seed=piece.seed, texts=texts, images=piece.images, sampling=settings)
+            order = Order(weights=name, seed=piece.seed, texts=texts, images=piece.images, sampling=sampling)
             body = self._drawn(address, order_to_json(order), weights)
             return Drawn(*unpack_images(body, name, (len(piece.images), *shape)))
 
@@ -101,10 +98,10 @@ def _reason(error: Exception) -> str:
     return reason_of(error)[:200]
 
 
-def checked_workers(addresses: Sequence[str]) -> tuple[str, ...]:
+def check_addresses(addresses: Sequence[str]) -> None:
     """Raises ValueError for what is no address."""
-    give = "--rollout-workers: give addresses such as http://HOST:8200"
-    return tuple(dict.fromkeys(checked_address(address, give) for address in addresses))
+    for address in addresses:
+        checked_address(address, "--rollout-workers: give addresses such as http://HOST:8200")
 
 
 def check_alike(addresses: Sequence[str], policy: Policy, notice: Callable[[str], None]) -> None:

@@ -2,12 +2,12 @@
 import { address, bound, unwatch } from "./api.js";
 import { blind } from "./blind.js";
 import { overlay } from "./curves.js";
-import { dialog, h, show } from "./dom.js";
+import { dialog, fill, h, show } from "./dom.js";
 import { runPage, TABS } from "./run.js";
 import { runsPage } from "./runs.js";
 
 const KEYS = [
-  ["1 – 7", "a run's tabs"], ["/", "search"], ["← →", "an earlier or later checkpoint"], ["Space", "play the checkpoints"],
+  [`1 – ${TABS.length}`, "a run's tabs"], ["/", "search"], ["← →", "an earlier or later checkpoint"], ["Space", "play the checkpoints"],
   ["t", "light or dark"], ["g", "the list of runs"], ["?", "this list"], ["Esc", "close"],
 ];
 let shown = 0;
@@ -24,13 +24,13 @@ function other() {
 }
 
 function bar() {
-  document.getElementById("bar").append(...[
+  fill(document.getElementById("bar"),
     h("a", { class: "brand", href: "#/" }, h("img", { src: address("/static/icon.svg"), alt: "" }), "vgrpo"),
     h("span", { class: "where soft small grow", id: "where" }),
     bound ? null : h("span", { class: "dot", id: "live", role: "img", "aria-label": "not connected", title: "not connected" }),
     h("button", { class: "bare", type: "button", onclick: other, "aria-label": "Light or dark" }, "◐"),
     h("button", { class: "bare", type: "button", onclick: help, "aria-label": "Keys" }, "?"),
-  ].filter(Boolean));
+  );
 }
 
 function help() {
