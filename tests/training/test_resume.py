@@ -37,6 +37,7 @@ FREE_CHANGES = [
     ("memory.gradient_checkpointing", True),
     ("memory.prompt_cache", Path("cache")),
     ("lora.init", Path("moved/lora")),
+    ("eval.every", 3),
     ("eval.sample_every", 3),
     ("eval.batch_size", 8),
     ("rollout.batch_size", 8),

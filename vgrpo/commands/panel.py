@@ -13,7 +13,11 @@ from vgrpo.commands.timing import Timing, spelled
 
 WIDTH = 80
 BLOCKS, PLAIN = "▁▂▃▄▅▆▇█", "_.-=+*%#"  # from low to high; the second for terminals without Unicode
-NAMES = {"evaluation of the base model": "evaluating base", "evaluation of the tuned model": "evaluating tuned"}
+NAMES = {
+    "evaluation of the base model": "evaluating base",
+    "evaluation on the way": "evaluating",
+    "evaluation of the tuned model": "evaluating tuned",
+}
 SHOWN = {"rollout": "drawing", "reward": "judging", "update": "updating", "samples": "drawing samples"} | NAMES
 LONGEST, RIGHT = 17, 18  # characters of a phase's name, and of a time
 

@@ -137,7 +137,8 @@ def costs(job: Job, machine: Machine) -> list[str]:
         f"{job.num_images} images per iteration{each}, {sum(counts.values()):,.0f} network evaluations: "
         + ", ".join(f"{name} {value:,.0f}" for name, value in counts.items() if value),
         f"{job.flops() / 1e15:,.1f} PFLOP per iteration{each}: {seconds:,.0f} s at {machine.speed()}, "
-        f"{hours:,.1f} h for {config.num_iterations} iterations and two evaluations on {on}, without what rewards take",
+        f"{hours:,.1f} h for {config.num_iterations} iterations and {job.num_held_out} evaluations on {on}, "
+        "without what rewards take",
         evaluation(job, machine),
     ]
     if machine.price is not None:

@@ -11,7 +11,7 @@ MOST_PICTURES = 1_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class EvalConfig(OwnSampling):
-    """The held-out evaluation before and after training, and the sample pictures in between."""
+    """The held-out evaluation before, after and perhaps during training, and the sample pictures."""
 
     section: ClassVar[str] = "eval."
 
@@ -23,12 +23,19 @@ class EvalConfig(OwnSampling):
     """Prompts in the before/after grid."""
     sample_every: int = 20
     """Iterations between pictures under samples/."""
+    every: int = 0
+    """Iterations between evaluations on the way, of which the best weights are kept; 0 for none."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_counts(self)
         require(self.num_sample_prompts >= 1, f"eval.num_sample_prompts={self.num_sample_prompts}: at least 1")
         require(self.sample_every >= 1, f"eval.sample_every={self.sample_every}: at least 1 iteration between pictures")
+        require(self.every >= 0, f"eval.every={self.every}: must not be negative; 0 evaluates before and after training alone")
+        require(
+            not self.every or self.num_prompts > 0,
+            f"eval.every={self.every}: eval.num_prompts=0 leaves nothing to evaluate on; give some, or leave eval.every out",
+        )
         require_within(self, "eval.", num_sample_prompts=(1, 1000))
 
 

@@ -17,19 +17,25 @@ SIDE = 512  # pixels of a picture
 METRICS = ("strict", "reward")
 
 
-def write_card(run: Path, target: Path, usage: str, iteration: int | None = None) -> Path:
+def write_card(run: Path, target: Path, usage: str, iteration: int | None = None, *, best: bool = False) -> Path:
     """Write the card of a run's weights into the folder they are in; pictures are copied beside it. `usage` is how the weights
-    are loaded, `iteration` the checkpoint that they are of, None for the run's end."""
+    are loaded, `iteration` the checkpoint that they are of, None for the run's end or the `best` of its evaluations."""
     files = RunFiles(run)
     _, settings = files.settings()
+    evaluation = files.evaluation()
+    of = "" if iteration is None else "an earlier checkpoint of the run"
+    sample_scores = None if iteration is None else _scores_of(files, iteration)
+    if best:
+        evaluation["tuned"] = table(evaluation.get("best"))
+        iteration, of = int(number(evaluation["tuned"].get("iteration")) or 0), "the best of the run's held-out evaluations"
     lines = [
         *_front_matter(settings),
         f"# {_plain(files.root.name)}",
         "",
         f"Trained with online reinforcement learning by vgrpo {VERSION}; `config.yaml` repeats the run.",
         "",
-        *_facts(settings, iteration),
-        *(_scores(files.evaluation()) if iteration is None else _scores_of(files, iteration)),
+        *_facts(settings, f"{iteration}, {of}" if of else settings.get("num_iterations")),
+        *(sample_scores or _scores(evaluation, best=best)),
         *_pictures(files, target, draws_hard_pixels(settings), iteration),
         "## Use",
         "",
@@ -52,7 +58,7 @@ def _front_matter(settings: dict[str, Any]) -> list[str]:
     return ["---", *(f"{name}: {json.dumps(value)}" for name, value in values.items()), "---", ""]
 
 
-def _facts(settings: dict[str, Any], iteration: int | None) -> list[str]:
+def _facts(settings: dict[str, Any], iterations: object) -> list[str]:
     rollout, update, lora = (table(settings.get(name)) for name in ("rollout", "update", "lora"))
     guidance = rollout.get("guidance")
     facts = {
@@ -63,7 +69,7 @@ def _facts(settings: dict[str, Any], iteration: int | None) -> list[str]:
         "weights of the rewards": _listed(settings.get("reward_weights")),
         "watched, not trained on": _listed(settings.get("monitor")),
         "algorithm": table(settings.get("objective")).get("name"),
-        "iterations": settings.get("num_iterations") if iteration is None else f"{iteration}, an earlier checkpoint of the run",
+        "iterations": iterations,
         "images per iteration": f"{rollout.get('num_prompts')} prompts x {rollout.get('group_size')} images",
         "sampling": f"{rollout.get('num_steps')} steps, guidance {guidance}, shift {rollout.get('shift')}",
         "learning rate": update.get("lr") or "the default for what is trained",
@@ -78,7 +84,7 @@ def _listed(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else ""
 
 
-def _scores(evaluation: dict[str, Any]) -> list[str]:
+def _scores(evaluation: dict[str, Any], *, best: bool) -> list[str]:
     """Held-out scores before and after, with 95% intervals where the evaluation has them."""
     base, tuned = table(evaluation.get("base")), table(evaluation.get("tuned"))
     if not tuned:
@@ -89,6 +95,8 @@ def _scores(evaluation: dict[str, Any]) -> list[str]:
         f"{_plain(evaluation.get('num_images'))} images of {_plain(evaluation.get('num_prompts'))} held-out ",
     ]
     lines[-1] += "prompts, from the same noise before and after; in brackets the 95% interval over prompts."
+    if best:
+        lines[-1] += " The weights were chosen by this reward, so it is a little too good."
     lines += ["", "| | before | after |", "|---|---|---|"]
     for metric in METRICS:
         if metric in base:

@@ -15,12 +15,13 @@ import torch
 
 from vgrpo.core.processes import ALONE, Processes
 from vgrpo.core.types import Batch
-from vgrpo.evaluation.core import evaluate, read_eval, write_eval
+from vgrpo.evaluation.core import read_eval, write_eval
 from vgrpo.objectives.advantage import weighted_mean
 from vgrpo.support.files import write_whole
 from vgrpo.support.interrupts import Interrupts
 from vgrpo.support.memory_errors import out_of_memory_while
 from vgrpo.training.batch import advantages_of, make_batch
+from vgrpo.training.best import evaluate_on_the_way, evaluate_run, is_due, keep_best, recover_best
 from vgrpo.training.config import Config
 from vgrpo.training.drawing import Plan, begin_ahead, coming_images, finished_rollout, rollout_values
 from vgrpo.training.events import Events, ImagesJudged, Listener, PhaseAdvanced, RunFinished, RunStarted, Values
@@ -32,7 +33,7 @@ from vgrpo.training.run import Run, save_samples
 from vgrpo.training.start import Given, start_run
 from vgrpo.training.steering import Steering
 from vgrpo.training.stopping import closed_after, saved_on_stop, watched
-from vgrpo.training.together import check_together
+from vgrpo.training.together import check_same_weights, check_together
 from vgrpo.training.update import (
     StepMetrics,
     backward,
@@ -80,10 +81,11 @@ def train(
         else:
             steering = Steering(run)
             _begin(run)
-            while run.iteration < config.num_iterations and not (run.alarm.sounding and config.stop_on_alarm):
+            while _goes_on(run):
                 steering.obey()
                 run.check()
                 run.finish_iteration(iterate(run))
+                _leave_due(run)
             run.ahead.close(AS_LONG_AS_IT_TAKES)
             evaluation = _end(run)
     run.adopt_average()
@@ -95,19 +97,42 @@ def _begin(run: Run) -> None:
     if run.processes.rank == 0:
         (run.folder / FINISHED).unlink(missing_ok=True)
     if run.iteration > 0:
+        recover_best(run)
+        if is_due(run, run.config.eval.every):  # it was stopped while that went on
+            evaluate_on_the_way(run, run.config.eval_sampling)
         return
     run.save_checkpoint()
     save_samples(run)
-    base = _evaluate(run, "base")
+    base = evaluate_run(run, "evaluation of the base model", run.config.eval_sampling)
     if run.processes.rank == 0:
         write_eval(run.folder, base=base)
+
+
+def _goes_on(run: Run) -> bool:
+    return run.iteration < run.config.num_iterations and not (run.alarm.sounding and run.config.stop_on_alarm)
+
+
+def _leave_due(run: Run) -> None:
+    """Leave on disk what is due after an iteration. The run's end evaluates by itself."""
+    config = run.config
+    if run.iteration % config.eval.sample_every == 0:
+        save_samples(run)
+    evaluates, saves = is_due(run, config.eval.every) and _goes_on(run), run.iteration % config.checkpoint_every == 0
+    if evaluates or saves:
+        check_same_weights(run.optimizer.parameters, run.replicas)
+    if evaluates:  # which saves a checkpoint, too
+        evaluate_on_the_way(run, run.config.eval_sampling)
+    elif saves:
+        run.save_checkpoint()
 
 
 def _end(run: Run) -> dict[str, Any]:
     save_samples(run)
     run.save_checkpoint()
     weights = run.save_weights()
-    tuned = _evaluate(run, "tuned")
+    tuned = evaluate_run(run, "evaluation of the tuned model", run.config.eval_sampling)
+    if run.config.eval.every:
+        keep_best(run, tuned)
     if run.processes.rank > 0:
         return {"tuned": tuned} if tuned else {}
     evaluation = write_eval(run.folder, tuned=tuned)
@@ -160,10 +185,11 @@ def iterate(run: Run) -> Values:
 
 
 def _draws_ahead(run: Run) -> bool:
-    """Whether the next iteration's images may be drawn during this one. Not where sample pictures are due in between: rewards
-    are asked by one thread at a time."""
-    following = run.iteration + 1
-    return following < run.config.num_iterations and following % run.config.eval.sample_every > 0
+    """Whether the next iteration's images may be drawn during this one. Not where sample pictures or an evaluation are due in
+    between: rewards are asked by one thread at a time."""
+    following, settings = run.iteration + 1, run.config.eval
+    is_free = following % settings.sample_every > 0 and (settings.every == 0 or following % settings.every > 0)
+    return following < run.config.num_iterations and is_free
 
 
 @out_of_memory_while("updating the model")
@@ -189,15 +215,3 @@ def update(run: Run, batch: Batch[Any], num_groups: int) -> list[StepMetrics]:
             sum_gradients(run.optimizer.parameters, run.processes)
             steps.append(metrics | {"grad_norm": torch.tensor(run.optimizer.step(metrics["loss"], run.leave_whole))})
     return steps
-
-
-def _evaluate(run: Run, name: str) -> dict[str, Any]:
-    task = run.task
-    if not task.eval_prompts:
-        return {}
-    sampling, phase = run.config.eval_sampling, f"evaluation of the {name} model"
-    num_images = len(task.eval_prompts) * sampling.num_images
-    detail = f"{num_images} images of {len(task.eval_prompts)} held-out prompts"
-    with run.events.phase(phase, detail=detail), run.average.active():
-        between = run.batches(phase, num_images)
-        return evaluate(run.policy, task.eval_prompts, task.panel, sampling, task.world, between, run.processes)

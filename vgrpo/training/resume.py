@@ -30,6 +30,7 @@ FREE = (
     "memory.shard",
     "memory.gather",
     "lora.init",  # read at the start only, and a moved curriculum finds it elsewhere
+    "eval.every",
     "eval.sample_every",
     "eval.num_sample_prompts",
     "eval.batch_size",

@@ -28,6 +28,7 @@ from vgrpo.support.json_files import write_json
 from vgrpo.support.lock import RunLock
 from vgrpo.support.memory_errors import out_of_memory_while
 from vgrpo.training.alarm import Alarm
+from vgrpo.training.best_scores import BestScores
 from vgrpo.training.checkpoint import CheckpointWriter
 from vgrpo.training.config import Config
 from vgrpo.training.events import AlarmRaised, CheckpointSaved, Events, IterationDone, PhaseAdvanced, SamplesDrawn, Values
@@ -37,7 +38,6 @@ from vgrpo.training.optimizer import Optimizer
 from vgrpo.training.rollouts.state import Ahead
 from vgrpo.training.sample_scores import sample_scores
 from vgrpo.training.task import Task
-from vgrpo.training.together import check_same_weights
 
 
 @dataclass(kw_only=True)
@@ -60,6 +60,7 @@ class Run:
     """The lines of metrics of the iterations before a resumed run's first."""
     processes: Processes = ALONE
     ahead: Ahead = field(default_factory=Ahead)
+    best: BestScores = field(default_factory=BestScores)
     iteration: int = 0
     """Counted from 0; the one that comes next."""
     check: Callable[[], None] = lambda: None
@@ -109,7 +110,7 @@ class Run:
             self.copies["old"].blend(decay)
 
     def finish_iteration(self, values: Values) -> None:
-        """Tell everyone about it, go on to the next, and leave on disk what is due."""
+        """Tell everyone about it, and go on to the next."""
         for text in self.health.add(values):
             self.events.notice(f"iteration {self.iteration + 1}: {text}")
         for monitor in self.alarm.add(values):
@@ -117,11 +118,6 @@ class Run:
         self.events.emit(IterationDone(iteration=self.iteration, values=values))
         self.iteration += 1
         self.whole = True
-        if self.iteration % self.config.eval.sample_every == 0:
-            save_samples(self)
-        if self.iteration % self.config.checkpoint_every == 0:
-            check_same_weights(self.optimizer.parameters, self.replicas)
-            self.save_checkpoint()
 
     def save_checkpoint(self) -> Path:
         """Begin to write one, beside training; `writer.finish` waits for it. What is trained so far goes to lora/, if it is an
@@ -167,6 +163,7 @@ class Run:
             "drew": self.ahead.state_dict(),
             "alarm": self.alarm.state_dict(),
             "health": self.health.state_dict(),
+            "best": self.best.state_dict(),
             "generators": [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if self._has_all_gpus else [])],
         }
 
@@ -186,6 +183,7 @@ class Run:
             self.set_lr(state["steered_lr"])  # settings that were changed for the resume come after it
         self.alarm.load_state_dict(state["alarm"])
         self.health.load_state_dict(state["health"])
+        self.best.load_state_dict(state.get("best") or self.best.state_dict())
         first, *others = state["generators"]
         torch.set_rng_state(first)
         if self._has_all_gpus and len(others) == torch.cuda.device_count():
@@ -196,10 +194,15 @@ class Run:
         """One of several processes has its own alone, and to ask another takes memory there."""
         return torch.cuda.is_available() and self.processes.size == 1
 
-    def save_weights(self) -> Path:
-        """The averaged weights as `lora/` for `load_lora_weights`, or as `pipeline/` after full fine-tuning."""
+    @property
+    def weights_name(self) -> str:
+        return "pipeline" if self.config.finetune == "full" else "lora"
+
+    def save_weights(self, folder: Path | None = None) -> Path:
+        """The averaged weights for `load_lora_weights`, by default as `lora/`, or after full fine-tuning a whole pipeline, by
+        default as `pipeline/`."""
         full = self.config.finetune == "full"
-        folder = self.folder / ("pipeline" if full else "lora")
+        folder = folder or self.folder / self.weights_name
         if self.processes.rank > 0 and not (full and self.policy.spread):
             return folder
         with self.average.active():

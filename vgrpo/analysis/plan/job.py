@@ -104,15 +104,20 @@ class Job:
         return self.plain.forward_flops * (counts["rollout"] + counts["other weights"] + passes * counts["training"])
 
     def evaluation_flops(self) -> float:
-        """Of one evaluation of all held-out prompts, whose pictures GPUs share; a run has one before its first iteration and
-        one after its last."""
+        """Of one evaluation of all held-out prompts, whose pictures GPUs share."""
         settings, drawing = self.config.eval, self.evaluation
         drawn = math.ceil(settings.num_prompts * settings.num_images / self.num_gpus) * self.num_evaluated_branches
         return self.plain.forward_flops * drawn * num_evaluations(drawing.solver, drawing.num_steps)
 
+    @property
+    def num_held_out(self) -> int:
+        """Evaluations of a run: before its first iteration, after its last, and those on the way."""
+        every = self.config.eval.every
+        return 2 + ((self.config.num_iterations - 1) // every if every else 0)
+
     def total_flops(self) -> float:
         """To the run's end."""
-        return self.config.num_iterations * self.flops() + 2 * self.evaluation_flops()
+        return self.config.num_iterations * self.flops() + self.num_held_out * self.evaluation_flops()
 
     def sharers(self, config: Config) -> int:
         """GPUs that share one copy of the network's weights."""

@@ -38,20 +38,24 @@ class ExportConfig:
     """Of the numbers in the file."""
     iteration: int | None = None
     """The checkpoint whose weights are written; None is the newest."""
+    best: bool = False
+    """Write the weights that scored best on the way, of a run with --eval.every."""
     output_dir: Path | None = None
-    """Gets the files; None is export-FORMAT/ (or merged/) in the run's folder, with the iteration's number if one is named."""
+    """Gets the files; None is export-FORMAT/ (or merged/) in the run's folder, with -best or the iteration if asked for."""
 
     def __post_init__(self) -> None:
         require(
             not self.merge or self.format == "diffusers",
             f"--format {self.format}: with --merge no adapter is written, but a whole pipeline of diffusers; leave one out",
         )
+        require(not self.best or self.iteration is None, f"--iteration {self.iteration} --best: name one of the two")
         known = self.iteration is None or 1 <= self.iteration < 10**9
         require(known, f"--iteration {self.iteration}: must be that of a checkpoint, at least 1; leave it out for the newest")
 
     def target(self, run: Path) -> Path:
         name = "merged" if self.merge else f"export-{self.format}"
-        return self.output_dir or run / (name if self.iteration is None else f"{name}-{self.iteration:06d}")
+        name += "-best" if self.best else "" if self.iteration is None else f"-{self.iteration:06d}"
+        return self.output_dir or run / name
 
 
 def export(run: Path, config: ExportConfig) -> Path:
@@ -65,13 +69,13 @@ def export(run: Path, config: ExportConfig) -> Path:
         raise ValueError(f"{run} holds several stages; name one of {stages}, the last of which has the final adapter")
     require(settings.finetune == "lora", f"{run}: trained without an adapter; pipeline/ in it is what diffusers loads")
     target = config.target(run)
-    with adapter_folder(run, config.iteration, settings.lora.alpha / settings.lora.rank) as lora:
+    with adapter_folder(run, config.iteration, settings.lora.alpha / settings.lora.rank, best=config.best) as lora:
         require_folder(target, "--output-dir")
         if config.merge:
             _merge(settings.model_settings, lora, target, DTYPES[config.dtype])
         else:
             export_lora(lora, target, config.format, DTYPES[config.dtype], run.resolve().name)
-    write_card(run, target, USAGE["merged" if config.merge else config.format], config.iteration)
+    write_card(run, target, USAGE["merged" if config.merge else config.format], config.iteration, best=config.best)
     return target
 
 

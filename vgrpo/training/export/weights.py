@@ -1,4 +1,4 @@
-"""The adapters that a run's folder holds: the newest in lora/, earlier ones in its checkpoints."""
+"""The adapters that a run's folder holds: the newest in lora/, the best in lora-best/, earlier ones in its checkpoints."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,12 +14,17 @@ from vgrpo.training.checkpoint import load
 
 
 @contextmanager
-def adapter_folder(run: Path, iteration: int | None, scale: float) -> Iterator[Path]:
-    """A folder with the adapter as a run's lora/ holds it: lora/ itself, or the averaged weights of a checkpoint in its names.
-    `scale` is the run's alpha / rank, which files of adapters have in their weights.
+def adapter_folder(run: Path, iteration: int | None, scale: float, *, best: bool = False) -> Iterator[Path]:
+    """A folder with the adapter as a run's lora/ holds it: lora/ itself, lora-best/, or the averaged weights of a checkpoint in
+    its names. `scale` is the run's alpha / rank, which files of adapters have in their weights.
 
-    Raises FileNotFoundError if there is none of this iteration, CheckpointError if it is damaged.
+    Raises FileNotFoundError if there is none of this iteration, or no best one, CheckpointError if it is damaged.
     """
+    if best:
+        if not (run / "lora-best").is_dir():
+            raise FileNotFoundError(f"{run} holds no lora-best/: only runs with --eval.every keep their best adapter")
+        yield run / "lora-best"
+        return
     newest = lora_file(run / "lora", "the run")
     if iteration is None:
         yield run / "lora"

@@ -19,8 +19,9 @@ function scores(evaluation) {
   const heads = ["category", ...metrics.flatMap((name) => [`${name} before`, "after", "change"])];
   const interval = (part, metric) => part?.interval?.[metric]?.low === undefined ? "" : ` (${number(part.interval[metric].low)} to ${number(part.interval[metric].high)})`;
   const intervals = metrics.map((name) => [interval(base, name), interval(tuned, name)].some(Boolean) ? ` ${name}: before${interval(base, name)}, after${interval(tuned, name)}.` : "");
+  const best = evaluation.best ? `Best of the evaluations on the way: iteration ${number(evaluation.best.iteration)}, reward ${number(evaluation.best.reward)}${interval(evaluation.best, "reward")}.` : null;
   return h("section", {}, h("h2", { class: "section" }, "Held-out scores"),
-    h("p", { class: "soft small" }, `Of ${number(evaluation.num_images)} images of ${number(evaluation.num_prompts)} prompts that are not trained on, from the same noise before and after.`, intervals.some(Boolean) ? [" 95% intervals of", intervals] : ""),
+    h("p", { class: "soft small" }, `Of ${number(evaluation.num_images)} images of ${number(evaluation.num_prompts)} prompts that are not trained on, from the same noise before and after.`, intervals.some(Boolean) ? [" 95% intervals of", intervals] : "", best ? ` ${best}` : ""),
     h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Held-out scores" }, h("table", {}, h("thead", {}, h("tr", {}, heads.map((name, i) => h("th", { class: i ? "num" : "" }, name)))),
       h("tbody", {}, lines.map(([tag, old, now]) => h("tr", {}, h("td", {}, tag), metrics.map((metric) => change(old?.[metric], now?.[metric]))))))));
 }
