@@ -47,7 +47,7 @@ FINE_AT_0 = {
     "reward_workers",
     *("seed", "seeds", "ema_decay", "num_prompts", "weight_decay", "num_warmup_steps", "betas", "max_sequence_length", "port"),
     *("kl_weight", "old_weight", "ref_weight", "num_skipped_steps", "splits", "window_range", "looseness", "caption_dropout"),
-    *("held_out_prompts", "max_grad_norm", "price", "bonus", "lag", "reward_workers"),
+    *("held_out_prompts", "max_grad_norm", "price", "bonus", "lag", "every"),
 }
 """Names of settings that may be 0, in one of the classes at least."""
 BELOW_0 = {"seed", "seeds", "reward_weights"}

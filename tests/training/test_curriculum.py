@@ -71,9 +71,8 @@ def test_the_table_holds_every_reward_and_monitor_before_and_after_each_stage(fi
             policy = make_policy(pipeline, max_sequence_length=0)
             scores = evaluate(policy, prompts, Panel.of([load_reward(row["reward"])]), EVAL)
             assert row["scores"][column] == pytest.approx(scores["reward"], abs=2e-4)
-    small, sprites, _ = (list(row["scores"].values()) for row in content["rows"])
-    assert len(set(small)) == 3
-    assert sprites[2] != sprites[0]
+    columns = zip(*(row["scores"].values() for row in content["rows"]), strict=True)
+    assert len(set(columns)) == 3  # of one reward alone two may come out alike
 
 
 def interrupt(monkeypatch, seed, iteration):

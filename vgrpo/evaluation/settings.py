@@ -31,12 +31,11 @@ class EvalConfig(OwnSampling):
         _check_counts(self)
         require(self.num_sample_prompts >= 1, f"eval.num_sample_prompts={self.num_sample_prompts}: at least 1")
         require(self.sample_every >= 1, f"eval.sample_every={self.sample_every}: at least 1 iteration between pictures")
-        require(self.every >= 0, f"eval.every={self.every}: must not be negative; 0 evaluates before and after training alone")
         require(
             not self.every or self.num_prompts > 0,
             f"eval.every={self.every}: eval.num_prompts=0 leaves nothing to evaluate on; give some, or leave eval.every out",
         )
-        require_within(self, "eval.", num_sample_prompts=(1, 1000))
+        require_within(self, "eval.", num_sample_prompts=(1, 1000), every=(0, 10**6))
 
 
 @dataclass(frozen=True, kw_only=True)
