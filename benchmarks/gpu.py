@@ -20,13 +20,14 @@ from vgrpo.analysis.plan.measure import cost
 from vgrpo.core import flow
 from vgrpo.core.types import Batch
 from vgrpo.models.compiled import compile_blocks
+from vgrpo.models.drawing import for_drawing
 from vgrpo.models.loading import load_pipeline, make_policy
 from vgrpo.models.lora import add_lora
 from vgrpo.models.published import PUBLISHED
 from vgrpo.models.settings import LoraConfig
 from vgrpo.models.skeleton import from_folder, published
 from vgrpo.models.text_store import text_encoders
-from vgrpo.models.weight_sets import merged, trainable
+from vgrpo.models.weight_sets import trainable
 from vgrpo.objectives import VGRPO
 from vgrpo.sampling.draw import draw_latents
 from vgrpo.training.update import backward
@@ -102,7 +103,7 @@ def make_rollout(policy: Any, args: argparse.Namespace) -> Callable[[], Any]:
     cond, times = condition(policy, args.rollout_batch), flow.schedule(args.steps)
 
     def rollout() -> None:
-        with torch.no_grad(), merged(policy.module):
+        with torch.no_grad(), for_drawing(policy):
             draw_latents(policy, cond, noise, solver="dpm_solver_2m", times=times, guidance=1.0)
 
     return rollout

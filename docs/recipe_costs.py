@@ -6,7 +6,7 @@ A few minutes on a CPU. Run it again where recipes or the plan have changed; a t
 from pathlib import Path
 
 from vgrpo.analysis.plan.advice import advise
-from vgrpo.analysis.plan.cards import SHARE, card_of
+from vgrpo.analysis.plan.cards import card_of
 from vgrpo.analysis.plan.job import GB, Job, measure_job
 from vgrpo.models.bundled import bundled_models
 from vgrpo.recipes import RECIPES
@@ -22,7 +22,8 @@ take minutes on two CPU cores. None of those below was run here at full size.
 - **Memory** is what the recipe takes on one GPU as it stands, reward models included.
 - **For 24 GB** is what it takes with the options that the plan advises for such a card, and these options. Where the number is
   above 24 the recipe does not fit, and the number is the smallest GPU for it.
-- **Hours** are for the whole recipe on one GPU, the network alone, at {share:.0%} of the card's published peak, an assumption.
+- **Hours** are for the whole recipe on one GPU without reward models,
+  [reckoned](models.md#how-long) from arithmetic and memory traffic.
   A card with less memory than the recipe takes needs the options, whose time is not counted.
 
 A curriculum has the memory of its largest stage and the hours of all. How the plan reckons:
@@ -36,7 +37,7 @@ A curriculum has the memory of its largest stage and the hours of all. How the p
 def hours(job: Job, card: str) -> float:
     known = card_of(card)
     assert known is not None
-    return job.total_flops() / (SHARE * known.tflops * 1e12) / 3600
+    return job.total_work().seconds(known, compiled=job.config.compile) / 3600
 
 
 def row(name: str, jobs: list[Job]) -> str:
@@ -67,5 +68,5 @@ def rows() -> list[str]:
 
 
 if __name__ == "__main__":
-    head = HEAD.format(share=SHARE, cards=" | ".join(f"hours, {card}" for card in CARDS), rules="|".join(["---"] * len(CARDS)))
+    head = HEAD.format(cards=" | ".join(f"hours, {card}" for card in CARDS), rules="|".join(["---"] * len(CARDS)))
     PAGE.write_text(head + "\n".join(rows()) + "\n")

@@ -1,7 +1,9 @@
 """Jobs that fit: the plans of recipes, and `vgrpo train --fit`, which chooses by the same count."""
 
+import json
 import re
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 import yaml
@@ -10,8 +12,10 @@ from helpers import figures
 from vgrpo.analysis.machine import Gpu
 from vgrpo.analysis.plan import job as plan_job
 from vgrpo.analysis.plan.advice import LADDER, LEARNED, advise, advise_stages
+from vgrpo.analysis.plan.cards import card_of
 from vgrpo.analysis.plan.figures import measure_model
 from vgrpo.analysis.plan.job import GB, measure_job
+from vgrpo.analysis.plan.work import Work
 from vgrpo.commands import fit
 from vgrpo.commands.main import main
 from vgrpo.models.settings import MemoryConfig
@@ -19,6 +23,7 @@ from vgrpo.recipes import RECIPES
 from vgrpo.training.config import UpdateConfig
 from vgrpo.training.resume import FREE
 
+ROOT = Path(__file__).parents[2]
 ROOM = dict.fromkeys(("sd35m-pickscore", "sd35m-ocr", "sd35m-geneval", "sd35m-evening", "flux1-preference"), 24)
 ROOM |= {"sd15-pickscore": 16, "sdxl-pickscore": 16}
 QUICK = (
@@ -50,7 +55,25 @@ def test_recipes_fit_their_gpu_with_a_short_first_evaluation(name, known, capsys
         r"before the first iteration, and again after the last: [\d,]+ held-out images in at most [\d.]+ min", said
     )
     job = measure_job(RECIPES[name])
-    assert job.evaluation_flops() <= job.total_flops() / 10
+    assert job.evaluation_work().flops <= job.total_work().flops / 10
+
+
+def test_the_plan_is_what_a_gpu_took(known):
+    """Memory of updates as `benchmarks/gpu.py` measured it; and time, of which the plan leaves out launches and gaps."""
+    recipes = {"sd35-medium": "sd35m-pickscore", "sdxl": "sdxl-pickscore"}
+    lines = [json.loads(line) for line in (ROOT / "benchmarks/gpu.jsonl").read_text().splitlines()]
+    lines = [line for line in lines if line["model"] in recipes]
+    assert len(lines) >= 4
+    for line in lines:
+        job, images = measure_job(RECIPES[recipes[line["model"]]]), line["update_images"]
+        per_row = job.checkpointed_bytes if line["checkpointing"] else job.plain.update_bytes
+        taken = line["memory_gb"]["weights"] + line["micro_batch"] * line["probes"] * per_row / GB
+        least, most = (0.55, 0.75) if line["compile"] else (0.97, 1.05)  # what is fused keeps less for the backward
+        assert least < line["memory_gb"]["update"] / taken < most
+        again = line["checkpointing"]
+        update = Work((2 + again) * job.plain.forward_flops, job.plain.update_moved + again * job.plain.forward_moved)
+        seconds = (update * (images * line["probes"])).seconds(card_of(line["gpu"]), compiled=line["compile"])
+        assert 1 < images / line["update_images_per_second"] / seconds < (1.4 if line["model"] == "sd35-medium" else 3)
 
 
 def test_the_evening_takes_about_an_hour_on_a_4090(known, capsys):

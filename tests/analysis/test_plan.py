@@ -14,10 +14,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from vgrpo.analysis.plan.advice import advise
-from vgrpo.analysis.plan.cards import CARDS, card_of
+from vgrpo.analysis.plan.cards import CARDS, Card, card_of
 from vgrpo.analysis.plan.job import GB, measure_job
 from vgrpo.analysis.plan.measure import cost
 from vgrpo.analysis.plan.traffic import Traffic, traffic
+from vgrpo.analysis.plan.work import Work
 from vgrpo.commands.main import main
 from vgrpo.commands.plan import Machine
 from vgrpo.models.loading import load_pipeline, make_policy
@@ -76,9 +77,7 @@ def test_an_update_takes_the_memory_of_a_real_one(sprites):
 
 
 def test_flops_are_those_of_a_real_forward(sprites):
-    policy = make_policy(load_pipeline("sprites"), max_sequence_length=0)
-    policy.module.requires_grad_(False)
-    add_lora(policy, LoraConfig(), 0)
+    policy = make_policy(load_pipeline("sprites"), max_sequence_length=0)  # which draws with its adapter merged
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         policy.predict(torch.rand(2, *policy.latent_shape), torch.rand(2), policy.blank_text(2), 1.0)
     assert cost(sprites, 1.0).forward_flops == pytest.approx(counter.get_total_flops() / 2, rel=1e-3)
@@ -143,6 +142,20 @@ def test_more_gpus_share_the_images_and_not_the_model(large):
     assert total(shared) < total(large)
     assert traffic(large) == Traffic()
     assert traffic(shared) == Traffic(summed=4 * large.num_trained)
+
+
+def test_time_is_that_of_arithmetic_and_of_memory_traffic(large):
+    card = Card(24, 100, 1000)
+    work = Work(8e13, 9e11) + Work(0.0, 0.0, 9e10)
+    assert work.seconds(card, compiled=False) == pytest.approx(1 + 1 + 0.1)
+    assert work.seconds(card, compiled=True) == pytest.approx(1 + 1 / 3 + 0.1)
+    again = replace(large, config=replace(large.config, memory=MemoryConfig(gradient_checkpointing=True)))
+    trained = large.evaluations()["training"]
+    assert again.work().moved - large.work().moved == pytest.approx(large.plain.forward_moved * trained)
+    assert large.work().kept == pytest.approx(large.decoding.moved * large.num_images)
+    assert large.plain.drawn_moved < large.plain.forward_moved < large.plain.update_moved / 2
+    longer = replace(large, config=replace(large.config, num_iterations=large.config.num_iterations + 1))
+    assert longer.total_work().flops - large.total_work().flops == pytest.approx(large.work().flops)
 
 
 def test_what_is_switched_on_takes_less_and_checkpointing_computes_more(large):
@@ -242,11 +255,11 @@ def test_a_card_by_name_has_its_memory_time_and_cost(capsys):
     assert main(["plan", "sprites", "--gpu", "RTX-4090", "--price", "0.5"]) == 0
     out = capsys.readouterr().out
     assert "fits into 24GB" in out
-    assert "66 TFLOP/s (40% of the 165 published for a RTX-4090, an assumption)" in out
+    assert "on a RTX-4090, at 80% of its published 165 TFLOP/s and 90% of its 1,008 GB/s, an assumption" in out
     assert "in all at 0.5 for a GPU's hour" in out
-    machine = Machine(gpu="h200", gpu_memory="20GB", tflops=10.0)
-    assert (machine.memory, machine.throughput) == ("20GB", 10.0)
-    assert Machine().throughput == 300
+    machine, work = Machine(gpu="h200", gpu_memory="20GB", tflops=10.0), Work(6e14, 1e12)
+    assert (machine.memory, machine.seconds(work, compiled=False)) == ("20GB", 60)
+    assert Machine().seconds(work, compiled=False) == 2
     assert card_of("NVIDIA H100 80GB HBM3") == CARDS["h100"]
     assert card_of("NVIDIA GeForce RTX 4090 Laptop GPU") is card_of("Tesla T4") is None
 

@@ -108,6 +108,6 @@ def test_an_update_and_a_decoding_hold_what_real_ones_hold(models):
     x_0 = x[:1].clone()
     with LiveBytes(iter(own)) as live:
         images = real.decode(x_0)
-    planned, shape = decoding(skeleton)
-    assert shape == images.shape[1:]
-    assert planned - x_0.nbytes == pytest.approx(live.most, rel=0.15)
+    planned = decoding(skeleton)
+    assert planned.image == images.shape[1:]
+    assert planned.bytes - x_0.nbytes == pytest.approx(live.most, rel=0.15)

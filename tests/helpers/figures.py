@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from vgrpo.analysis.plan.figures import measure_model
-from vgrpo.analysis.plan.measure import Cost
+from vgrpo.analysis.plan.measure import Cost, Decoding
 from vgrpo.models.defaults import Defaults
 from vgrpo.models.published import HUB_IDS
 from vgrpo.recipes import RECIPES
@@ -19,8 +19,9 @@ NAMED = ("sd15-pickscore", "sdxl-pickscore", "sd35m-pickscore", "flux1-preferenc
 def known(config):
     """In the place of `measure_model`: the figures of a recipe's model."""
     values = json.loads(PATH.read_text())[f"{HUB_IDS[config.model]} {config.resolution}"]
-    shapes = {name: tuple(values[name]) for name in ("image", "encoders")}
-    return values | shapes | {"plain": Cost(**values["plain"]), "own": Defaults(*values["own"])}
+    *decoding, image = values["decoding"]
+    made = {"decoding": Decoding(*decoding, tuple(image)), "encoders": tuple(values["encoders"])}
+    return values | made | {"plain": Cost(**values["plain"]), "own": Defaults(*values["own"])}
 
 
 def known_or_measured(config):

@@ -5,11 +5,12 @@ from dataclasses import dataclass, replace
 from rich.table import Table
 
 from vgrpo.analysis.plan.advice import advise
-from vgrpo.analysis.plan.cards import CARDS, SHARE, Card, card_of
+from vgrpo.analysis.plan.cards import ARITHMETIC, BANDWIDTH, CARDS, Card, card_of
 from vgrpo.analysis.plan.job import GB, Job, measure_job
 from vgrpo.analysis.plan.links import BETWEEN, INSIDE
 from vgrpo.analysis.plan.links import SHARE as LINK_SHARE
 from vgrpo.analysis.plan.traffic import seconds, traffic
+from vgrpo.analysis.plan.work import Work
 from vgrpo.commands.fit import read_size
 from vgrpo.commands.job import parse_job
 from vgrpo.commands.options import parse, take_option
@@ -49,7 +50,7 @@ class Machine:
     gpu_memory: str | None = None
     """Memory of each, e.g. 24GB; None is that of --gpu, or 80GB."""
     tflops: float | None = None
-    """bf16 throughput that each is assumed to reach, in TFLOP/s; None is 40% of the peak of --gpu, or 300."""
+    """bf16 throughput that each is assumed to reach, in TFLOP/s; None reckons with --gpu's arithmetic and bandwidth, or 300."""
     price: float | None = None
     """Of one GPU for an hour, in any currency."""
     fit: str | None = None
@@ -84,17 +85,19 @@ class Machine:
     def bytes(self) -> float:
         return read_size("--gpu-memory", self.memory)
 
-    @property
-    def throughput(self) -> float:
-        """TFLOP/s."""
-        return self.tflops or (SHARE * self.card.tflops if self.card else 300.0)
+    def seconds(self, work: Work, *, compiled: bool) -> float:
+        if self.card is None or self.tflops is not None:
+            return work.flops / (self.tflops or 300.0) / 1e12
+        return work.seconds(self.card, compiled=compiled)
 
     def speed(self) -> str:
-        """Its throughput, and where that comes from."""
-        text = f"{self.throughput:g} TFLOP/s"
-        if self.tflops is not None or self.card is None:
-            return text
-        return f"{text} ({SHARE:.0%} of the {self.card.tflops:g} published for a {self.gpu}, an assumption)"
+        """What its time is reckoned with."""
+        if self.card is None or self.tflops is not None:
+            return f"at {self.tflops or 300.0:g} TFLOP/s"
+        return (
+            f"on a {self.gpu}, at {ARITHMETIC:.0%} of its published {self.card.tflops:g} TFLOP/s and {BANDWIDTH:.0%} of its "
+            f"{self.card.bandwidth:,g} GB/s, an assumption"
+        )
 
 
 def run(words: list[str]) -> None:
@@ -131,12 +134,12 @@ def costs(job: Job, machine: Machine) -> list[str]:
     config, counts = job.config, job.evaluations()
     each = " on each GPU" if job.num_gpus > 1 else ""
     on = f"{job.num_gpus} GPUs" if job.num_gpus > 1 else "one GPU"
-    seconds = job.flops() / machine.throughput / 1e12
-    hours = job.total_flops() / machine.throughput / 1e12 / 3600
+    compiled = config.compile
+    seconds, hours = machine.seconds(job.work(), compiled=compiled), machine.seconds(job.total_work(), compiled=compiled) / 3600
     lines = [
         f"{job.num_images} images per iteration{each}, {sum(counts.values()):,.0f} network evaluations: "
         + ", ".join(f"{name} {value:,.0f}" for name, value in counts.items() if value),
-        f"{job.flops() / 1e15:,.1f} PFLOP per iteration{each}: {seconds:,.0f} s at {machine.speed()}, "
+        f"{job.work().flops / 1e15:,.1f} PFLOP per iteration{each}: {seconds:,.0f} s {machine.speed()}; "
         f"{hours:,.1f} h for {config.num_iterations} iterations and {job.num_held_out} evaluations on {on}, "
         "without what rewards take",
         evaluation(job, machine),
@@ -154,9 +157,9 @@ def talk(job: Job, machine: Machine) -> list[str]:
     """What the GPUs tell each other, and what is left of their number."""
     config, found = job.config, traffic(job)
     sent = seconds(job, INSIDE[machine.link], BETWEEN[machine.network])
-    alone, each = replace(job, num_gpus=1, num_nodes=1).flops(), job.flops()
-    computed = each / machine.throughput / 1e12
-    efficiency = alone / each / job.num_gpus * computed / (computed + sent)
+    compiled = config.compile
+    alone, computed = (machine.seconds(one.work(), compiled=compiled) for one in (replace(job, num_gpus=1, num_nodes=1), job))
+    efficiency = alone / job.num_gpus / (computed + sent)
     parts = {"of weights gathered": found.gathered, "of gradients scattered": found.scattered, "summed": found.summed}
     moved = ", ".join(f"{value / GB:,.2f} GB {name}" for name, value in parts.items() if value)
     links = f"{machine.link} in a machine" + (f" and {machine.network} between them" if job.num_nodes > 1 else "")
@@ -172,7 +175,7 @@ def talk(job: Job, machine: Machine) -> list[str]:
 def evaluation(job: Job, machine: Machine) -> str:
     """What comes before the first iteration."""
     settings = job.config.eval
-    minutes = job.evaluation_flops() / machine.throughput / 1e12 / 60
+    minutes = machine.seconds(job.evaluation_work(), compiled=job.config.compile) / 60
     return (
         f"before the first iteration, and again after the last: {settings.num_prompts * settings.num_images:,} held-out images "
         f"in at most {minutes:,.1f} min"
@@ -180,7 +183,7 @@ def evaluation(job: Job, machine: Machine) -> str:
 
 
 def _memory_table(job: Job) -> Table:
-    _, height, width = job.image
+    _, height, width = job.decoding.image
     parts = job.memory(job.config)
     title = f"{job.config.model}, {width} x {height} pixels, {job.config.finetune}: memory"
     table = Table(title=title + (" of each GPU" if job.num_gpus > 1 else ""))

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 CHATTER = (
     "No LoRA keys associated to",  # an adapter of the network has none for the text encoders
+    "of type <class 'NoneType'> cannot be saved",  # a part that the pipeline can be without
     "Expected types for vae",  # the bundled model's autoencoder is our own
     "You have passed a non-standard module",  # a part of diffusers' own pipelines, loaded and checked here
     "requires torchvision (not installed)",  # what they fall back to does the same
@@ -41,7 +42,7 @@ def without_import_chatter() -> Iterator[None]:
 
 @contextmanager
 def without_loading_chatter(*, bars: bool = True) -> Iterator[None]:
-    """While a pipeline or an adapter is loaded. `bars` is whether progress bars are shown."""
+    """While a pipeline or an adapter is loaded or saved. `bars` is whether progress bars are shown."""
     with without_import_chatter():
         from diffusers.utils import logging as of_diffusers
         from transformers.utils import logging as of_transformers

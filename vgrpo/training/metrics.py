@@ -157,6 +157,6 @@ def memory_values(device: torch.device) -> Values:
     """The most memory that tensors took on this process's GPU since this was last asked, in GB; nothing of a CPU."""
     if device.type != "cuda":
         return {}
-    peak = torch.cuda.max_memory_allocated(device) / 1e9
+    peak = torch.cuda.max_memory_allocated(device) / 2**30
     torch.cuda.reset_peak_memory_stats(device)
     return {"memory/gpu_gb": peak}

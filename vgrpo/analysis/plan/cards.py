@@ -1,29 +1,35 @@
-"""GPUs by name: their memory, and the arithmetic that their makers publish for products in bf16 with sums in fp32, not sparse.
+"""GPUs by name: their memory, its bandwidth, and the arithmetic that their makers publish for products in bf16 with sums in
+fp32, not sparse.
 
 Sources: NVIDIA's whitepapers of GA102 and Ada and its data sheets of L4, L40S, A100, H100 and H200 (SXM), AMD's of MI300X.
 """
 
 from typing import NamedTuple
 
-SHARE = 0.4
-"""Of the published arithmetic that a network is assumed to reach, of any card: assumed, and not measured here."""
+ARITHMETIC, BANDWIDTH = 0.8, 0.9
+"""Shares of what is published that a large product and a copy reach: measured on an H100, assumed of all others."""
+FUSED = 1 / 3
+"""Of the bytes that a network's kernels move, those that are left with `--compile`: what the times of Stable Diffusion 3.5
+Medium on an H100 come to, in drawing and in updates (docs/models.md)."""
 
 
 class Card(NamedTuple):
     gigabytes: int
     tflops: float
     """Published peak, TFLOP/s."""
+    bandwidth: float
+    """Of its memory, published, GB/s."""
 
 
 CARDS = {
-    "3090": Card(24, 71),
-    "4090": Card(24, 165),
-    "l4": Card(24, 121),
-    "l40s": Card(48, 362),
-    "a100": Card(80, 312),
-    "h100": Card(80, 989),
-    "h200": Card(141, 989),
-    "mi300x": Card(192, 1307),
+    "3090": Card(24, 71, 936),
+    "4090": Card(24, 165, 1008),
+    "l4": Card(24, 121, 300),
+    "l40s": Card(48, 362, 864),
+    "a100": Card(80, 312, 2039),
+    "h100": Card(80, 989, 3350),
+    "h200": Card(141, 989, 4800),
+    "mi300x": Card(192, 1307, 5300),
 }
 
 

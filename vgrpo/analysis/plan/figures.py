@@ -53,7 +53,6 @@ def _measured(config: Config) -> dict[str, Any]:
     module.enable_gradient_checkpointing()
     module.train()
     checkpointed = update_bytes(policy, guidance)
-    decode_bytes, image = decoding(policy)
     layers = [layer for name, layer in module.named_modules() if isinstance(layer, nn.Linear) and ".lora_" not in name]
     sizes = {name: _count(part) for name, part in policy.pipeline.components.items() if isinstance(part, nn.Module)}
     return {
@@ -67,11 +66,10 @@ def _measured(config: Config) -> dict[str, Any]:
         "num_branches": policy.num_branches(guidance),
         "num_evaluated_branches": policy.num_branches(evaluated),
         "own": own,
-        "decode_bytes": decode_bytes,
+        "decoding": decoding(policy),
         "slices": hasattr(policy.pipeline.vae, "enable_slicing"),
         "plain": plain,
         "checkpointed_bytes": checkpointed,
-        "image": image,
         "text_bytes": policy.blank_text(1).nbytes,
         "latents": math.prod(policy.latent_shape),
     }

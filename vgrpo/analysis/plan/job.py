@@ -4,8 +4,9 @@ import math
 from dataclasses import dataclass
 
 from vgrpo.analysis.plan.figures import measure_model
-from vgrpo.analysis.plan.measure import Cost
+from vgrpo.analysis.plan.measure import Cost, Decoding
 from vgrpo.analysis.plan.rows import Rows, rows_per_image
+from vgrpo.analysis.plan.work import Work
 from vgrpo.core.solvers import num_evaluations
 from vgrpo.models.defaults import Defaults
 from vgrpo.models.policy import CACHE_BYTES
@@ -47,13 +48,11 @@ class Job:
     num_branches: int
     num_evaluated_branches: int
     """The same in the evaluation, and for sample pictures."""
-    image: tuple[int, ...]
-    """[3, H, W]"""
     latents: int
     """Numbers in an image's latents."""
     text_bytes: float
     """Of one encoded text."""
-    decode_bytes: float
+    decoding: Decoding
     slices: bool
     """Whether the autoencoder can decode images one at a time."""
     plain: Cost
@@ -97,17 +96,32 @@ class Job:
         }
 
     def flops(self) -> float:
-        """Per iteration. A backward through frozen layers costs one forward, and one more where their weights are trained;
-        gradient checkpointing adds a forward."""
+        """Of the network, per iteration. A backward through frozen layers costs one forward, and one more where their weights
+        are trained; gradient checkpointing adds a forward."""
         counts = self.evaluations()
         passes = (2 if self.config.finetune == "lora" else 3) + self.config.memory.gradient_checkpointing
         return self.plain.forward_flops * (counts["rollout"] + counts["other weights"] + passes * counts["training"])
 
-    def evaluation_flops(self) -> float:
+    def work(self) -> Work:
+        """Per iteration, images' decoding included."""
+        counts, again = self.evaluations(), self.plain.forward_moved * self.config.memory.gradient_checkpointing
+        moved = (
+            self.plain.drawn_moved * counts["rollout"]
+            + self.plain.forward_moved * counts["other weights"]
+            + (self.plain.update_moved + again) * counts["training"]
+        )
+        return Work(self.flops(), moved) + self.decoded(self.num_images)
+
+    def decoded(self, num_images: int) -> Work:
+        """The autoencoder is fp32, and TF32 has half the speed of bf16."""
+        return Work(2 * self.decoding.flops, 0.0, self.decoding.moved) * num_images
+
+    def evaluation_work(self) -> Work:
         """Of one evaluation of all held-out prompts, whose pictures GPUs share."""
         settings, drawing = self.config.eval, self.evaluation
-        drawn = math.ceil(settings.num_prompts * settings.num_images / self.num_gpus) * self.num_evaluated_branches
-        return self.plain.forward_flops * drawn * num_evaluations(drawing.solver, drawing.num_steps)
+        images = math.ceil(settings.num_prompts * settings.num_images / self.num_gpus)
+        forwards = images * self.num_evaluated_branches * num_evaluations(drawing.solver, drawing.num_steps)
+        return Work(self.plain.forward_flops, self.plain.drawn_moved) * forwards + self.decoded(images)
 
     @property
     def num_held_out(self) -> int:
@@ -115,9 +129,9 @@ class Job:
         every = self.config.eval.every
         return 2 + ((self.config.num_iterations - 1) // every if every else 0)
 
-    def total_flops(self) -> float:
+    def total_work(self) -> Work:
         """To the run's end."""
-        return self.config.num_iterations * self.flops() + self.num_held_out * self.evaluation_flops()
+        return self.work() * self.config.num_iterations + self.evaluation_work() * self.num_held_out
 
     def sharers(self, config: Config) -> int:
         """GPUs that share one copy of the network's weights."""
@@ -188,8 +202,8 @@ class Job:
         return {
             "encoding texts": max(self.encoders, default=0) * size if config.memory.offload_encoders else 0.0,
             "judging": judging,
-            f"drawing {drawn} images, {branches} rows": own + gathered + drawn_casts + branches * self.plain.forward_bytes,
-            f"decoding, {decoded} at once": own + (gathered if config.memory.gather else 0.0) + decoded * self.decode_bytes,
+            f"drawing {drawn} images, {branches} rows": own + gathered + drawn_casts + branches * self.plain.drawn_bytes,
+            f"decoding, {decoded} at once": own + (gathered if config.memory.gather else 0.0) + decoded * self.decoding.bytes,
             f"training, {rows} rows": casts + blocks + rows * row,
         }
 

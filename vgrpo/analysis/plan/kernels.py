@@ -6,6 +6,7 @@ keeps, and in which type.
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 from unittest.mock import patch
 
@@ -18,33 +19,51 @@ LOW = [(functional, name) for name in ("linear", "conv1d", "conv2d", "conv3d")] 
 HIGH = [(functional, "layer_norm"), (functional, "group_norm")]
 
 
+@dataclass
+class Attended:
+    """What attention came to so far, which no dispatched operator shows."""
+
+    flops: float = 0.0
+    """Of forwards."""
+    num_kernels: int = 0
+    num_bytes: int = 0
+    """Read and written, backwards included."""
+
+    def add(self, *tensors: Tensor) -> None:
+        self.num_kernels += 1
+        self.num_bytes += sum(tensor.nbytes for tensor in tensors)
+
+
 class _FusedAttention(torch.autograd.Function):
     """Keeps for the backward what a fused kernel keeps: inputs, output and one number per query."""
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, so_far: Attended) -> Tensor:
         out = q.new_empty(*q.shape[:-1], v.shape[-1])
         ctx.save_for_backward(q, k, v, out, q.new_empty(q.shape[:-1], dtype=torch.float32))
+        ctx.so_far = so_far
+        so_far.add(q, k, v, out)
         return out
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
-        q, k, v, *_ = ctx.saved_tensors
-        return torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, v, out, _ = ctx.saved_tensors
+        ctx.so_far.add(q, k, v, out, grad, q, k, v)
+        return torch.empty_like(q), torch.empty_like(k), torch.empty_like(v), None
 
 
 @contextmanager
-def gpu_kernels(dtype: torch.dtype | None = None) -> Iterator[list[float]]:
+def gpu_kernels(dtype: torch.dtype | None = None) -> Iterator[Attended]:
     """Attention without computing it, and where `dtype` is given, products in it and norms in fp32, as `torch.autocast("cuda",
-    dtype)` does it for what networks here call. Yields a list to which every attention adds its FLOPs."""
-    flops: list[float] = []
+    dtype)` does it for what networks here call. Yields what attention comes to."""
+    so_far = Attended()
 
     def attention(query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) -> Tensor:
         if dtype is not None:
             query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
         rows = query.shape[:-2].numel()
-        flops.append(4.0 * rows * query.shape[-2] * key.shape[-2] * query.shape[-1])
-        result: Tensor = _FusedAttention.apply(query, key, value)
+        so_far.flops += 4.0 * rows * query.shape[-2] * key.shape[-2] * query.shape[-1]
+        result: Tensor = _FusedAttention.apply(query, key, value, so_far)
         return result
 
     with ExitStack() as stack:
@@ -52,7 +71,7 @@ def gpu_kernels(dtype: torch.dtype | None = None) -> Iterator[list[float]]:
         for places, kind in ((LOW, dtype), (HIGH, torch.float32)):
             for place, name in places if dtype is not None else ():
                 stack.enter_context(patch.object(place, name, _in(kind, getattr(place, name))))
-        yield flops
+        yield so_far
 
 
 def _in(dtype: torch.dtype | None, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
