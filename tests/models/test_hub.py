@@ -1,5 +1,6 @@
 """Models from the hub: what is downloaded and when, and what is said when it cannot be."""
 
+import json
 import shutil
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -31,6 +32,9 @@ def repositories(tmp_path_factory):
     (folder / "audio").mkdir()
     (folder / "audio/model_index.json").write_text('{"_class_name": "AudioLDMPipeline"}')
     (folder / "audio/weights.safetensors").write_bytes(b"x")
+    (folder / "a14b").mkdir()
+    parts = {name: ["diffusers", "WanTransformer3DModel"] for name in ("transformer", "transformer_2")}
+    (folder / "a14b/model_index.json").write_text(json.dumps({"_class_name": "WanPipeline", "boundary_ratio": 0.875} | parts))
     (folder / "text").mkdir()
     (folder / "text/config.json").write_text("{}")
     shutil.copytree(folder / "flux", folder / "pickled")
@@ -44,7 +48,7 @@ def repositories(tmp_path_factory):
         path.with_suffix(".fp16.safetensors").write_bytes(b"x")
         path.with_name("flax_model.msgpack").write_bytes(b"x")
         path.with_name("code.py").write_bytes(b"x")
-    return {f"tiny/{name}": folder / name for name in ("flux", "audio", "text", "pickled", "half", "both")}
+    return {f"tiny/{name}": folder / name for name in ("flux", "audio", "a14b", "text", "pickled", "half", "both")}
 
 
 @pytest.fixture
@@ -76,6 +80,12 @@ def test_a_model_is_checked_then_sized_then_loaded_each_with_what_it_needs(asked
     asked.clear()
     assert weights_of(load_pipeline("tiny/flux")).keys() == saved.keys()
     assert asked == []
+
+
+def test_a_pipeline_that_cannot_be_trained_is_refused_by_its_index_alone(asked):
+    with pytest.raises(ValueError, match=r"Wan 2\.2 A14B, whose two transformers"):
+        load_pipeline("tiny/a14b")
+    assert asked == ["model_index.json"]
 
 
 def test_pickled_weights_are_refused_before_anything_large_comes(asked):

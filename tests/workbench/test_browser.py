@@ -379,8 +379,7 @@ def look_at_the_highest(page, folder):
     """A finding's images are those of the newest groups that earned most, and lead to them among their groups."""
     newest = sorted((folder / "groups").glob("*.json"))[-2:]  # of two groups each
     rewards = [r for path in newest for group in json.loads(path.read_text())["groups"] for r in group["reward"]]
-    page.wait_for_selector(".finding .highest .cell")
-    assert page.locator(".finding .highest .cell").count() == 8
+    page.wait_for_function("() => document.querySelectorAll('.finding .highest .cell').length === 8")  # drawn anew on news
     page.locator(".finding .highest").click()
     page.wait_for_selector(".member.marked")
     assert page.inner_text(".tabs [aria-current]") == "Groups"

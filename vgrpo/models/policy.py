@@ -56,6 +56,11 @@ class Policy(ABC):
     takes_guidance: ClassVar[bool] = False
     """Whether the network was distilled with guidance as an input, which then costs one forward and not two."""
 
+    @classmethod
+    def check_index(cls, index: dict[str, Any]) -> None:
+        """Raise ValueError for what cannot be trained by its model_index.json, before any weights are there."""
+        return
+
     @property
     def module(self) -> nn.Module:
         module: nn.Module = getattr(self.pipeline, self.network)

@@ -82,7 +82,10 @@ def check_model(name: str, adapter: OwnAdapter = None) -> Path:
     """`model_folder`; the user's adapter is there too, and of a model on this machine nothing is missing, else
     FileNotFoundError, and nothing could run code, else ValueError."""
     folder = model_folder(name, adapter)
-    trained = adapter_of(read_index(folder)["_class_name"], adapter).network
+    index = read_index(folder)
+    policy = adapter_of(index["_class_name"], adapter)
+    policy.check_index(index)
+    trained = policy.network
     if trained not in networks_of(folder):
         raise ValueError(f"--model {name}: {folder / INDEX} names no {trained}, the part that would be trained")
     missing = [] if is_hub_id(name) else lacking(folder)

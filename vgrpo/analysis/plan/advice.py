@@ -51,12 +51,14 @@ LADDER: tuple[Choice, ...] = (
     ("--reward-device", "cpu", lambda config: replace(config, reward_device="cpu")),
     _memory("weights", "bf16"),
     ("--update.optimizer", "adamw_8bit", _eight_bit),
+    _memory("weights", "int8"),
     _memory("weights", "nf4"),
 )
 """Cheapest first. Reward models on a CPU may take longer than all the rest."""
 LEARNED = {
     "--memory.weights bf16": "rounds the frozen weights",
     "--update.optimizer adamw_8bit": "rounds the optimiser's state",
+    "--memory.weights int8": "rounds the frozen network's linear layers to 8 bits, and so changes its images",
     "--memory.weights nf4": "rounds the frozen network's linear layers to 4 bits, and so changes its images",
 }
 """What changes what is learned, and how; nothing else on the ladder does."""

@@ -26,7 +26,11 @@ class WanPolicy(Policy):
     """`max_sequence_length` counts UMT5 tokens. Raises ValueError for a Wan with two transformers."""
 
     def __post_init__(self) -> None:
-        if self.pipeline.transformer_2 is not None or self.pipeline.config.boundary_ratio is not None:
+        self.check_index({**self.pipeline.config, "transformer_2": self.pipeline.transformer_2})
+
+    @classmethod
+    def check_index(cls, index: dict[str, Any]) -> None:
+        if index.get("boundary_ratio") is not None or index.get("transformer_2") not in (None, [None, None]):
             raise ValueError(
                 "this is a Wan 2.2 A14B, whose two transformers share the times between them; one network can be trained: take "
                 "Wan-AI/Wan2.2-TI2V-5B-Diffusers or a Wan 2.1"
