@@ -133,6 +133,13 @@ def test_a_lag_keeps_two_more_copies(large):
     assert large.memory(lagged)[part] - large.memory(large.config)[part] == 2 * 4 * large.num_trained
 
 
+def test_copies_in_the_cpus_memory_are_not_on_the_gpu(large):
+    elsewhere = replace(large.config, memory=MemoryConfig(offload_copies=True))
+    part = "averages and copies"
+    assert large.memory(elsewhere)[part] == 0
+    assert large.memory(large.config)[part] == 3 * 4 * large.num_trained  # the average, the untrained and one in passing
+
+
 def test_more_gpus_share_the_images_and_not_the_model(large):
     shared = replace(large, num_gpus=5)
     assert shared.num_images == 10 * 24  # the largest share of 48 groups

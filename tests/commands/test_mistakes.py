@@ -89,7 +89,7 @@ LINES = [
     ("train --grup-size 4", "did you mean --rollout.group-size?"),
     ("train --rollout.grup-size 4", "did you mean --rollout.group-size?"),
     ("train --rollout.lr 4", "did you mean --update.lr?"),
-    ("train --memory.offload True", "did you mean --memory.offload-rewards?"),
+    ("train --memory.offload True", "did you mean --memory.offload-copies?"),
     ("train --objective.beta 1", "unknown option --objective.beta"),
     ("train --rollout 4", "unknown option --rollout"),
     ("train -n 3", "unknown option -n"),

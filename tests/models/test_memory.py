@@ -16,6 +16,8 @@ from vgrpo.models.loading import make_policy
 from vgrpo.models.memory import fit
 from vgrpo.models.settings import MemoryConfig
 from vgrpo.models.text_store import text_encoders
+from vgrpo.models.weight_sets import WeightCopy, trainable
+from vgrpo.objectives import VGRPO
 from vgrpo.training.config import RolloutConfig
 from vgrpo.training.events import Events, PhaseAdvanced
 from vgrpo.training.loop import iterate
@@ -47,6 +49,32 @@ def test_prompts_are_encoded_once_for_all_runs(name, tmp_path):
     assert len(list(tmp_path.iterdir())) == len(PROMPTS)
     with pytest.raises(TypeError):
         second.encode(["a prompt that no run has seen"])
+
+
+def test_copies_elsewhere_are_the_same_copies(tmp_path):
+    """Of an old, an untrained and an averaged set of weights, and those of images drawn ahead."""
+    weights = []
+    for name, memory in (("here", MemoryConfig()), ("elsewhere", MemoryConfig(offload_copies=True))):
+        rollout = RolloutConfig(num_prompts=2, group_size=4, num_steps=2, lag=1)
+        objective = VGRPO(ref_weight=1.0, mirrored=True)
+        config = tiny_config(tmp_path / name, memory=memory, rollout=rollout, objective=objective, num_iterations=3)
+        train(config, pipeline=tiny_pipeline(), reward=red, prompts=PROMPTS, quiet=True)
+        weights.append(load_file(tmp_path / name / "lora" / "pytorch_lora_weights.safetensors"))
+    here, elsewhere = weights
+    assert all(torch.equal(value, elsewhere[name]) for name, value in here.items())
+
+
+def test_copies_live_where_they_are_told_to():
+    policy = policy_of("sd3")
+    assert WeightCopy(policy.module, torch.device("meta")).values["pos_embed.proj.weight"].is_meta
+    copy = WeightCopy(policy.module, policy.copies_device)
+    for name, parameter in trainable(policy.module).items():
+        assert torch.equal(copy.values[name], parameter)
+        assert copy.values[name].data_ptr() != parameter.data_ptr()
+    fit(policy, MemoryConfig(offload_copies=True))
+    assert policy.copies_device == torch.device("cpu")
+    with pytest.raises(ValueError, match="copies are spread like the network"):
+        MemoryConfig(offload_copies=True, shard="full")
 
 
 def test_a_run_encodes_its_prompts_before_its_first_iteration(tmp_path):

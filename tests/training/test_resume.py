@@ -32,6 +32,7 @@ FREE_CHANGES = [
     ("device", "cpu"),
     ("reward_device", "cpu"),
     ("memory.offload_rewards", True),
+    ("memory.offload_copies", True),
     ("compile", True),
     ("attention", "native"),
     ("memory.gradient_checkpointing", True),

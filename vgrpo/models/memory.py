@@ -20,6 +20,7 @@ def fit(policy: Policy, config: MemoryConfig) -> None:
             if not hasattr(pipeline.vae, f"enable_{name}"):
                 raise ValueError(f"memory.vae_{name}=True: a {type(pipeline.vae).__name__} has none; leave it False")
             getattr(pipeline.vae, f"enable_{name}")()
+    policy.offload_copies = config.offload_copies
     if config.offload_encoders:
         policy.offload_encoders = True
         for encoder in text_encoders(pipeline):

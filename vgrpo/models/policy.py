@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from vgrpo.core.types import Cond, Prompt
 from vgrpo.models.attention import suitable_attention
 from vgrpo.models.encoders import in_turn
+from vgrpo.models.latents import to_images, unscaled
 from vgrpo.models.resolution import Resolution, sides_of
 from vgrpo.models.sharding import Spread
 from vgrpo.models.text_store import TextStore, text_encoders
@@ -39,6 +40,7 @@ class Policy(ABC):
     all_frames: bool = False  # of a video; else the final one
     autocast: torch.dtype | None = None
     offload_encoders: bool = False  # keep the text encoders on the CPU between calls
+    offload_copies: bool = False  # keep averages and copies of what is trained there, too
     store: TextStore | None = None
     spread: Spread | None = None  # the network's weights over several processes
     _cache: dict[str, Cond] = field(default_factory=dict, repr=False)
@@ -69,6 +71,11 @@ class Policy(ABC):
     @property
     def device(self) -> torch.device:
         return next(self.module.parameters()).device  # diffusers' own `device` walks the whole module tree
+
+    @property
+    def copies_device(self) -> torch.device:
+        """Where averages and copies of what is trained are kept."""
+        return torch.device("cpu") if self.offload_copies else self.device
 
     @property
     def dtype(self) -> torch.dtype:
@@ -226,29 +233,3 @@ class Policy(ABC):
         """[B, *D] to [B, 3, H, W] in [0, 1], fp32."""
         vae = self.pipeline.vae
         return to_images(vae.decode(unscaled(vae, x_0), return_dict=False)[0])
-
-
-def to_images(decoded: Tensor) -> Tensor:
-    """What an autoencoder returns, in [-1, 1], as images."""
-    return (decoded.float() / 2 + 0.5).clamp(0, 1)
-
-
-def scaled(vae: Any, latents: Tensor) -> Tensor:
-    """The inverse of `unscaled`."""
-    factor = getattr(vae.config, "scaling_factor", None) or 1.0
-    mean, std = (getattr(vae.config, name, None) for name in ("latents_mean", "latents_std"))
-    if mean is None or std is None:
-        return (latents - (getattr(vae.config, "shift_factor", None) or 0.0)) * factor
-    mean, std = (latents.new_tensor(value).unflatten(0, (-1, *(1,) * (latents.dim() - 2))) for value in (mean, std))
-    return (latents - mean) / std * factor
-
-
-def unscaled(vae: Any, x_0: Tensor) -> Tensor:
-    """Latents as the autoencoder made them. Some state a mean and a deviation per channel, others one shift."""
-    config = vae.config
-    mean, std = (getattr(config, name, None) for name in ("latents_mean", "latents_std"))
-    x_0 = x_0.to(vae.dtype) / (getattr(config, "scaling_factor", None) or 1.0)
-    if mean is None or std is None:
-        return x_0 + (getattr(config, "shift_factor", None) or 0.0)
-    mean, std = (x_0.new_tensor(value).unflatten(0, (-1, *(1,) * (x_0.dim() - 2))) for value in (mean, std))
-    return x_0 * std + mean

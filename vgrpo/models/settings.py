@@ -47,6 +47,8 @@ class MemoryConfig:
     """Keep the text encoders in the CPU's memory; each comes to the GPU alone, for the texts that it encodes."""
     offload_rewards: bool = False
     """Keep reward models in the CPU's memory; each comes to its device alone, while it judges."""
+    offload_copies: bool = False
+    """Keep averages and copies of what is trained in the CPU's memory: with --finetune full each is a whole network in fp32."""
     prompt_cache: Path | None = None
     """Folder of encoded prompts. A run encodes all of its prompts into it before the first iteration; later runs read them."""
 
@@ -62,6 +64,10 @@ class MemoryConfig:
         require(
             self.shard == "none" or self.weights not in ("int8", "nf4"),
             f"memory.shard={self.shard}: weights in {self.weights} cannot be spread; take bf16, or shard none",
+        )
+        require(
+            self.shard == "none" or not self.offload_copies,
+            f"memory.offload_copies: with memory.shard={self.shard} copies are spread like the network; leave one of them out",
         )
 
 

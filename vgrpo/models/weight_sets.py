@@ -16,23 +16,29 @@ def trainable(module: nn.Module) -> dict[str, nn.Parameter]:
 
 
 class WeightCopy:
-    """The trainable parameters as they were, or a slow version of them. Of a spread network, this process's parts."""
+    """The trainable parameters as they were, or a slow version of them, on a device of their own if one is given. Of a spread
+    network, this process's parts."""
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, device: torch.device | None = None) -> None:
         self.module = module
-        self.values = {name: parameter.detach().clone() for name, parameter in trainable(module).items()}
+        self.values = {
+            name: parameter.detach().to(device or parameter.device, copy=True) for name, parameter in trainable(module).items()
+        }
 
     @torch.no_grad()
     def blend(self, decay: float) -> None:
         """Become `decay * self + (1 - decay) * current`."""
         for name, parameter in trainable(self.module).items():
-            own_part(self.values[name]).lerp_(own_part(parameter), 1 - decay)
+            value = own_part(self.values[name])
+            value.lerp_(own_part(parameter).to(value.device), 1 - decay)
 
     @contextmanager
     def active(self) -> Iterator[None]:
         """Put the average into the module; afterwards, also after an exception, restore its own weights bit for bit."""
         parameters = trainable(self.module)
-        own = {name: own_part(parameter.detach()).clone() for name, parameter in parameters.items()}
+        own = {
+            name: own_part(parameter.detach()).to(self.values[name].device, copy=True) for name, parameter in parameters.items()
+        }
         try:  # values are copied, tensors are not swapped: the optimiser and compiled graphs hold on to these tensors
             _assign(parameters, self.values)
             yield
@@ -46,8 +52,8 @@ class AverageWeights(WeightCopy):
     The decay is min(decay, (1 + n) / (10 + n)) after n steps, so that a short run is not held back by its start.
     """
 
-    def __init__(self, module: nn.Module, decay: float) -> None:
-        super().__init__(module)
+    def __init__(self, module: nn.Module, decay: float, device: torch.device | None = None) -> None:
+        super().__init__(module, device)
         self.decay, self.num_steps = decay, 0
 
     def step(self) -> None:

@@ -56,7 +56,8 @@ def begin_ahead(run: Run, plan: Plan, judging: Judging, *, draws: bool) -> None:
     ends first: the rewards are asked for one iteration at a time."""
     judging.wait()
     with _behaviour(run):
-        run.ahead.draws = WeightCopy(run.policy.module)  # also on the last iteration: a longer run may go on from there
+        # Also on the last iteration: a longer run may go on from there.
+        run.ahead.draws = WeightCopy(run.policy.module, run.policy.copies_device)
         if draws:
             run.ahead.coming = _begin(run, plan, run.iteration + 1)
 

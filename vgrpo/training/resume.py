@@ -26,6 +26,7 @@ FREE = (
     "memory.vae_tiling",
     "memory.offload_encoders",
     "memory.offload_rewards",
+    "memory.offload_copies",
     "memory.prompt_cache",
     "memory.shard",
     "memory.gather",

@@ -170,7 +170,7 @@ def _make_run(
         writer = together.checkpoint_writer(place, keep, processes)
     else:
         writer = SpreadWriter(place, keep, policy.spread, processes)
-    average = AverageWeights(policy.module, config.ema_decay)
+    average = AverageWeights(policy.module, config.ema_decay, policy.copies_device)
     run = Run(
         config=config,
         task=task,
@@ -186,7 +186,7 @@ def _make_run(
         health=Health(lags="old" in copies or config.rollout.lag > 0),
         past=[],
         processes=processes,
-        ahead=Ahead(workers=workers, drew=WeightCopy(policy.module) if config.rollout.lag > 0 else None),
+        ahead=Ahead(workers=workers, drew=WeightCopy(policy.module, policy.copies_device) if config.rollout.lag > 0 else None),
         finished=opened.finished,
     )
     if opened.loaded is not None:

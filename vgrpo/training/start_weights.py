@@ -44,7 +44,11 @@ def copies_of_start(
 
     Measured from the start of each, a curriculum's stages would leave the untrained model's images step by step.
     """
-    copies: dict[WeightSet, WeightCopy] = {name: WeightCopy(policy.module) for name in names if name == "ref"}
+    copies: dict[WeightSet, WeightCopy] = {}
+    if "ref" in names:
+        copies["ref"] = WeightCopy(policy.module, policy.copies_device)
     if adapter is not None:
         fill_lora(policy, lora, adapter)
-    return copies | {name: WeightCopy(policy.module) for name in names if name == "old"}
+    if "old" in names:
+        copies["old"] = WeightCopy(policy.module, policy.copies_device)
+    return copies

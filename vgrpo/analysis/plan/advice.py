@@ -44,6 +44,7 @@ LADDER: tuple[Choice, ...] = (
     *map(_rollout, (32, 16, 8)),
     _memory("offload_encoders"),
     _memory("offload_rewards"),
+    _memory("offload_copies"),
     *map(_update, (16, 8, 4)),
     _memory("gradient_checkpointing"),
     *map(_update, (2, 1)),

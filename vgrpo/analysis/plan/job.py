@@ -154,7 +154,7 @@ class Job:
         return {
             "network": 0.0 if full else self.frozen_bytes(config, size) * part,
             "trained weights, gradient, AdamW": kept * (8.0 + STATE_BYTES[config.update.optimizer]),
-            "averages and copies": kept * 4.0 * (1 + len(config.objective.copies) + 2 * config.rollout.lag),
+            "averages and copies": 0.0 if config.memory.offload_copies else kept * 4.0 * self.num_copies(config),
             "text encoders": 0.0 if config.memory.offload_encoders else sum(self.encoders) * size,
             "autoencoder": self.autoencoder * 4.0,
             "rewards": 0.0 if config.memory.offload_rewards else sum(reward_bytes(config)),
@@ -163,6 +163,12 @@ class Job:
             f"at most, while {name}": most,
             "overhead": OVERHEAD,
         }
+
+    @staticmethod
+    def num_copies(config: Config) -> int:
+        """Of what is trained: the average, those that the objective asks, those of images drawn ahead, and the current weights
+        while another set is in their place."""
+        return 2 + len(config.objective.copies) + 2 * config.rollout.lag
 
     def frozen_bytes(self, config: Config, size: float) -> float:
         """Of the network. Only its linear layers are quantised."""

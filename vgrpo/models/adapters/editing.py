@@ -15,7 +15,7 @@ from torch import Tensor
 from vgrpo.core.images import from_pil, open_picture
 from vgrpo.core.types import Cond, Prompt
 from vgrpo.models.adapters.packed import PackedPolicy, pack
-from vgrpo.models.policy import scaled
+from vgrpo.models.latents import scaled
 from vgrpo.models.sources import check_sources
 
 

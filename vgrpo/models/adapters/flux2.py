@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.nn.functional import pixel_shuffle
 
 from vgrpo.core.types import Cond
-from vgrpo.models.policy import JOINT_ATTENTION, Policy, to_images
+from vgrpo.models.latents import to_images
+from vgrpo.models.policy import JOINT_ATTENTION, Policy
 
 
 @dataclass(kw_only=True)

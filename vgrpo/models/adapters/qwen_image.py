@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vgrpo.core.types import Cond
 from vgrpo.models.adapters.packed import PackedPolicy, pack, unpack
-from vgrpo.models.policy import to_images, unscaled
+from vgrpo.models.latents import to_images, unscaled
 
 STEP = 64
 """Tokens. Texts are padded to a multiple of so many and not to the most that there may be, which the network would compute on

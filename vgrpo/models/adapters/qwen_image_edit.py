@@ -16,7 +16,7 @@ from torch import Tensor
 from vgrpo.core.types import Cond
 from vgrpo.models.adapters.editing import EditPolicy
 from vgrpo.models.adapters.qwen_image import QwenImagePolicy, padded
-from vgrpo.models.policy import scaled
+from vgrpo.models.latents import scaled
 
 PIXELS = 28
 """Per side of a token of the language model's eyes."""

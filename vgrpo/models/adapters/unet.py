@@ -16,7 +16,8 @@ from torch import Tensor
 
 from vgrpo.core.flow import expand
 from vgrpo.core.types import Cond
-from vgrpo.models.policy import Policy, to_images, unscaled
+from vgrpo.models.latents import to_images, unscaled
+from vgrpo.models.policy import Policy
 
 
 @dataclass(kw_only=True)

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from vgrpo.core.flow import to_timestep
 from vgrpo.core.types import Cond
-from vgrpo.models.policy import Policy, to_images, unscaled
+from vgrpo.models.latents import to_images, unscaled
+from vgrpo.models.policy import Policy
 from vgrpo.models.resolution import sides_of
 
 NUM_FRAMES = 17  # one second; the pipeline's own 81 cost four times the tokens
