@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 ROOM = dict.fromkeys(("sd35m-pickscore", "sd35m-ocr", "sd35m-geneval", "sd35m-evening", "flux1-preference"), 24)
 ROOM |= {"sd15-pickscore": 16, "sdxl-pickscore": 16}
 QUICK = (
-    "--rollout.num-prompts 2 --rollout.group-size 4 --rollout.num-steps 2 --eval.num-prompts 0 "
+    "--rollout.num-prompts 4 --rollout.group-size 4 --rollout.num-steps 2 --eval.num-prompts 0 "
     "--eval.num-sample-prompts 1 --eval.num-steps 2"
 ).split()
 

@@ -218,16 +218,16 @@ def test_every_learned_reward_states_its_size():
 def test_the_command(capsys):
     assert main(["plan", "sprites", "--gpu-memory", "24GB"]) == 0
     out = capsys.readouterr().out
-    assert "256 images per iteration, " in out
+    assert "192 images per iteration, " in out
     assert "fits into 24GB" in out
     assert "efficiency" not in out
     assert main(["plan", "sprites", "--gpus", "5", "--gpu-memory", "1GB", "--reward", "mine:warm"]) == 0
     out = capsys.readouterr().out
-    assert "56 images per iteration on each GPU" in out  # 7 of 32 groups of 8
+    assert "48 images per iteration on each GPU" in out  # 3 of 12 groups of 16
     assert re.search(r"0\.\d\d GB summed: at most \d\.\d s by nvlink4 in a machine, at 70%", out)
     assert "of 5 single GPUs, if nothing of that is hidden behind computing. Every GPU holds the whole model" in out
     assert "not counted, as it is your own: mine:warm" in out
-    assert re.search(r"does not fit into 1GB.*which is the smallest GPU for it\. On 32 GPUs each would need", out)
+    assert re.search(r"does not fit into 1GB.*which is the smallest GPU for it\. On 12 GPUs each would need", out)
 
 
 @pytest.mark.parametrize(
@@ -239,7 +239,7 @@ def test_the_command(capsys):
         ("--fit small", "--fit small: give a number of gigabytes"),
         ("--price -1", "must lie in 0 to 1,000,000"),
         ("--gpus two", "--gpus two: give a whole number"),
-        ("--gpus 11 --nodes 3", "33 GPUs: an iteration draws rollout.num_prompts=32 groups"),
+        ("--gpus 11 --nodes 3", "33 GPUs: an iteration draws rollout.num_prompts=12 groups"),
         ("--nodes 0", "--nodes 0: must be at least 1"),
         ("--network post", "--network post: must be one of infiniband, ethernet400"),
         ("--gpus 0", "must be at least 1"),

@@ -62,7 +62,7 @@ def test_a_worker_of_a_cluster_is_started_again_and_draws_for_a_run(tmp_path, mo
         return fleet.addresses
 
     monkeypatch.setattr(Fleet, "wait", killed_once)
-    options = "--num-iterations 2 --rollout.num-prompts 2 --rollout.group-size 2 --rollout.num-steps 2 --rollout.batch-size 2 "
+    options = "--num-iterations 2 --rollout.num-prompts 4 --rollout.group-size 2 --rollout.num-steps 2 --rollout.batch-size 2 "
     options += "--eval.num-prompts 0 --eval.num-sample-prompts 1 --eval.num-steps 2 --precision fp32 --device cpu"
     status = main(["train", "sprites", "--output-dir", str(tmp_path / "run"), "--quiet", "--ray", "local", *options.split()])
     assert status == 0

@@ -69,7 +69,7 @@ def test_mistakes_are_one_line(tmp_path, capsys, monkeypatch):
 def test_a_page_beside_a_training_ends_with_it(tmp_path, capfd, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("BROWSER", "true")  # opens nothing
-    small = "--rollout.num-prompts 2 --rollout.group-size 2 --eval.num-prompts 0 --eval.num-sample-prompts 1 --num-iterations 1"
+    small = "--rollout.num-prompts 4 --rollout.group-size 2 --eval.num-prompts 0 --eval.num-sample-prompts 1 --num-iterations 1"
     seen, began = [], PageBeside.__call__
 
     def watched(self, event):

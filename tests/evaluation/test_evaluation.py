@@ -39,7 +39,7 @@ SUITE = "--suite sprites --eval.guidance 1.5 --reward sprites jpeg_compressibili
 def lora(tmp_path_factory):
     run = tmp_path_factory.mktemp("lora") / "run"
     line = (
-        f"train sprites --output-dir {run} --num-iterations 1 --rollout.num-prompts 2 --rollout.group-size 4 --update.lr 0.01"
+        f"train sprites --output-dir {run} --num-iterations 1 --rollout.num-prompts 4 --rollout.group-size 4 --update.lr 0.01"
     )
     assert main(f"{line} --rollout.num-steps 3 --eval.num-prompts 0 --eval.num-sample-prompts 1".split()) == 0
     return run / "lora"

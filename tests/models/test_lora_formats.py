@@ -28,7 +28,7 @@ KINDS = {
     "wan": pipelines.wan,
 }
 FEED_FORWARD = {
-    "sd3": ("ff.net.0.proj", "ff.net.2", "ff_context.net.2"),
+    "sd3": ("ff.net.0.proj", "ff.net.2", "ff_context.net.2", "norm1.linear", "norm1_context.linear"),
     "sd15": ("ff.net.0.proj",),
     "sdxl": ("proj_in",),
     "flux": ("ff.net.2", "ff_context.net.0.proj"),

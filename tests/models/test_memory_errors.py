@@ -7,7 +7,7 @@ import vgrpo.models.loading
 from vgrpo.commands.main import main
 from vgrpo.models.adapters.sd3 import SD3Policy
 
-QUICK = "--num-iterations 1 --rollout.num-prompts 2 --rollout.group-size 4 --rollout.num-steps 3 --eval.num-prompts 0"
+QUICK = "--num-iterations 1 --rollout.num-prompts 4 --rollout.group-size 4 --rollout.num-steps 3 --eval.num-prompts 0"
 QUICK += " --eval.num-steps 2 --eval.num-sample-prompts 2"
 SAID_BY_TORCH = (
     "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 23.64 GiB of which 1.2 GiB is free."

@@ -20,7 +20,7 @@ GENERATED = ROOT / "docs/changelog.md"  # by docs/build.py
 DOCS = [page for page in sorted((ROOT / "docs").rglob("*.md")) if page != GENERATED]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS]
 QUICK = (
-    "--num-iterations 1 --rollout.num-prompts 2 --rollout.group-size 2 --rollout.num-steps 2 --eval.num-prompts 0 "
+    "--num-iterations 1 --rollout.num-prompts 4 --rollout.group-size 2 --rollout.num-steps 2 --eval.num-prompts 0 "
     "--eval.num-sample-prompts 1 --eval.num-steps 2"
 ).split()
 

@@ -157,7 +157,7 @@ def test_a_finished_curriculum_resumed_changes_nothing(finished):
 
 
 def test_the_sprites_curriculum_in_miniature(tmp_path):
-    sizes = "--num-iterations 1 --rollout.num-prompts 2 --rollout.group-size 4 --rollout.num-steps 4 --eval.num-prompts 7"
+    sizes = "--num-iterations 1 --rollout.num-prompts 4 --rollout.group-size 4 --rollout.num-steps 4 --eval.num-prompts 7"
     line = f"train sprites-curriculum --output-dir {tmp_path}/run {sizes} --eval.num-images 1 --eval.num-steps 4"
     assert main(line.split()) == 0
     content = json.loads((tmp_path / "run/curriculum.json").read_text())

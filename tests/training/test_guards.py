@@ -97,7 +97,7 @@ def test_too_many_in_a_row_stop_the_run_which_then_goes_on_from_before_them(tmp_
 
 def test_the_command_ends_with_status_1_and_says_why(tmp_path, monkeypatch, capsys):
     fall_ill(monkeypatch, range(99), spoil_loss)
-    small = "--rollout.num-prompts 2 --rollout.group-size 4 --eval.num-prompts 0 --eval.num-sample-prompts 1"
+    small = "--rollout.num-prompts 4 --rollout.group-size 4 --eval.num-prompts 0 --eval.num-sample-prompts 1"
     assert main(["train", "sprites", "--output-dir", f"{tmp_path}/run", *small.split(), "--update.max-bad-steps", "2"]) == 1
     error = capsys.readouterr().err
     assert "2 optimiser steps in a row were left out" in error

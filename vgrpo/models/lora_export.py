@@ -83,7 +83,7 @@ def _joined(layers: dict[str, Pair], kind: str) -> dict[str, Pair]:
         place: Place | None = PLACES[kind](name)
         require(place is not None, f"the layer {name} has no published name outside diffusers; export with --format diffusers")
         assert place is not None
-        shares.setdefault(place.layer, {})[place.part] = pair
+        shares.setdefault(place.layer, {})[place.part] = Pair(pair.down, place.reordered(*pair))
         sizes[place.layer] = place.sizes
     return {name: _one(parts, sizes[name]) for name, parts in shares.items()}
 

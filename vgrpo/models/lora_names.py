@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-from torch import nn
+from torch import Tensor, nn
 
 
 class Place(NamedTuple):
@@ -21,6 +21,13 @@ class Place(NamedTuple):
     """Which of the layers that share the original one's rows."""
     sizes: tuple[int, ...] = (1,)
     """The rows of each, as multiples of a common number."""
+    is_modulation: bool = False
+    """Where such a layer makes a scale and a shift alone, the original makes them in the other order."""
+
+    def reordered(self, down: Tensor, up: Tensor) -> Tensor:
+        """`up` [out, rank] beside `down` [rank, in], with its rows as the other network has them."""
+        is_scale_and_shift = self.is_modulation and len(up) == 2 * down.shape[1]
+        return up.roll(len(up) // 2, dims=0) if is_scale_and_shift else up
 
 
 Rule = tuple[re.Pattern[str], Place]
@@ -32,8 +39,8 @@ def _fused(where: str, names: str, layer: str, sizes: tuple[int, ...]) -> list[R
     return [(_pattern(f"{where}{name}"), Place(layer, part, sizes)) for part, name in enumerate(names.split())]
 
 
-def _alone(where: str, names: dict[str, str], layer: str) -> list[Rule]:
-    return [(_pattern(where + name), Place(layer + original)) for name, original in names.items()]
+def _alone(where: str, names: dict[str, str], layer: str, *, is_modulation: bool = False) -> list[Rule]:
+    return [(_pattern(where + name), Place(layer + own, is_modulation=is_modulation)) for name, own in names.items()]
 
 
 def _pattern(name: str) -> re.Pattern[str]:
@@ -41,6 +48,7 @@ def _pattern(name: str) -> re.Pattern[str]:
 
 
 _SD3, _DOUBLE, _SINGLE, _WAN = "joint_blocks.#.", "double_blocks.#.", "single_blocks.#.", "blocks.#."
+_SD3_MODULATION = {"linear": "adaLN_modulation.1"}
 SD3 = [
     *_fused("transformer_blocks.#.attn.", "to_q to_k to_v", f"{_SD3}x_block.attn.qkv", QKV),
     *_fused("transformer_blocks.#.attn.", "add_q_proj add_k_proj add_v_proj", f"{_SD3}context_block.attn.qkv", QKV),
@@ -49,6 +57,8 @@ SD3 = [
     *_alone("transformer_blocks.#.", {"ff.net.0.proj": "mlp.fc1", "ff.net.2": "mlp.fc2"}, f"{_SD3}x_block."),
     *_alone("transformer_blocks.#.", {"attn.to_add_out": "attn.proj"}, f"{_SD3}context_block."),
     *_alone("transformer_blocks.#.ff_context.", {"net.0.proj": "mlp.fc1", "net.2": "mlp.fc2"}, f"{_SD3}context_block."),
+    *_alone("transformer_blocks.#.norm1.", _SD3_MODULATION, f"{_SD3}x_block.", is_modulation=True),
+    *_alone("transformer_blocks.#.norm1_context.", _SD3_MODULATION, f"{_SD3}context_block.", is_modulation=True),
 ]
 DOUBLE = [
     *_fused("transformer_blocks.#.attn.", "to_q to_k to_v", f"{_DOUBLE}img_attn.qkv", QKV),

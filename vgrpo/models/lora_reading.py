@@ -107,7 +107,7 @@ def _share(down: Tensor, up: Tensor, place: Place) -> tuple[Tensor, Tensor]:
     own, these alone."""
     unit = len(up) // sum(place.sizes)
     start = unit * sum(place.sizes[: place.part])
-    up = up[start : start + unit * place.sizes[place.part]]
+    up = place.reordered(down, up[start : start + unit * place.sizes[place.part]])
     count = len(place.sizes)
     if len(down) % count == 0:
         own = slice(place.part * len(down) // count, (place.part + 1) * len(down) // count)

@@ -8,11 +8,16 @@ read by PP-OCR's recogniser, and Tesseract, which no stage trains on, watches.
 from dataclasses import replace
 
 from vgrpo.evaluation.settings import EvalConfig
-from vgrpo.recipes.sprites import SPRITES
+from vgrpo.recipes.vgrpo_fast import VGRPO_FAST
 from vgrpo.training.config import Config
 from vgrpo.training.stages import Curriculum, Stage
 
-SHARED = replace(SPRITES, eval=EvalConfig(num_prompts=140, num_images=2))
+SHARED = replace(
+    VGRPO_FAST,
+    rollout=replace(VGRPO_FAST.rollout, num_prompts=32),
+    update=replace(VGRPO_FAST.update, lr_schedule="linear"),
+    eval=EvalConfig(num_prompts=140, num_images=2),
+)
 PREFERENCE = replace(SHARED, reward=("sprites_preference",), monitor=("sprites",))
 VERIFIER = replace(SHARED, reward=("sprites",), monitor=("sprites_strict", "sprites_preference"))
 OCR = replace(SHARED, prompts="sprites:text", reward=("ocr_ctc",), monitor=("ocr_tesseract",))

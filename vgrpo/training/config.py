@@ -221,7 +221,7 @@ class Config:
         require(
             self.update.num_minibatches <= self.rollout.num_prompts,
             f"update.num_minibatches={self.update.num_minibatches}: a minibatch holds whole groups, so at most "
-            f"rollout.num_prompts={self.rollout.num_prompts}",
+            f"rollout.num_prompts={self.rollout.num_prompts}; make it that, or more prompts",
         )
         rollout = self.rollout
         size = rollout.batch_size

@@ -27,14 +27,14 @@ from vgrpo.objectives import (
     MixGRPO,
     Objective,
 )
-from vgrpo.recipes.sprites import SPRITES
+from vgrpo.recipes.vgrpo_fast import VGRPO_FAST
 from vgrpo.training.config import Config, RolloutConfig, UpdateConfig
 
 
 def _on_points(objective: ForwardObjective, lr: float, max_grad_norm: float = 1.0) -> Config:
     """Five solver steps, groups of 16 of which the best and the worst eighth are trained on in four optimiser steps."""
     return replace(
-        SPRITES,
+        VGRPO_FAST,
         precision="fp32",
         monitor=(),
         objective=objective,
@@ -46,7 +46,7 @@ def _on_points(objective: ForwardObjective, lr: float, max_grad_norm: float = 1.
 def _on_steps(objective: Objective[Any], lr: float) -> Config:
     """Eight steps with shift 3, groups of 8 of which the best and the worst quarter are trained on in four optimiser steps."""
     return replace(
-        SPRITES,
+        VGRPO_FAST,
         precision="fp32",
         monitor=(),
         objective=objective,

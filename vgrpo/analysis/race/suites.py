@@ -33,7 +33,6 @@ from vgrpo.objectives import (
     StepwiseGRPO,
     TempFlowGRPO,
 )
-from vgrpo.recipes.sprites import SPRITES
 from vgrpo.recipes.vgrpo_fast import VGRPO_FAST
 from vgrpo.training.config import Config, RolloutConfig, UpdateConfig
 
@@ -41,12 +40,11 @@ from vgrpo.training.config import Config, RolloutConfig, UpdateConfig
 def method(
     objective: Objective[Any], lr: float, *, num_steps: int, num_minibatches: int = 1, keep_old: bool = False, **rollout: Any
 ) -> Config:
-    """The main job's model, adapter and reward under another algorithm, with its learning rate (constant, so that no schedule
-    favours a run's length) and what its rollouts need. None of the main job's own shortcuts."""
+    """The main job's model and reward and `vgrpo-fast`'s adapter under another algorithm, with its learning rate (constant, so
+    that no schedule favours a run's length) and what its rollouts need. None of the main job's own shortcuts."""
     return replace(
-        SPRITES,
+        VGRPO_FAST,
         precision="fp32",
-        monitor=(),
         objective=objective,
         rollout=RolloutConfig(num_prompts=12, group_size=16, num_steps=num_steps, **rollout),
         update=UpdateConfig(lr=lr, num_minibatches=num_minibatches, keep_old=keep_old),
