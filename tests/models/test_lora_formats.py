@@ -26,6 +26,7 @@ KINDS = {
     "qwen_image": pipelines.qwen_image,
     "sana": pipelines.sana,
     "wan": pipelines.wan,
+    "z_image": pipelines.z_image,
 }
 FEED_FORWARD = {
     "sd3": ("ff.net.0.proj", "ff.net.2", "ff_context.net.2", "norm1.linear", "norm1_context.linear"),
@@ -34,12 +35,14 @@ FEED_FORWARD = {
     "flux": ("ff.net.2", "ff_context.net.0.proj"),
     "flux2": ("ff.linear_in", "ff_context.linear_out"),
     "wan": ("ffn.net.0.proj", "ffn.net.2"),
+    "z_image": ("feed_forward.w1", "feed_forward.w2"),
 }
 CONVERTERS = {  # the original network's weights to those of diffusers, as it reads a single file
     "sd3": single_file_utils.convert_sd3_transformer_checkpoint_to_diffusers,
     "flux": single_file_utils.convert_flux_transformer_checkpoint_to_diffusers,
     "flux2": single_file_utils.convert_flux2_transformer_checkpoint_to_diffusers,
     "wan": single_file_utils.convert_wan_transformer_to_diffusers,
+    "z_image": single_file_utils.convert_z_image_transformer_checkpoint_to_diffusers,
 }
 DIFFUSERS_READS = {  # forms that diffusers itself can read back for a tiny network
     "diffusers": tuple(KINDS),

@@ -79,10 +79,21 @@ FLUX2 = [
     *_alone("single_transformer_blocks.#.attn.", {"to_qkv_mlp_proj": "linear1", "to_out": "linear2"}, _SINGLE),
 ]
 _WAN_ATTENTION = {"to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "o"}
+_Z_FEED_FORWARD = ("feed_forward.w1", "feed_forward.w2", "feed_forward.w3")
 WAN = [
     *_alone("blocks.#.attn1.", _WAN_ATTENTION, f"{_WAN}self_attn."),
     *_alone("blocks.#.attn2.", _WAN_ATTENTION, f"{_WAN}cross_attn."),
     *_alone("blocks.#.ffn.", {"net.0.proj": "0", "net.2": "2"}, f"{_WAN}ffn."),
+]
+
+Z_IMAGE = [
+    rule
+    for where in ("layers.#.", "noise_refiner.#.", "context_refiner.#.")
+    for rule in (
+        *_fused(f"{where}attention.", "to_q to_k to_v", f"{where}attention.qkv", QKV),
+        *_alone(where, {"attention.to_out.0": "attention.out"}, where),
+        *_alone(where, {name: name for name in (*_Z_FEED_FORWARD, "adaLN_modulation.0")}, where),
+    )
 ]
 
 
@@ -120,6 +131,7 @@ PLACES: dict[str, Callable[[str], Place | None]] = {
     "QwenImagePipeline": Place,  # the original names are those of diffusers
     "QwenImageEditPipeline": Place,
     "WanPipeline": _by_rules(WAN),
+    "ZImagePipeline": _by_rules(Z_IMAGE),
     "StableDiffusionPipeline": Place,  # sd-scripts has a U-Net of its own with the names of diffusers
     "StableDiffusionXLPipeline": _sdxl,
 }
