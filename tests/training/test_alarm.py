@@ -44,6 +44,23 @@ def test_no_alarm_while_both_rise_or_both_fall_or_neither_moves():
     assert false <= 1
 
 
+def test_noise_alone_seldom_sounds_however_long_a_run_is():
+    rng = np.random.default_rng(0)
+    for length, most in ((100, 6), (300, 10)):
+        reward = np.minimum(np.arange(length) / 30, 1)
+        assert sum(bool(alarms(reward + rng.normal(0, 0.1, length), rng.normal(size=length))) for _ in range(60)) <= most
+
+
+def test_a_fall_that_nobody_would_see_is_none():
+    rng, step = np.random.default_rng(0), np.arange(60)
+    for size, heard in ((0.2, False), (2.0, True)):
+        watch = Alarm(["sprites_clean"])
+        for index in step:
+            ghosts = 0.6 + size * max(index - 30, 0) / 30 + rng.normal(0, 0.01)
+            watch.add({"reward/mean": 0.1 * index, "monitor/sprites_clean": -ghosts})
+        assert bool(watch.sounding) == heard
+
+
 def test_a_failed_monitor_is_skipped():
     watch = Alarm(["judge"], window=2)
     for index in range(20):

@@ -13,7 +13,7 @@ LOOKS = 100
 
 
 def hacking(numbers: Numbers) -> Finding | None:
-    """The threshold is the alarm's: changes of three standard errors (vgrpo/training/alarm.py)."""
+    """The thresholds are the alarm's (vgrpo/training/alarm.py)."""
     rows = numbers.series.rows
     fallen = _sounding(numbers, rows)
     if not fallen:
