@@ -1,4 +1,4 @@
-"""One, two and three processes train the same: what is drawn and judged bit for bit, weights up to the order of a sum."""
+"""One to four processes train the same: what is drawn and judged bit for bit, weights up to the order of a sum."""
 
 import pytest
 import torch
@@ -13,6 +13,9 @@ from vgrpo.training.peers import Peers
 IN_CHUNKS = {"update": UpdateConfig(num_minibatches=2, micro_batch_size=3, keep_share=0.5)}
 JOBS = EVERY | {f"full {name}": EVERY[name] | {"finetune": "full"} for name in ("vgrpo", "crd")}
 JOBS |= {f"{name} in chunks": JOBS[name] | IN_CHUNKS for name in ("vgrpo", "crd")}
+IN_THREE_PARTS = {"update": UpdateConfig(num_minibatches=3, micro_batch_size=3)}
+OF_FOUR = {name: EVERY[name] | IN_THREE_PARTS for name in ("vgrpo", "crd", "dgpo", "mixgrpo")}
+"""Jobs of four processes, with five groups: the last of three minibatches is one group, of one process."""
 
 
 def walk(folder):
@@ -30,6 +33,18 @@ def walk(folder):
         lane.run.close()
 
 
+def walk_of_four(folder):
+    """The last process works alone first."""
+    sides = [(Peers(), 4)]
+    if dist.get_rank() == 3:
+        sides.insert(0, (ALONE, 1))
+    for processes, size in sides:
+        lane = Lane(folder / str(size), processes, num_prompts=5)
+        for name, job in OF_FOUR.items():
+            torch.save(lane.iterate(job), folder / f"{name}-{size}-{processes.rank}.pt")
+        lane.run.close()
+
+
 def loaded(folder, name, size):
     return [torch.load(folder / f"{name}-{size}-{rank}.pt") for rank in range(size)]
 
@@ -42,10 +57,20 @@ def results(tmp_path_factory):
     return {name: {size: loaded(folder, name, size) for size in (1, 2, 3)} for name in JOBS}
 
 
-def test_groups_are_dealt_out(results):
+@pytest.fixture(scope="module")
+def results_of_four(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("four")
+    in_processes(4, walk_of_four, folder)
+    return {name: {size: loaded(folder, name, size) for size in (1, 4)} for name in OF_FOUR}
+
+
+def test_groups_are_dealt_out(results, results_of_four):
     ranks = [found["found"]["own"] for found in results["vgrpo"][3]]
     assert [[group for group, _ in own] for own in ranks] == [[0, 3], [1], [2]]
-    assert [BROKEN] in [[text for _, text in own] for own in ranks]  # so a process has nothing to train on
+    four = [found["found"]["own"] for found in results_of_four["vgrpo"][4]]
+    assert [[group for group, _ in own] for own in four] == [[0, 4], [1], [2], [3]]
+    for dealt in (ranks, four):
+        assert [BROKEN] in [[text for _, text in own] for own in dealt]  # so a process has nothing to train on
 
 
 def test_why_a_reward_failed_in_one_process_is_known_to_all(results):
@@ -58,6 +83,13 @@ def test_why_a_reward_failed_in_one_process_is_known_to_all(results):
 def test_the_number_of_processes_changes_nothing(results, name):
     ((alone,), *others) = results[name].values()
     for other in (each for ranks in others for each in ranks):
+        require_same(alone, other)
+
+
+@pytest.mark.parametrize("name", OF_FOUR)
+def test_four_processes_change_nothing(results_of_four, name):
+    ((alone,), others) = results_of_four[name].values()
+    for other in others:
         require_same(alone, other)
 
 
