@@ -46,7 +46,10 @@ def take_drawers(words: list[str]) -> tuple[list[str], Drawers]:
 def drawing_for(
     asked: Drawers, job: Config | Curriculum, processes: Processes, say: Callable[[str], None]
 ) -> Iterator[Sequence[str]]:
-    """Addresses of workers while the run goes on. Raises UsageError for a job that they cannot serve, and what `Fleet` does."""
+    """Addresses of workers, or files of them, while the run goes on.
+
+    Raises UsageError for a job that they cannot serve, and what `Fleet` does.
+    """
     if not asked.given:
         yield ()
         return
