@@ -1,6 +1,7 @@
 """Rollout workers that join and leave a run by the file that names them."""
 
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,7 @@ def test_a_worker_that_comes_back_is_compared_again():
         for _ in range(2):
             deal = workers.begin([named], weights, sampling, policy.latent_shape, lambda drawn, piece: None)
             assert deal.finished(lambda piece: spare) == [spare]
+            time.sleep(5 * workers.dealer.pause)  # so that it is asked first in the next deal
     assert len(asked) == 1
 
 
