@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from vgrpo.commands.drawers import take_drawers
+from vgrpo.commands.drawers import Drawers, take_drawers
 from vgrpo.commands.fleet import Fleet, words_of
 from vgrpo.commands.main import main
 from vgrpo.commands.options import parse
@@ -43,8 +43,22 @@ def test_words_that_contradict_each_other_are_refused(words, reason):
         take_drawers(words)
 
 
+@pytest.mark.parametrize(
+    ("words", "rest", "cluster"),
+    [
+        (["--ray"], [], "local"),
+        (["--ray", "--seed", "1"], ["--seed", "1"], "local"),
+        (["--seed", "1", "--ray", "head:6379"], ["--seed", "1"], "head:6379"),
+        (["--seed", "1"], ["--seed", "1"], None),
+    ],
+)
+def test_a_cluster_without_an_address_is_this_machine(words, rest, cluster):
+    assert take_drawers(words) == (rest, Drawers([], cluster, 1))
+
+
 def test_a_worker_of_a_cluster_is_started_again_and_draws_for_a_run(tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")  # of a cluster that is not asked for
     monkeypatch.setenv("VGRPO_TOKEN", "a-word-of-this-test")
     said = []
     wait = Fleet.wait
@@ -64,7 +78,7 @@ def test_a_worker_of_a_cluster_is_started_again_and_draws_for_a_run(tmp_path, mo
     monkeypatch.setattr(Fleet, "wait", killed_once)
     options = "--num-iterations 2 --rollout.num-prompts 4 --rollout.group-size 2 --rollout.num-steps 2 --rollout.batch-size 2 "
     options += "--eval.num-prompts 0 --eval.num-sample-prompts 1 --eval.num-steps 2 --precision fp32 --device cpu"
-    status = main(["train", "sprites", "--output-dir", str(tmp_path / "run"), "--quiet", "--ray", "local", *options.split()])
+    status = main(["train", "sprites", "--output-dir", str(tmp_path / "run"), "--quiet", "--ray", *options.split()])
     assert status == 0
     ((first, second),) = said
     assert first != second

@@ -1,6 +1,9 @@
 """Commands in several processes: started by torch's launcher, and each with its share."""
 
+import json
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -9,6 +12,10 @@ from vgrpo.commands.launch import launch
 from vgrpo.commands.main import main
 from vgrpo.support.interrupts import SIGNALS
 from vgrpo.support.launched import launched
+
+TRAIN = "train sprites --num-iterations 1 --precision fp32 --device cpu --eval.num-prompts 0 --eval.num-sample-prompts 1"
+TRAIN += " --rollout.num-prompts 5 --rollout.group-size 4 --rollout.batch-size 4 --rollout.num-steps 4 --eval.num-steps 2"
+TORCHRUN = "-m torch.distributed.run --standalone --nproc-per-node 2"
 
 
 @pytest.fixture
@@ -76,3 +83,34 @@ def test_an_evaluation_is_split_like_its_shards(tmp_path, monkeypatch):
     assert main(["eval", "--output-dir", str(tmp_path)]) == 0
     assert jobs[0].shard == "1/4"
     assert main(["eval", "--output-dir", str(tmp_path), "--shard", "1/2"]) == 2
+
+
+def only_run(folder):
+    """What the one run in a folder measured of its first images, and the kept groups, which are those of process 0."""
+    (run,) = (folder / "runs").iterdir()
+    (line,) = (run / "metrics.jsonl").read_text().splitlines()
+    assert (run / "lora/pytorch_lora_weights.safetensors").stat().st_size > 0
+    measured = {name: value for name, value in json.loads(line).items() if name.startswith(("reward/", "monitor/", "divers"))}
+    groups = json.loads((run / "groups/000000.json").read_text())["groups"]
+    return measured, {group["group"]: group for group in groups}
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("alone")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert main([*TRAIN.split(), "--quiet"]) == 0
+    return only_run(folder)
+
+
+@pytest.mark.parametrize("words", [f"-m vgrpo {TRAIN} --gpus 2", f"{TORCHRUN} -m vgrpo {TRAIN}"])
+def test_two_processes_train_one_run_that_is_judged_as_in_one(words, alone, tmp_path):
+    done = subprocess.run([sys.executable, *words.split()], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("iteration 1/1") == 1
+    measured, groups = only_run(tmp_path)
+    assert measured == alone[0]
+    assert measured["reward/std"] > 0
+    assert (set(groups), set(alone[1])) == ({0, 2, 4}, set(range(5)))
+    assert groups == {number: alone[1][number] for number in groups}

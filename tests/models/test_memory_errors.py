@@ -58,7 +58,8 @@ def test_the_phase_the_gpu_and_the_plan_are_named(monkeypatch, capsys, tmp_path,
 
 def test_the_plan_that_is_named_is_one(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(vgrpo.models.loading, "load_pipeline", full)
-    main(["train", "sprites", "--output-dir", str(tmp_path / "run"), *QUICK.split()])
+    words = [*QUICK.split(), "--rollout-workers", "http://127.0.0.1:9"]
+    main(["train", "sprites", "--output-dir", str(tmp_path / "run"), *words])
     command = capsys.readouterr().err.splitlines()[-1].split()
     assert main(command[1:]) == 0
     assert "fits into 23.64GB" in capsys.readouterr().out

@@ -8,8 +8,8 @@ import urllib.request
 
 import pytest
 import torch
-from helpers.tiny import PROMPTS, red, tiny_config, tiny_pipeline
-from helpers.workers import address, worker, worker_process
+from helpers.tiny import tiny_pipeline
+from helpers.workers import address, require_same, run, worker, worker_process
 
 from vgrpo.commands.main import main
 from vgrpo.core.types import Prompt
@@ -21,56 +21,12 @@ from vgrpo.models.weight_sets import trainable
 from vgrpo.objectives import OBJECTIVES
 from vgrpo.sampling.served.wire import likeness, pack_weights
 from vgrpo.sampling.settings import Sampling
-from vgrpo.training import loop
-from vgrpo.training.config import RolloutConfig
-from vgrpo.training.events import ImagesJudged, Noticed
 from vgrpo.training.rollouts.workers import Named, RolloutWorkers
-from vgrpo.training.start import Given
-
-ROLLOUT = {"num_prompts": 3, "group_size": 2, "num_steps": 2, "batch_size": 2}
-
-
-class Watch:
-    """What a run drew, and what it said."""
-
-    def __init__(self, during=lambda iteration: None):
-        self.images, self.latents, self.said, self.during = [], [], [], during
-
-    def __call__(self, event):
-        if isinstance(event, ImagesJudged):
-            self.images.append(event.rollout.images)
-            self.latents.append(event.rollout.latents)
-            self.during(event.iteration)
-        if isinstance(event, Noticed):
-            self.said.append(event.text)
-
-
-def run(folder, workers=(), during=lambda iteration: None, resume=False, **changes):
-    """What was drawn, the final weights, and the lines of metrics."""
-    watch = Watch(during)
-    config = tiny_config(folder, **{"rollout": RolloutConfig(**ROLLOUT), "held_out_prompts": 0, "num_iterations": 3} | changes)
-    given = Given(pipeline=tiny_pipeline(), reward=red, prompts=PROMPTS, rollout_workers=workers)
-    result = loop.train(config, given, listeners=(watch,), resume=resume)
-    watch.lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    watch.weights = [value.clone() for value in result.pipeline.transformer.state_dict().values()]
-    return watch
-
-
-def same(a, b):
-    return len(a) == len(b) and all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
 
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
     return run(tmp_path_factory.mktemp("alone") / "run")
-
-
-def require_same(found, alone):
-    assert same(found.images, alone.images)
-    assert same(found.latents, alone.latents)
-    assert same(found.weights, alone.weights)
-    rewards = [[line["reward/mean"] for line in each.lines] for each in (found, alone)]
-    assert rewards[0] == rewards[1]
 
 
 def test_workers_draw_the_same_images(alone, tmp_path):
@@ -169,7 +125,7 @@ def test_a_worker_of_several_runs_is_sent_the_weights_again_and_not_lost():
         server.take = forgetful
         add_lora(policy, LoraConfig(rank=4, alpha=8), 0)
         weights = pack_weights(trainable(policy.module), LoraConfig(rank=4, alpha=8))
-        workers = RolloutWorkers([address(server)])
+        workers = RolloutWorkers([address(server)], {})
         named, sampling = Named((0, "x"), [Prompt(text="a key")], [(0, 0, 0)]), Sampling(num_steps=1, shift=1.0, guidance=1.0)
         deal = workers.begin([named], weights, sampling, policy.latent_shape, lambda drawn, piece: None)
         (drawn,) = deal.finished(lambda piece: None)

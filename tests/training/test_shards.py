@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.distributed as dist
+from helpers.lanes import picky, require_same, whole
 from helpers.ranks import in_processes
 from helpers.tiny import PROMPTS, tiny_config, tiny_pipeline
 
@@ -24,7 +25,6 @@ from vgrpo.training.config import RolloutConfig, UpdateConfig
 from vgrpo.training.peers import Peers
 from vgrpo.training.start import Given, start_run
 
-BROKEN = "a key"
 IN_CHUNKS = UpdateConfig(num_minibatches=2, micro_batch_size=3)
 JOBS = {
     "whole rollouts": {"finetune": "full", "objective": VGRPO(ref_weight=1.0)},
@@ -36,17 +36,6 @@ JOBS = {
     },
     "beside an adapter": {"finetune": "lora", "objective": MixGRPO(), "memory": MemoryConfig(shard="full", gather=False)},
 }
-
-
-def picky(images, prompts):
-    """Fails on all images of a prompt, which are all that one of three processes has."""
-    if any(prompt.text == BROKEN for prompt in prompts):
-        raise OSError("a key cannot be judged")
-    return (images[:, 0] - images[:, 2]).mean((1, 2)) + 0.1 * images[:, 1].std((1, 2))
-
-
-def whole(tensor):
-    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor.detach().clone()
 
 
 def config_of(folder, job):
@@ -152,29 +141,15 @@ def results(tmp_path_factory):
 @pytest.mark.parametrize("name", JOBS)
 def test_the_number_of_processes_changes_nothing(results, name):
     ((alone,), *others) = results[name].values()
-    most = max(value.abs().max() for value in alone["moved"].values())
-    assert most > 1e-5
     for other in (each for ranks in others for each in ranks):
-        same(alone, other)
-
-
-def same(alone, other):
-    """What is drawn and judged bit for bit, weights up to the order of a sum."""
-    most = max(value.abs().max() for value in alone["moved"].values())
-    for key, value in alone["found"].items():
-        assert torch.equal(value.nan_to_num(7e7), other["found"][key].nan_to_num(7e7)), key
-    for key, value in alone["moved"].items():
-        assert (value - other["moved"][key]).abs().max() < 1e-3 * most, key
-    for key, value in alone["line"].items():
-        if "second" not in key:
-            assert value == pytest.approx(other["line"][key], rel=1e-2, abs=1e-6), key
+        require_same(alone, other)
 
 
 def test_copies_on_two_machines_change_nothing(results, tmp_path):
     in_processes(4, on_two_machines, tmp_path)
     for rank in range(4):
         hybrid = torch.load(tmp_path / f"hybrid-{rank}.pt")
-        same(results["block by block"][1][0], hybrid)
+        require_same(results["block by block"][1][0], hybrid)
         # Each of two optimiser steps has two chunks, and the copies are summed once in a step.
         planned = traffic(planned_job("block by block", hybrid["weights"], tmp_path, shard="hybrid", num_gpus=4, num_nodes=2))
         assert hybrid["bytes"]["summed"] == pytest.approx(planned.summed, rel=0.05)

@@ -34,9 +34,9 @@ def train(
     """Run a training job to its end, or go on with one.
 
     A pipeline, a reward function and prompts in memory take the place of those that `config` names. `rollout_workers` are
-    addresses of processes that draw the images (`vgrpo serve-rollout`). In a program that torchrun
-    has started several times, they share the run; `processes` are others that have come together. Raises what
-    `vgrpo.training.loop.train` raises.
+    addresses of processes that draw the images (`vgrpo serve-rollout`), or `@FILE` with one a line, which may change. In a
+    program that torchrun has started several times, they share the run; `processes` are others that have come together. Raises
+    what `vgrpo.training.loop.train` raises.
     """
     given = Given(pipeline=pipeline, reward=reward, prompts=prompts, rollout_workers=rollout_workers)
     together = joined() if processes is None else nullcontext(processes)

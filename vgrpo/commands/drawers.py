@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import torch
 
-from vgrpo.commands.fleet import Fleet, words_of
+from vgrpo.commands.fleet import LOCAL, Fleet, words_of
 from vgrpo.commands.options import take_option, take_values
 from vgrpo.commands.words import UsageError
 from vgrpo.core.processes import Processes
@@ -31,12 +31,12 @@ class Drawers(NamedTuple):
 def take_drawers(words: list[str]) -> tuple[list[str], Drawers]:
     """Take --rollout-workers, --ray and --ray-workers out of the words. Raises UsageError for what cannot be meant."""
     words, workers = take_values(words, "--rollout-workers")
-    words, cluster = take_option(words, "--ray")
+    words, cluster = take_option(words, "--ray", alone=LOCAL)
     words, count = take_option(words, "--ray-workers")
     if count is not None and not (count.isdecimal() and 1 <= int(count) <= 10_000):
         raise UsageError(f"--ray-workers {count}: give a number of workers, at least 1")
     if count is not None and cluster is None:
-        raise UsageError("--ray-workers: say where, by --ray ADDRESS or --ray local")
+        raise UsageError("--ray-workers: say where, by --ray, which starts a Ray on this machine, or by --ray ADDRESS")
     if workers and cluster is not None:
         raise UsageError("--ray starts workers, and --rollout-workers names some that run already; leave one out")
     return words, Drawers(workers, cluster, int(count or 1))
@@ -46,7 +46,10 @@ def take_drawers(words: list[str]) -> tuple[list[str], Drawers]:
 def drawing_for(
     asked: Drawers, job: Config | Curriculum, processes: Processes, say: Callable[[str], None]
 ) -> Iterator[Sequence[str]]:
-    """Addresses of workers while the run goes on. Raises UsageError for a job that they cannot serve, and what `Fleet` does."""
+    """Addresses of workers, or files of them, while the run goes on.
+
+    Raises UsageError for a job that they cannot serve, and what `Fleet` does.
+    """
     if not asked.given:
         yield ()
         return

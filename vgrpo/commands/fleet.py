@@ -22,6 +22,7 @@ from vgrpo.models.settings import ModelSettings
 from vgrpo.support.http.token import TOKEN, token
 
 LOCAL = "local"
+"""The address that is none: a Ray of the run's own, also where RAY_ADDRESS or a Ray on this machine would be another."""
 INTERVAL = 2.0
 """Seconds between two looks at whether the workers live."""
 START = 600.0
@@ -99,13 +100,13 @@ class Fleet:
         own = address == LOCAL
         if own:  # Ray makes what it starts give way to all else, which would starve the workers of a CPU
             os.environ.setdefault("RAY_worker_niceness", "0")
-        quiet: dict[str, Any] = {"include_dashboard": False} if own else {"address": address}
+        where: dict[str, Any] = {"address": address} | ({"include_dashboard": False} if own else {})
         try:
-            self.ray.init(log_to_driver=False, logging_level="error", configure_logging=True, **quiet)
+            self.ray.init(log_to_driver=False, logging_level="error", configure_logging=True, **where)
         except (ConnectionError, RuntimeError, ValueError) as error:
             why = " ".join(str(error).split())[:300]
             raise ConnectionError(
-                f"--ray {address}: no cluster of Ray there ({why}); start one, or give --ray local"
+                f"--ray {address}: no cluster of Ray there ({why}); start one, or give --ray without an address"
             ) from error
 
     def wait(self) -> list[str]:

@@ -34,14 +34,19 @@ def explain(kind: Any, *, prog: str, description: str, default: Any = None) -> N
         raise HelpShown from leaving
 
 
-def take_option(words: list[str], name: str) -> tuple[list[str], str | None]:
-    """Take `name VALUE` or `name=VALUE` out of the words. Raises UsageError if it is there twice, or without its value."""
+def take_option(words: list[str], name: str, *, alone: str = "") -> tuple[list[str], str | None]:
+    """Take `name VALUE` or `name=VALUE` out of the words. `alone` is meant by the name without a value.
+
+    Raises UsageError if it is there twice, or without its value where it needs one.
+    """
     rest, found, index = list[str](), list[str](), 0
     while index < len(words):
         word = words[index]
         if word == name:
-            index += 1
-            found.append(words[index] if index < len(words) and not words[index].startswith("--") else "")
+            value = words[index + 1 : index + 2]
+            valued = bool(value) and not value[0].startswith("--")
+            found.append(value[0] if valued else alone)
+            index += valued
         elif word.startswith(f"{name}="):
             found.append(word.removeprefix(f"{name}="))
         else:

@@ -34,10 +34,10 @@ DESCRIPTION = (
     "are then --objective.X. --resume goes on with the run in --output-dir, or begins it; --resume auto takes the newest "
     "unfinished run under runs/. --allow-changes lets a resumed run have other settings. --fit 24GB, or --fit auto for what "
     "the GPU has free, chooses settings with which the job fits there (docs/models.md). --gpus N trains with N processes, one "
-    "for each GPU (docs/scale.md). --rollout-workers http://HOST:8200 ... has the images drawn by `vgrpo serve-rollout` "
-    "(docs/scale.md), and --ray ADDRESS or --ray local starts --ray-workers N of these on a cluster of Ray. --ui opens the "
-    "workbench's page while the run goes on (docs/workbench.md). --quiet prints "
-    "errors alone; --json prints one JSON object a line for every event (docs/watching.md)."
+    "for each GPU (docs/scale.md). --rollout-workers http://HOST:8200 ..., or @FILE with one a line, has the images drawn by "
+    "`vgrpo serve-rollout` (docs/scale.md), and --ray starts --ray-workers N of these by a Ray on this machine, or --ray "
+    "ADDRESS by a cluster's. --ui opens the workbench's page while the run goes on (docs/workbench.md). --quiet prints errors "
+    "alone; --json prints one JSON object a line for every event (docs/watching.md)."
 )
 
 

@@ -44,7 +44,8 @@ class Given:
     reward: Reward | None = None
     prompts: list[str] | list[Prompt] | None = None
     rollout_workers: Sequence[str] = ()
-    """Addresses of `vgrpo serve-rollout`, which draw the images that are trained on; looked up for each rollout."""
+    """Addresses of `vgrpo serve-rollout`, or `@FILE` with one a line, which draw the images that are trained on; looked up for
+    each rollout."""
 
 
 def calling(config: Config) -> Calling:

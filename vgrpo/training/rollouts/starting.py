@@ -5,15 +5,17 @@ from typing import Any
 
 from vgrpo.models.policy import Policy
 from vgrpo.objectives.base import Objective
+from vgrpo.sampling.served.wire import likeness
 from vgrpo.support.checks import require
-from vgrpo.training.rollouts.workers import RolloutWorkers, check_addresses, check_alike
+from vgrpo.training.rollouts.addresses import Addresses
+from vgrpo.training.rollouts.workers import RolloutWorkers
 
 
 def check_served(objective: Objective[Any], finetune: str, workers: Sequence[str]) -> None:
-    """Raises ValueError for what workers cannot draw, or for addresses that are none."""
+    """Raises ValueError for what workers cannot draw, or for addresses that are none, and what `Addresses` does for a file."""
     if not workers:
         return
-    check_addresses(workers)
+    Addresses(workers)
     require(
         finetune == "lora",
         f"--rollout-workers: with finetune={finetune} a whole network would go to each worker in every iteration; train a LoRA",
@@ -45,5 +47,6 @@ def connected_workers(policy: Policy, workers: Sequence[str], notice: Callable[[
         not policy.all_frames,
         "--rollout-workers: a reward or monitor judges videos, and workers send the final frames alone; leave workers out",
     )
-    check_alike(workers, policy, notice)
-    return RolloutWorkers(workers)
+    found = RolloutWorkers(workers, likeness(policy))
+    found.compare(notice)
+    return found
