@@ -84,7 +84,7 @@ def test_full_fine_tuning_brings_its_own_learning_rate():
     def rate(*words):
         return parse_job(list(words), prog="train", description="").learning_rate
 
-    assert [rate(name) for name in ("sprites", "sdxl-pickscore", "sd35m-ocr")] == [1e-3, 1e-4, 3e-4]
+    assert [rate(name) for name in ("sprites", "sdxl-pickscore", "sd35m-ocr")] == [1.2e-3, 1e-4, 3e-4]
     full = ("--finetune", "full")
     assert [rate(name, *full) for name in ("sprites", "sdxl-pickscore", "sd35m-ocr")] == [2e-4, 1e-5, 1e-5]
     assert rate("sdxl-pickscore", *full, "--update.lr", "3e-6") == 3e-6

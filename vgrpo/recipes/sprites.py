@@ -17,11 +17,11 @@ MODULATION = ("norm1.linear", "norm1_context.linear")
 
 SPRITES = Config(
     max_sequence_length=0,  # the model was trained without padding, which would dwarf its 16 image tokens
-    num_iterations=100,
+    num_iterations=80,
     monitor=("sprites_clean",),
     rollout=RolloutConfig(num_prompts=12, group_size=16, num_steps=5),
-    objective=VGRPO(shift=3.0, share_pairs="none", mirrored=True, ref_weight=4.0),
+    objective=VGRPO(shift=3.0, share_pairs="none", mirrored=True, ref_weight=3.0),
     # The gradient's norm is 0.05 to 0.1 while all is well; a spike must not move the weights further.
-    update=UpdateConfig(lr=1e-3, lr_schedule="linear", keep_share=0.25, num_minibatches=4, max_grad_norm=0.05),
+    update=UpdateConfig(lr=1.2e-3, lr_schedule="linear", keep_share=0.25, num_minibatches=4, max_grad_norm=0.05),
     lora=LoraConfig(targets=(*SD3Policy.lora_targets, *FEED_FORWARD, *MODULATION)),
 )
