@@ -1,4 +1,4 @@
-"""The main job: the bundled sprites model learns to draw what it is told, on two CPU cores, in two minutes.
+"""The main job: the bundled sprites model learns to draw what it is told, on two CPU cores, in minutes.
 
 What differs from the paper's setting, each for more progress per second in a run this short (docs/results.md has the figures):
 five solver steps; groups of 16, of which the best and the worst are trained on, a quarter in all; for each image pairs of its
