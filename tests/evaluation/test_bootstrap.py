@@ -77,6 +77,13 @@ def test_the_difference_is_paired():
         assert found["change"]["overall"][name] == pytest.approx(0.25, abs=1e-6)
 
 
+def test_pickscore_has_the_numbers_that_papers_print_too():
+    found = summarise({"base": judged(scores(0))}, PICTURES, ["pickscore"])["intervals"]
+    own, published = (found[name]["base"]["overall"] for name in ("pickscore", "pickscore x 26, as published"))
+    for name in ("mean", "low", "high"):
+        assert published[name] == pytest.approx(26 * own[name], rel=1e-4)
+
+
 def test_the_interval_is_as_wide_as_theory_says_for_images_of_one_prompt_that_are_alike():
     rng = random.Random(0)
     means = [rng.gauss(0, 1) for _ in range(400)]

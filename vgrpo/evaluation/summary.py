@@ -10,12 +10,13 @@ from vgrpo.evaluation.bootstrap import Estimate, estimates, over_categories
 from vgrpo.evaluation.core import averages
 from vgrpo.evaluation.judged import Judged
 from vgrpo.evaluation.pictures import Picture
+from vgrpo.rewards.registry import PUBLISHED_SCALES
 from vgrpo.support.json_files import write_json
 
 
 def summarise(parts: dict[str, Judged], pictures: list[Picture], names: list[str]) -> dict[str, Any]:
     """eval.json of `base` and perhaps `tuned`: what training writes into it, and every reward's `intervals` and `failed`
-    images."""
+    images. A reward whose scores are published at another scale has them at that one, too."""
     content: dict[str, Any] = {"num_prompts": pictures[-1].index + 1, "num_images": len(pictures)}
     metrics: dict[str, dict[str, Tensor]] = {}
     failed: dict[str, dict[str, int]] = {name: {} for name in names}
@@ -24,6 +25,9 @@ def summarise(parts: dict[str, Judged], pictures: list[Picture], names: list[str
         for name, column, faults in zip(names, judged.rewards.unbind(1), judged.failed.unbind(1), strict=True):
             metrics.setdefault(name, {})[part] = column
             failed[name][part] = int(faults.sum())
+            scale = PUBLISHED_SCALES.get(name)
+            if scale is not None:
+                metrics.setdefault(f"{name} x {scale:g}, as published", {})[part] = column * scale
         if judged.strict is not None:
             metrics.setdefault("strict", {})[part] = judged.strict
     content["failed"] = failed

@@ -36,6 +36,10 @@ MODELS = {
 """Rewards with something behind them, by their loaders. All are written as text, so that naming one loads no other."""
 
 
+PUBLISHED_SCALES = {"pickscore": 26.0}
+"""What papers multiply a reward's scores with."""
+
+
 def load_reward(name: str, device: str = "auto") -> Reward:
     """A reward by name, a learned one with its weights' folder as `name=FOLDER`, or any function as `module:function`, looked
     up in the current folder too. `device` is where the models of named ones compute.
