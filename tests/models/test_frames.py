@@ -138,7 +138,7 @@ def test_an_evaluation_is_of_one_number_of_frames(folder, tmp_path, capsys):
 def test_a_plan_counts_the_frames(folder, tmp_path):
     jobs = [measure_job(config_of(folder, tmp_path, num_frames)) for num_frames in (5, 9, 17)]  # 2, 3 and 5 latent frames
     assert {job.decoding.image for job in jobs} == {(3, SIDE, SIDE)}
-    assert jobs[0].decode_bytes < jobs[1].decode_bytes < jobs[2].decode_bytes
+    assert jobs[0].decoding.bytes < jobs[1].decoding.bytes < jobs[2].decoding.bytes
     two, three, five = (job.plain.forward_flops for job in jobs)
     assert five - three > 2 * (three - two) > 0  # attention grows faster than the frames
     assert measure_job(config_of(folder, tmp_path, None)).plain == jobs[2].plain
