@@ -7,7 +7,7 @@ from rich.table import Table
 from vgrpo.analysis.plan.advice import advise
 from vgrpo.analysis.plan.cards import ARITHMETIC, BANDWIDTH, CARDS, Card, card_of
 from vgrpo.analysis.plan.job import GB, Job, measure_job
-from vgrpo.analysis.plan.links import BETWEEN, INSIDE
+from vgrpo.analysis.plan.links import BETWEEN, INSIDE, link_of, named
 from vgrpo.analysis.plan.links import SHARE as LINK_SHARE
 from vgrpo.analysis.plan.traffic import seconds, traffic
 from vgrpo.analysis.plan.work import Work
@@ -26,8 +26,9 @@ from vgrpo.training.stages import Curriculum, Stage
 DESCRIPTION = (
     "Memory by part, network evaluations and time of a job, from configs alone. Options are those of vgrpo train, and "
     f"--gpu 4090 (or {', '.join(CARDS)}), --gpus 8 and --nodes 2 (GPUs of a machine, machines), --link {'|'.join(INSIDE)}, "
-    f"--network {'|'.join(BETWEEN)}, --gpu-memory 24GB, --tflops 300 (throughput to reckon with), --price 0.5 "
-    "(of a GPU for an hour). --fit 24GB prints the options with which the job fits, or ends with status 1. --model also takes "
+    f"--network {'|'.join(BETWEEN)} (or GB/s that each GPU sends), --gpu-memory 24GB, "
+    "--tflops 300 (throughput to reckon with), --price 0.5 (of a GPU for an hour). --fit 24GB "
+    "prints the options with which the job fits, or ends with status 1. --model also takes "
     f"published models by name: {', '.join(PUBLISHED)}."
 )
 PROG = "vgrpo plan [RECIPE | run.yaml]"
@@ -44,9 +45,9 @@ class Machine:
     nodes: int = 1
     """Machines."""
     link: str = "nvlink4"
-    """Between the GPUs of a machine."""
+    """Between the GPUs of a machine: a name, or GB/s that each sends."""
     network: str = "infiniband"
-    """Between machines."""
+    """Between machines: a name, or GB/s that each GPU sends."""
     gpu_memory: str | None = None
     """Memory of each, e.g. 24GB; None is that of --gpu, or 80GB."""
     tflops: float | None = None
@@ -61,7 +62,7 @@ class Machine:
         for option, count in (("--gpus", self.gpus), ("--nodes", self.nodes)):
             require(count >= 1, f"{option} {count}: must be at least 1")
         for option, name, known in (("--link", self.link, INSIDE), ("--network", self.network, BETWEEN)):
-            require(name in known, f"{option} {name}: must be one of {', '.join(known)}")
+            link_of(option, name, known)
         require(
             self.gpu is None or self.card is not None,
             f"--gpu {self.gpu}: not in the table of {', '.join(CARDS)}; give its --gpu-memory and --tflops instead",
@@ -156,17 +157,21 @@ def costs(job: Job, machine: Machine) -> list[str]:
 def talk(job: Job, machine: Machine) -> list[str]:
     """What the GPUs tell each other, and what is left of their number."""
     config, found = job.config, traffic(job)
-    sent = seconds(job, INSIDE[machine.link], BETWEEN[machine.network])
+    inside, between = link_of("--link", machine.link, INSIDE), link_of("--network", machine.network, BETWEEN)
+    sent = seconds(job, inside, between)
     compiled = config.compile
     alone, computed = (machine.seconds(one.work(), compiled=compiled) for one in (replace(job, num_gpus=1, num_nodes=1), job))
     efficiency = alone / job.num_gpus / (computed + sent)
     parts = {"of weights gathered": found.gathered, "of gradients scattered": found.scattered, "summed": found.summed}
     moved = ", ".join(f"{value / GB:,.2f} GB {name}" for name, value in parts.items() if value)
-    links = f"{machine.link} in a machine" + (f" and {machine.network} between them" if job.num_nodes > 1 else "")
+    links = f"{named(machine.link, inside)} in a machine"
+    links += f" and {named(machine.network, between)} between them" if job.num_nodes > 1 else ""
+    by_name = machine.link in INSIDE or (job.num_nodes > 1 and machine.network in BETWEEN)
+    assumed = f", at {LINK_SHARE:.0%} of what is published of a link with a name, an assumption" if by_name else ""
     sharers = job.sharers(config)
     holds = "every GPU holds the whole model" if sharers == 1 else f"{sharers} GPUs share a copy of the weights"
     return [
-        f"per iteration {moved}: at most {sent:,.1f} s by {links}, at {LINK_SHARE:.0%} of their published speed, an assumption",
+        f"per iteration {moved}: at most {sent:,.1f} s by {links}{assumed}",
         f"efficiency at least {efficiency:.0%} of {job.num_gpus} single GPUs, if nothing of that is hidden behind computing. "
         f"{holds[0].upper()}{holds[1:]}",
     ]
