@@ -47,10 +47,16 @@ def name(request):
 
 
 @pytest.fixture(scope="module")
-def folder(name, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("models") / name
-    KINDS[name]().save_pretrained(folder)
-    return folder
+def folders(tmp_path_factory):
+    return tmp_path_factory.mktemp("models")
+
+
+@pytest.fixture
+def folder(name, folders):
+    """By the name of its kind: processes of pytest-xdist take the kinds in any order, some of them twice."""
+    if not (folders / name).exists():
+        KINDS[name]().save_pretrained(folders / name)
+    return folders / name
 
 
 def policy_of(name, folder, resolution=None):
