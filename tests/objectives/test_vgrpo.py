@@ -214,3 +214,29 @@ def test_pairs_do_not_depend_on_sharding_and_differ_between_iterations():
 def test_settings_that_cannot_work_are_refused(settings, name):
     with pytest.raises(ValueError, match=name):
         dataclasses.replace(VGRPO(), **settings)
+
+
+@pytest.mark.parametrize(("num_probes", "share"), [(1, "group"), (4, "none"), (5, "batch")])
+def test_antithetic_pairs_have_opposite_noise_and_nothing_else_changes(num_probes, share):
+    x_0 = torch.randn(5, *SHAPE)
+    plain = VGRPO(num_probes=num_probes, share_pairs=share).points(x_0, GROUP, 0)
+    opposed = VGRPO(num_probes=num_probes, share_pairs=share, antithetic=True).points(x_0, GROUP, 0)
+    assert torch.equal(opposed.t, plain.t)
+    assert torch.equal(opposed.eps[:, ::2], plain.eps[:, ::2])
+    assert torch.equal(opposed.eps[:, 1::2], -plain.eps[:, : num_probes // 2 * 2 : 2])
+
+
+def test_antithetic_pairs_take_away_what_is_odd_in_the_noise():
+    """Of a network that is linear in x_t, the error of v has a term that is odd in eps; two opposite noises at one t cancel it."""
+    x_0, group = torch.randn(64, *SHAPE), torch.arange(64)
+
+    def spread(antithetic):
+        objective = VGRPO(
+            num_probes=2, num_timesteps=2, shift=1e-3, prediction="v", self_normalize=False, antithetic=antithetic
+        )
+        probes = [objective.points(x_0, group, seed) for seed in range(64)]
+        # v = eps misses the target eps - x_0 by x_0; a tenth of eps more makes the square's odd term 2 x_0 eps / 10.
+        s = [objective.surrogate(1.1 * points.noise(), points) for points in probes]
+        return torch.stack(s).std(0).mean()
+
+    assert spread(True) < 0.5 * spread(False)

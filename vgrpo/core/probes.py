@@ -15,12 +15,20 @@ DrawTimes = Callable[[torch.Generator], Tensor]
 
 
 def draw_probes(
-    x_0: Tensor, group: Tensor, *seed: int | str, draw_times: DrawTimes, num_probes: int, times: Share, noise: Share
+    x_0: Tensor,
+    group: Tensor,
+    *seed: int | str,
+    draw_times: DrawTimes,
+    num_probes: int,
+    times: Share,
+    noise: Share,
+    antithetic: bool = False,
 ) -> Probes:
     """K pairs (t, eps) per image of x_0 [B, *D] with group ids [B]; `draw_times(rng)` gives t [K].
 
     `times` and `noise` say whose images share them: those of one group, of the whole iteration, or none. `seed` names the
-    draw, and the result for a group does not depend on which other groups are present.
+    draw, and the result for a group does not depend on which other groups are present. With `antithetic`, every second pair
+    has the opposite noise of the one before it.
     """
     keys = list(zip(share_keys(group, times), share_keys(group, noise), strict=True))
     sets: dict[Hashable, int] = {key: index for index, key in enumerate(dict.fromkeys(keys))}
@@ -29,6 +37,9 @@ def draw_probes(
     distinct_noise = {
         key: torch.randn(shape, generator=generator(*seed, "noise", key)) for key in dict.fromkeys(e for _, e in keys)
     }
+    if antithetic:
+        for eps in distinct_noise.values():
+            eps[1::2] = -eps[: num_probes // 2 * 2 : 2]
     return Probes(
         x_0=x_0.float(),
         pair=torch.tensor([sets[key] for key in keys], device=x_0.device),

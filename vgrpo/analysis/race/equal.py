@@ -3,7 +3,9 @@
 Such settings are the trainer's: solver, steps and time shift of the rollouts, the form of the groups and which share of them is
 trained on, optimiser steps per rollout, clipped gradients, old answers kept from the rollout, rollouts of the current weights
 instead of a lagging copy, a distance to the untrained model, how many points and where. A method's idea is its loss, what it
-credits, and which images share what. Here stand where the search for each method begins, and what it may change.
+credits, and which points of an image or of a group share what. Here stand where the search for each method begins, and what it
+may change. All train the main job's adapter. Of the first five the search begins where an earlier one ended, which had the
+adapter of `vgrpo-fast`.
 """
 
 from dataclasses import replace
@@ -27,43 +29,51 @@ from vgrpo.objectives import (
     MixGRPO,
     Objective,
 )
+from vgrpo.recipes.sprites import SPRITES
 from vgrpo.recipes.vgrpo_fast import VGRPO_FAST
 from vgrpo.training.config import Config, RolloutConfig, UpdateConfig
+
+
+_BASE = replace(VGRPO_FAST, precision="fp32", lora=SPRITES.lora)
 
 
 def _on_points(objective: ForwardObjective, lr: float, max_grad_norm: float = 1.0) -> Config:
     """Five solver steps, groups of 16 of which the best and the worst eighth are trained on in four optimiser steps."""
     return replace(
-        VGRPO_FAST,
-        precision="fp32",
-        monitor=(),
+        _BASE,
         objective=objective,
         rollout=RolloutConfig(num_prompts=12, group_size=16, num_steps=5),
         update=UpdateConfig(lr=lr, keep_share=0.25, num_minibatches=4, max_grad_norm=max_grad_norm),
     )
 
 
-def _on_steps(objective: Objective[Any], lr: float) -> Config:
-    """Eight steps with shift 3, groups of 8 of which the best and the worst quarter are trained on in four optimiser steps."""
+def _on_steps(objective: Objective[Any], lr: float, shift: float = 3.0, max_grad_norm: float = 1.0) -> Config:
+    """Eight steps, groups of 8 of which the best and the worst quarter are trained on in four optimiser steps."""
     return replace(
-        VGRPO_FAST,
-        precision="fp32",
-        monitor=(),
+        _BASE,
         objective=objective,
-        rollout=RolloutConfig(num_prompts=24, group_size=8, num_steps=8, shift=3.0),
-        update=UpdateConfig(lr=lr, keep_share=0.5, num_minibatches=4, keep_old=True),
+        rollout=RolloutConfig(num_prompts=24, group_size=8, num_steps=8, shift=shift),
+        update=UpdateConfig(lr=lr, keep_share=0.5, num_minibatches=4, keep_old=True, max_grad_norm=max_grad_norm),
     )
+
+
+def _small_groups(entry: Config) -> Config:
+    """Groups of 8 of which the best and the worst quarter are trained on, and rollouts with shift 3."""
+    rollout = replace(entry.rollout, num_prompts=24, group_size=8, shift=3.0)
+    return replace(entry, rollout=rollout, update=replace(entry.update, keep_share=0.5))
 
 
 _LAGGING: dict[str, Any] = {"old_schedule": "none", "num_probes": 4, "num_timesteps": 5, "shift": 3.0, "kl_weight": 1.0}
 
 EQUAL: dict[str, Config] = {
     # Four optimiser steps per rollout, which hold because the push away from bad images is bounded.
-    "vgrpo-fast-4-steps": _on_points(VGRPO(shift=3.0, ref_weight=2.0, mirrored=True, share_pairs="none"), 1.5e-3, 0.05),
-    "diffusionnft": _on_points(DiffusionNFT(**_LAGGING), 1.5e-3),
-    "awm": _on_points(AWM(power=1.0, shift=3.0, num_probes=4, old_schedule="none", kl_weight=0.1), 1.5e-3),
-    "mixgrpo": _on_steps(MixGRPO(), 1.5e-3),
-    "flowgrpo": _on_steps(FlowGRPO(num_window_steps=3, kl_weight=0.0), 1.5e-3),
+    "vgrpo-fast-4-steps": _on_points(
+        VGRPO(shift=3.0, ref_weight=2.0, mirrored=True, share_pairs="none", antithetic=True), 1.5e-3, 0.05
+    ),
+    "diffusionnft": _on_points(DiffusionNFT(**{**_LAGGING, "kl_weight": 0.3}), 1.5e-3),
+    "awm": _small_groups(_on_points(AWM(shift=3.0, num_probes=4, old_schedule="none", kl_weight=0.1), 1.5e-3)),
+    "mixgrpo": _on_steps(MixGRPO(num_window_steps=3), 1.5e-3, shift=1.0, max_grad_norm=0.003),
+    "flowgrpo": _on_steps(FlowGRPO(num_window_steps=3, kl_weight=0.0), 1.5e-3, shift=1.0),
     "dancegrpo": _on_steps(DanceGRPO(noise=0.7), 7e-4),
     "flowdppo": _on_steps(FlowDPPO(), 1.5e-3),
     "fpo": _on_points(FPO(prediction="v", shift=3.0), 7e-4),
@@ -108,7 +118,9 @@ _OWN: dict[str, Space] = {
         _each("objective.num_probes", 2, 4, 6),
         _each("objective.ref_weight", 0.0, 1.0, 2.0, 4.0),
         _each("objective.share_pairs", "none", "group"),
+        _each("objective.antithetic", True, False),
         _each("objective.mirrored", True, False),
+        _each("objective.kl_weight", 0.0, 3.0),
         _each("update.max_grad_norm", 0.025, 0.05, 0.1, 1.0),
     ),
     "diffusionnft": (*_LAGGING_SPACE, _each("objective.beta", 0.3, 1.0), _each("update.max_grad_norm", 0.025, 0.05, 1.0)),

@@ -41,11 +41,24 @@ class ForwardObjective(Objective[Probes]):
         """Whose images share the times, and whose share the noise."""
         return "batch", "none"
 
+    @property
+    def opposed(self) -> bool:
+        """Whether every second point of an image has the opposite noise of the one before it."""
+        return False
+
     def draw_times(self) -> DrawTimes:
         """How the times [K] of a set of points are drawn."""
         return stratified(self.num_probes, self.num_timesteps, self.shift)
 
     def points(self, x_0: Tensor, group: Tensor, *seed: int | str, trajectory: Trajectory | None = None) -> Probes:
         times, noise = self.shared
-        draw = self.draw_times()
-        return draw_probes(x_0, group, *seed, draw_times=draw, num_probes=self.num_probes, times=times, noise=noise)
+        return draw_probes(
+            x_0,
+            group,
+            *seed,
+            draw_times=self.draw_times(),
+            num_probes=self.num_probes,
+            times=times,
+            noise=noise,
+            antithetic=self.opposed,
+        )

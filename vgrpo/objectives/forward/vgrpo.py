@@ -31,6 +31,9 @@ class VGRPO(ForwardObjective):
     """Whose images share pairs: those of one prompt, of the whole iteration, or none."""
     stratified: bool = True
     """Draw one t from each of num_probes equal chunks of the schedule."""
+    antithetic: bool = False
+    """Every second pair has the opposite noise of the one before it (antithetic variates); not the paper's. What an error owes to
+    the direction of the noise has opposite signs in the two, and cancels in their mean."""
     prediction: Literal["x", "v", "eps"] = "x"
     """Which prediction's error is measured."""
     self_normalize: bool = True
@@ -72,6 +75,10 @@ class VGRPO(ForwardObjective):
     @property
     def shared(self) -> tuple[Share, Share]:
         return self.share_pairs, self.share_pairs
+
+    @property
+    def opposed(self) -> bool:
+        return self.antithetic
 
     def draw_times(self) -> DrawTimes:
         draw = stratified if self.stratified else independent
