@@ -227,7 +227,7 @@ def test_antithetic_pairs_have_opposite_noise_and_nothing_else_changes(num_probe
 
 
 def test_antithetic_pairs_take_away_what_is_odd_in_the_noise():
-    """Of a network that is linear in x_t, the error of v has a term that is odd in eps; two opposite noises at one t cancel it."""
+    """The squared error of v has a term that is odd in eps; two opposite noises cancel it."""
     x_0, group = torch.randn(64, *SHAPE), torch.arange(64)
 
     def spread(antithetic):

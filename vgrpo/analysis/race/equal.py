@@ -33,7 +33,6 @@ from vgrpo.recipes.sprites import SPRITES
 from vgrpo.recipes.vgrpo_fast import VGRPO_FAST
 from vgrpo.training.config import Config, RolloutConfig, UpdateConfig
 
-
 _BASE = replace(VGRPO_FAST, precision="fp32", lora=SPRITES.lora)
 
 

@@ -32,8 +32,8 @@ class VGRPO(ForwardObjective):
     stratified: bool = True
     """Draw one t from each of num_probes equal chunks of the schedule."""
     antithetic: bool = False
-    """Every second pair has the opposite noise of the one before it (antithetic variates); not the paper's. What an error owes to
-    the direction of the noise has opposite signs in the two, and cancels in their mean."""
+    """Every second pair has the opposite noise of the one before it (antithetic variates); not the paper's. What the direction
+    of the noise does to an error has opposite signs in the two, and cancels in their mean."""
     prediction: Literal["x", "v", "eps"] = "x"
     """Which prediction's error is measured."""
     self_normalize: bool = True
