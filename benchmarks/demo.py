@@ -15,8 +15,8 @@ from typing import Any
 
 from vgrpo.commands.options import parse
 from vgrpo.recipes.sprites import SPRITES
-from vgrpo.training.config import Config
 from vgrpo.training.loop import train
+from vgrpo.training.settings.config import Config
 
 LAST = 10  # iterations
 

@@ -25,9 +25,9 @@ from diffusers import SD3Transformer2DModel
 
 from vgrpo.models.weight_sets import merged, trainable
 from vgrpo.recipes.sprites import SPRITES
-from vgrpo.training.config import RolloutConfig
 from vgrpo.training.loop import iterate
 from vgrpo.training.run import Run
+from vgrpo.training.settings.config import RolloutConfig
 from vgrpo.training.start import Given, start_run
 from vgrpo.worlds.sprites.autoencoder import CellAutoencoder
 from vgrpo.worlds.sprites.build import build_pipeline

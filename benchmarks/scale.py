@@ -25,9 +25,9 @@ from vgrpo.core.processes import Processes
 from vgrpo.core.types import Prompt
 from vgrpo.recipes import RECIPES
 from vgrpo.rewards.sprites import sprites
-from vgrpo.training.joining import joined
 from vgrpo.training.loop import iterate
-from vgrpo.training.peers import Peers
+from vgrpo.training.processes.joining import joined
+from vgrpo.training.processes.peers import Peers
 from vgrpo.training.start import Given, start_run
 
 

@@ -173,7 +173,7 @@ def written(folder: Path, iterations: int) -> dict[str, float]:
     """What writing groups takes of a run's iterations."""
     from vgrpo import EvalConfig, train
     from vgrpo.recipes import RECIPES
-    from vgrpo.training import groups
+    from vgrpo.training.record import groups
 
     spent, write = [], groups.GroupsFile.write
 

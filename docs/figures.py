@@ -16,7 +16,7 @@ from vgrpo.pages.run_files import RunFiles
 from vgrpo.prompts.sources import evaluation_prompts
 from vgrpo.sampling.draw import draw_images, named_noise
 from vgrpo.sampling.settings import Sampling
-from vgrpo.training.alarm import Alarm
+from vgrpo.training.record.alarm import Alarm
 from vgrpo.worlds.sprites.grammar import TAGS, prompt_stream
 from vgrpo.worlds.sprites.render import render
 from vgrpo.worlds.sprites.scenes import sample_scene

@@ -10,7 +10,7 @@ from vgrpo.analysis.plan.cards import card_of
 from vgrpo.analysis.plan.job import GB, Job, measure_job
 from vgrpo.models.bundled import bundled_models
 from vgrpo.recipes import RECIPES
-from vgrpo.training.stages import Curriculum
+from vgrpo.training.settings.stages import Curriculum
 
 PAGE = Path(__file__).parent / "recipe-costs.md"
 CARDS = ("4090", "H100")

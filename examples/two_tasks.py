@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 
 from vgrpo import Config, EvalConfig, RolloutConfig, UpdateConfig, train
-from vgrpo.training.tasks import TaskConfig
+from vgrpo.training.settings.tasks import TaskConfig
 
 HERE = Path(__file__).parent
 CHANNELS = {"red": 0, "green": 1, "blue": 2}

@@ -16,25 +16,25 @@ if TYPE_CHECKING:
     from vgrpo.models.settings import LoraConfig as LoraConfig
     from vgrpo.models.settings import MemoryConfig as MemoryConfig
     from vgrpo.objectives import VGRPO as VGRPO
-    from vgrpo.training.config import Config as Config
-    from vgrpo.training.config import RolloutConfig as RolloutConfig
-    from vgrpo.training.config import UpdateConfig as UpdateConfig
-    from vgrpo.training.stages import Curriculum as Curriculum
-    from vgrpo.training.stages import Stage as Stage
+    from vgrpo.training.settings.config import Config as Config
+    from vgrpo.training.settings.config import RolloutConfig as RolloutConfig
+    from vgrpo.training.settings.config import UpdateConfig as UpdateConfig
+    from vgrpo.training.settings.stages import Curriculum as Curriculum
+    from vgrpo.training.settings.stages import Stage as Stage
 
 __version__ = VERSION
 _HOMES = {
     "train": "vgrpo.commands.api",
     "train_curriculum": "vgrpo.commands.api",
     "load_pipeline": "vgrpo.models.loading",
-    "Config": "vgrpo.training.config",
-    "RolloutConfig": "vgrpo.training.config",
-    "UpdateConfig": "vgrpo.training.config",
+    "Config": "vgrpo.training.settings.config",
+    "RolloutConfig": "vgrpo.training.settings.config",
+    "UpdateConfig": "vgrpo.training.settings.config",
     "EvalConfig": "vgrpo.evaluation.settings",
     "LoraConfig": "vgrpo.models.settings",
     "MemoryConfig": "vgrpo.models.settings",
-    "Curriculum": "vgrpo.training.stages",
-    "Stage": "vgrpo.training.stages",
+    "Curriculum": "vgrpo.training.settings.stages",
+    "Stage": "vgrpo.training.settings.stages",
     "VGRPO": "vgrpo.objectives",
     "Prompt": "vgrpo.core.types",
 }

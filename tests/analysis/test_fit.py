@@ -21,9 +21,9 @@ from vgrpo.commands.main import main
 from vgrpo.models.published import HUB_IDS
 from vgrpo.models.settings import MemoryConfig
 from vgrpo.recipes import RECIPES
-from vgrpo.training.config import UpdateConfig
-from vgrpo.training.resume import FREE
-from vgrpo.training.stages import Curriculum, Stage
+from vgrpo.training.checkpoints.resume import FREE
+from vgrpo.training.settings.config import UpdateConfig
+from vgrpo.training.settings.stages import Curriculum, Stage
 
 ROOT = Path(__file__).parents[2]
 ROOM = dict.fromkeys(("sd35m-pickscore", "sd35m-ocr", "sd35m-geneval", "sd35m-evening", "flux1-preference"), 24)

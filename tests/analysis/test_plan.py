@@ -29,8 +29,8 @@ from vgrpo.objectives import VGRPO, DiffusionNFT, MixGRPO
 from vgrpo.recipes import RECIPES
 from vgrpo.rewards.downloads import SIZES
 from vgrpo.rewards.registry import MODELS
-from vgrpo.training.config import RolloutConfig, UpdateConfig
 from vgrpo.training.loop import iterate
+from vgrpo.training.settings.config import RolloutConfig, UpdateConfig
 from vgrpo.training.start import Given, start_run
 
 ROWS = 256

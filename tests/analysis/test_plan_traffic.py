@@ -7,7 +7,7 @@ from vgrpo.analysis.plan.job import measure_job
 from vgrpo.analysis.plan.traffic import traffic
 from vgrpo.commands.main import main
 from vgrpo.recipes import RECIPES
-from vgrpo.training.peers import Peers
+from vgrpo.training.processes.peers import Peers
 
 
 def bytes_of_an_iteration(folder):

@@ -12,7 +12,7 @@ from vgrpo.analysis.race.summary import first_reach, markdown, summarise_all
 from vgrpo.commands.bench import choose
 from vgrpo.commands.main import main
 from vgrpo.objectives import ForwardObjective
-from vgrpo.training import checkpoint
+from vgrpo.training.checkpoints import checkpoint
 
 
 def point(seconds, reward, **more):

@@ -19,7 +19,7 @@ from vgrpo.commands.screen import Screen
 from vgrpo.commands.tables import results_table
 from vgrpo.commands.words import options_of, read_words
 from vgrpo.recipes import RECIPES
-from vgrpo.training.events import AlarmRaised
+from vgrpo.training.record.events import AlarmRaised
 
 QUICK = "--num-iterations 1 --rollout.num-prompts 4 --rollout.group-size 4 --rollout.num-steps 3 --eval.num-prompts 7"
 QUICK += " --eval.num-images 1 --eval.num-steps 2 --eval.num-sample-prompts 2"

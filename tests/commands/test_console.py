@@ -15,7 +15,8 @@ from vgrpo.commands.screen import Screen
 from vgrpo.commands.timing import BASE, TUNED, Timing, spelled
 from vgrpo.evaluation.settings import EvalConfig
 from vgrpo.training import loop
-from vgrpo.training.events import (
+from vgrpo.training.loop import train
+from vgrpo.training.record.events import (
     AlarmRaised,
     IterationDone,
     Noticed,
@@ -27,7 +28,6 @@ from vgrpo.training.events import (
     RunStopped,
     Steered,
 )
-from vgrpo.training.loop import train
 from vgrpo.training.start import Given
 from vgrpo.workbench.report import ReportFile
 

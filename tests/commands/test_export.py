@@ -14,7 +14,7 @@ from vgrpo.commands.main import main
 from vgrpo.evaluation.settings import EvalConfig
 from vgrpo.models.loading import load_pipeline
 from vgrpo.pages.card import write_card
-from vgrpo.training.config import UpdateConfig
+from vgrpo.training.settings.config import UpdateConfig
 
 EVAL = EvalConfig(num_prompts=14, num_images=1, num_steps=2, num_sample_prompts=2, sample_every=100)
 

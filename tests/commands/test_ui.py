@@ -14,7 +14,7 @@ import pytest
 
 from vgrpo.commands.beside import PageBeside
 from vgrpo.commands.main import main
-from vgrpo.training.events import RunFinished
+from vgrpo.training.record.events import RunFinished
 
 
 def test_it_prints_its_address_serves_and_ends_with_ctrl_c(tmp_path):

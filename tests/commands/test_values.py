@@ -18,7 +18,7 @@ from vgrpo.models.settings import LoraConfig, MemoryConfig
 from vgrpo.objectives import OBJECTIVES
 from vgrpo.objectives.advantage import Advantages
 from vgrpo.rewards.served.server import ServeConfig
-from vgrpo.training.config import Config, RolloutConfig, UpdateConfig
+from vgrpo.training.settings.config import Config, RolloutConfig, UpdateConfig
 from vgrpo.worlds.sprites.preference import PreferenceConfig
 from vgrpo.worlds.sprites.pretrain import PretrainConfig
 

@@ -9,7 +9,7 @@ from vgrpo import VGRPO, Curriculum, Stage
 from vgrpo.evaluation.settings import EvalConfig
 from vgrpo.models.loading import make_policy
 from vgrpo.models.weight_sets import trainable
-from vgrpo.training.config import UpdateConfig
+from vgrpo.training.settings.config import UpdateConfig
 
 EVAL = EvalConfig(num_prompts=7, num_images=1, num_steps=2, num_sample_prompts=2, sample_every=100)
 COLUMNS = ["base", "stage-1-small-files", "stage-2-sprites"]

@@ -10,7 +10,7 @@ from vgrpo.models.sharding import own_part
 from vgrpo.models.weight_sets import WeightCopy, trainable
 from vgrpo.objectives import OBJECTIVES
 from vgrpo.training import loop
-from vgrpo.training.config import RolloutConfig, UpdateConfig
+from vgrpo.training.settings.config import RolloutConfig, UpdateConfig
 from vgrpo.training.start import Given, start_run
 
 OWN = {"branchgrpo": {"splits": (0,)}, "tempflowgrpo": {"num_branches": 2}, "crd": {"centering": "softmax"}}

@@ -6,7 +6,7 @@ from diffusers import SD3Transformer2DModel
 from vgrpo.evaluation.settings import EvalConfig
 from vgrpo.models.defaults import Defaults
 from vgrpo.models.settings import LoraConfig
-from vgrpo.training.config import Config, RolloutConfig, UpdateConfig
+from vgrpo.training.settings.config import Config, RolloutConfig, UpdateConfig
 from vgrpo.worlds.sprites.autoencoder import CellAutoencoder
 from vgrpo.worlds.sprites.build import build_pipeline
 

@@ -11,8 +11,8 @@ from helpers.tiny import PROMPTS, red, tiny_config, tiny_pipeline
 from vgrpo.sampling.served.server import RolloutServer
 from vgrpo.sampling.served.settings import ServeRolloutConfig
 from vgrpo.training import loop
-from vgrpo.training.config import RolloutConfig
-from vgrpo.training.events import ImagesJudged, Noticed
+from vgrpo.training.record.events import ImagesJudged, Noticed
+from vgrpo.training.settings.config import RolloutConfig
 from vgrpo.training.start import Given
 
 ROLLOUT = {"num_prompts": 3, "group_size": 2, "num_steps": 2, "batch_size": 2}

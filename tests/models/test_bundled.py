@@ -18,7 +18,7 @@ from vgrpo.prompts.sources import evaluation_prompts
 from vgrpo.recipes import RECIPES
 from vgrpo.rewards.panel import Panel
 from vgrpo.rewards.registry import load_reward
-from vgrpo.training.config import Config
+from vgrpo.training.settings.config import Config
 from vgrpo.training.start import start_run
 from vgrpo.worlds.registry import WORLDS
 

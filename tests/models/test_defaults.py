@@ -20,7 +20,7 @@ from vgrpo.models.loading import load_pipeline, make_policy
 from vgrpo.objectives import FlowGRPO
 from vgrpo.sampling.draw import draw_images, named_noise
 from vgrpo.sampling.settings import Sampling
-from vgrpo.training.config import Config, RolloutConfig
+from vgrpo.training.settings.config import Config, RolloutConfig
 
 DYNAMIC = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True)
 

@@ -16,7 +16,7 @@ from vgrpo.models.text_store import text_encoders
 from vgrpo.models.weight_sets import trainable
 from vgrpo.sampling.draw import draw_images, named_noise
 from vgrpo.sampling.settings import Sampling
-from vgrpo.training.config import RolloutConfig
+from vgrpo.training.settings.config import RolloutConfig
 from vgrpo.training.start import Given, start_run
 
 KINDS = {

@@ -22,7 +22,7 @@ from vgrpo.prompts.splits import split_off
 from vgrpo.rewards.base import judge_images
 from vgrpo.sampling.draw import draw_images, draw_latents
 from vgrpo.sampling.settings import Sampling
-from vgrpo.training.config import RolloutConfig
+from vgrpo.training.settings.config import RolloutConfig
 
 SIDE, LENGTH = 16, 24
 TEXTS = ["a red heart", "two blue stars"]

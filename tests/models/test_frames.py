@@ -19,10 +19,10 @@ from vgrpo.models.loading import load_pipeline, make_policy
 from vgrpo.rewards.frames import show_to
 from vgrpo.sampling.draw import draw_images, named_noise
 from vgrpo.sampling.settings import Sampling
-from vgrpo.training.config import RolloutConfig
+from vgrpo.training.curriculum.score_table import ScoreTable
 from vgrpo.training.rollouts.starting import connected_workers
-from vgrpo.training.score_table import ScoreTable
-from vgrpo.training.stages import Curriculum, Stage
+from vgrpo.training.settings.config import RolloutConfig
+from vgrpo.training.settings.stages import Curriculum, Stage
 
 SIDE, LENGTH = 32, 24
 OPTIONS = f"--resolution {SIDE} --max-sequence-length {LENGTH}"

@@ -18,7 +18,7 @@ from vgrpo.models.published import HUB_IDS, PUBLISHED
 from vgrpo.models.skeleton import from_folder
 from vgrpo.models.supported import model_folder
 from vgrpo.rewards.registry import load_reward
-from vgrpo.training.config import Config
+from vgrpo.training.settings.config import Config
 
 SETTINGS = {"max_sequence_length": 16, "resolution": 16}
 

@@ -18,12 +18,12 @@ from vgrpo.models.settings import MemoryConfig
 from vgrpo.models.text_store import text_encoders
 from vgrpo.models.weight_sets import WeightCopy, trainable
 from vgrpo.objectives import VGRPO
-from vgrpo.training.config import RolloutConfig
-from vgrpo.training.events import Events, PhaseAdvanced
 from vgrpo.training.loop import iterate
+from vgrpo.training.record.events import Events, PhaseAdvanced
+from vgrpo.training.settings.config import RolloutConfig
 from vgrpo.training.start import Given, start_run
-from vgrpo.training.task_prompts import main_prompts
-from vgrpo.training.texts import encode_ahead
+from vgrpo.training.tasks.prompts import main_prompts
+from vgrpo.training.tasks.texts import encode_ahead
 
 KINDS = {"sd3": tiny_pipeline, "sdxl": pipelines.sdxl, "flux": pipelines.flux}
 

@@ -17,7 +17,7 @@ from vgrpo.models.lora import add_lora, save_lora
 from vgrpo.models.settings import LoraConfig, ModelSettings
 from vgrpo.models.weight_sets import trainable
 from vgrpo.sampling.draw import draw_latents
-from vgrpo.training.config import RolloutConfig
+from vgrpo.training.settings.config import RolloutConfig
 from vgrpo.training.start import Given, start_run
 
 KINDS = {

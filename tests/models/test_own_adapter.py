@@ -19,7 +19,7 @@ from vgrpo.models.adapters.sd3 import SD3Policy
 from vgrpo.models.loading import load_pipeline, make_policy
 from vgrpo.models.policy import Policy
 from vgrpo.models.supported import check_model
-from vgrpo.training.config import RolloutConfig
+from vgrpo.training.settings.config import RolloutConfig
 
 MODULE = """
 from dataclasses import dataclass

@@ -17,8 +17,8 @@ from vgrpo.core.types import Batch
 from vgrpo.objectives import DDPO, FDFO, BranchGRPO, StepwiseGRPO
 from vgrpo.objectives.path.branch_grpo import depth_advantage
 from vgrpo.objectives.path.fdfo import ChurnSampler
-from vgrpo.training.config import RolloutConfig, UpdateConfig
 from vgrpo.training.loop import iterate
+from vgrpo.training.settings.config import RolloutConfig, UpdateConfig
 from vgrpo.training.start import Given, start_run
 
 

@@ -13,7 +13,7 @@ from vgrpo import Prompt, train
 from vgrpo.core import flow
 from vgrpo.models.settings import LoraConfig
 from vgrpo.objectives import AWM, CRD, DGPO, FPO, OBJECTIVES, RWR, SFT, DiffusionNFT, objective_class
-from vgrpo.training.config import RolloutConfig, UpdateConfig
+from vgrpo.training.settings.config import RolloutConfig, UpdateConfig
 
 
 def nft(o, a, x_t, t, eps, x_0, v, old, ref):

@@ -8,7 +8,7 @@ from helpers.tiny import PROMPTS, red, tiny_config, tiny_pipeline
 
 from vgrpo import train
 from vgrpo.objectives import OBJECTIVES, VGRPO, DiffusionNFT, FlowGRPO, MixGRPO
-from vgrpo.training.config import RolloutConfig, UpdateConfig
+from vgrpo.training.settings.config import RolloutConfig, UpdateConfig
 
 FORWARD = [kind for kind in OBJECTIVES.values() if kind().drawing.step_sampler(0, 0) is None]
 GROUP = torch.arange(8)

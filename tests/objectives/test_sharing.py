@@ -34,8 +34,8 @@ from vgrpo.objectives import (
 )
 from vgrpo.objectives.path.fdfo import ChurnSampler
 from vgrpo.training import drawing
-from vgrpo.training.config import RolloutConfig, UpdateConfig
 from vgrpo.training.loop import iterate
+from vgrpo.training.settings.config import RolloutConfig, UpdateConfig
 from vgrpo.training.start import Given, start_run
 
 GROUP = torch.tensor([0, 0, 1, 1])

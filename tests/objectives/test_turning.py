@@ -14,7 +14,7 @@ from vgrpo.core import flow
 from vgrpo.core.solvers import euler
 from vgrpo.objectives import TPGRPO, FlowDPPO, FlowGRPO, TempFlowGRPO
 from vgrpo.objectives.path.temp_flow_grpo import _drawn_step
-from vgrpo.training.config import RolloutConfig
+from vgrpo.training.settings.config import RolloutConfig
 
 
 def flow_step(a, x, v, t, t_next):

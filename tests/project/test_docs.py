@@ -103,7 +103,7 @@ def shown_commands():
 
 @pytest.mark.parametrize("line", shown_commands())
 def test_commands_that_cannot_run_are_understood(workplace, monkeypatch, line):
-    from vgrpo.training.config_files import save_yaml
+    from vgrpo.training.settings.config_files import save_yaml
 
     name, *words = shlex.split(line, comments=True)[1:]
     module = importlib.import_module(f"vgrpo.commands.{name.replace('-', '_')}")
@@ -126,8 +126,8 @@ def test_commands_that_cannot_run_are_understood(workplace, monkeypatch, line):
 
 
 def test_named_commands_and_options_exist():
-    from vgrpo.training.config import Config
-    from vgrpo.training.config_files import config_from, to_dict
+    from vgrpo.training.settings.config import Config
+    from vgrpo.training.settings.config_files import config_from, to_dict
 
     for page in PAGES:
         for command in re.findall(r"`vgrpo ([\w-]+)", page.read_text()):

@@ -10,7 +10,7 @@ import yaml
 
 from vgrpo.models.bundled import bundled_models
 from vgrpo.recipes import RECIPES
-from vgrpo.training.stages import Curriculum
+from vgrpo.training.settings.stages import Curriculum
 
 ROOT = Path(__file__).parents[2]
 GENERATED = "changelog.md"  # by docs/build.py

@@ -16,8 +16,8 @@ from vgrpo.prompts.files import read_prompts
 from vgrpo.prompts.sources import evaluation_prompts, from_list, from_memory, from_tags, held_out_name, training_prompts
 from vgrpo.prompts.splits import split_off
 from vgrpo.rewards.geneval.rules import Detection, graded, strict
-from vgrpo.training.config import Config
-from vgrpo.training.task_prompts import run_prompts
+from vgrpo.training.settings.config import Config
+from vgrpo.training.tasks.prompts import run_prompts
 from vgrpo.worlds.sprites.grammar import TAGS
 
 

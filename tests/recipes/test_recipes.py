@@ -12,8 +12,8 @@ from vgrpo.models.published import HUB_IDS
 from vgrpo.prompts.files import read_prompts
 from vgrpo.recipes import RECIPES
 from vgrpo.rewards.registry import MODELS, NAMED
-from vgrpo.training.config import Config
-from vgrpo.training.config_files import load_yaml, save_yaml
+from vgrpo.training.settings.config import Config
+from vgrpo.training.settings.config_files import load_yaml, save_yaml
 from vgrpo.worlds.registry import find_world
 
 TABLE = [  # stage, rewards, iterations, pairs, ratio clip, KL weight, soft clip

@@ -15,7 +15,7 @@ from vgrpo.rewards.groups import GroupReward
 from vgrpo.rewards.judging import MOST_SILENT, shares_device
 from vgrpo.rewards.lanes import Clock, Lane
 from vgrpo.rewards.panel import Panel
-from vgrpo.training.config import RolloutConfig
+from vgrpo.training.settings.config import RolloutConfig
 
 IMAGES = torch.rand(12, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 THREE = [Prompt(text=text) for text in "abc" for _ in range(4)]

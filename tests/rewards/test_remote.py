@@ -22,7 +22,7 @@ from vgrpo.rewards.served.remote import Remote
 from vgrpo.rewards.served.server import make_server
 from vgrpo.rewards.served.settings import ServeConfig
 from vgrpo.rewards.served.wire import pack, unpack
-from vgrpo.training.config import RolloutConfig
+from vgrpo.training.settings.config import RolloutConfig
 
 
 @pytest.fixture

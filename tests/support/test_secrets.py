@@ -6,7 +6,7 @@ import pytest
 
 from vgrpo.models.settings import LoraConfig
 from vgrpo.support.secrets import redact, require_no_secret
-from vgrpo.training.config import Config
+from vgrpo.training.settings.config import Config
 
 
 @pytest.mark.parametrize(

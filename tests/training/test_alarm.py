@@ -10,8 +10,8 @@ from helpers.tiny import PROMPTS, red, tiny_config, tiny_pipeline
 from safetensors.torch import load_file
 
 from vgrpo import train
-from vgrpo.training.alarm import Alarm
-from vgrpo.training.config import RolloutConfig, UpdateConfig
+from vgrpo.training.record.alarm import Alarm
+from vgrpo.training.settings.config import RolloutConfig, UpdateConfig
 
 
 def alarms(rewards, monitors):

@@ -15,8 +15,8 @@ from vgrpo.evaluation.settings import EvalConfig
 from vgrpo.models.lora_files import WEIGHTS
 from vgrpo.rewards.base import RewardError
 from vgrpo.training import best, loop
-from vgrpo.training.config import UpdateConfig
-from vgrpo.training.task import Given
+from vgrpo.training.settings.config import UpdateConfig
+from vgrpo.training.tasks.task import Given
 
 EVAL = EvalConfig(num_prompts=4, num_images=1, num_steps=2, num_sample_prompts=2, sample_every=100, every=2)
 REWARDS = {2: 0.3, 3: 0.2, 4: 0.5, 5: 0.1, 6: 0.4, 7: 0.5}  # after which iteration; of equal ones the first is kept

@@ -14,9 +14,9 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vgrpo.training import checkpoint
-from vgrpo.training.checkpoint import CheckpointWriter, load, load_newest, save
-from vgrpo.training.manifest import CheckpointError, check_files
+from vgrpo.training.checkpoints import checkpoint
+from vgrpo.training.checkpoints.checkpoint import CheckpointWriter, load, load_newest, save
+from vgrpo.training.checkpoints.manifest import CheckpointError, check_files
 
 ROOT = Path(__file__).parents[2]
 FILES = ("manifest.json", "state.json", "state.safetensors")
@@ -209,7 +209,7 @@ def test_files_of_earlier_and_later_versions_are_refused(tmp_path, monkeypatch):
         with pytest.raises(CheckpointError, match=r"iteration-000025.pt was made by vgrpo 0.1; go on with that version"):
             read(tmp_path)
     (tmp_path / "iteration-000025.pt").unlink()
-    monkeypatch.setattr("vgrpo.training.manifest.FORMAT", 3)
+    monkeypatch.setattr("vgrpo.training.checkpoints.manifest.FORMAT", 3)
     save(state_of(1), tmp_path, 1)
     monkeypatch.undo()
     with pytest.raises(CheckpointError, match="made by a newer vgrpo"):
@@ -299,7 +299,7 @@ KILLED = """
 import os, signal, sys, time
 from pathlib import Path
 import torch
-from vgrpo.training.checkpoint import CheckpointWriter
+from vgrpo.training.checkpoints.checkpoint import CheckpointWriter
 torch.set_num_threads(1)
 read, write = os.pipe()
 for seed, folder in enumerate(sys.argv[1:]):
@@ -393,7 +393,7 @@ def test_a_folder_that_is_deleted_in_mid_run_is_said(tmp_path):
 
 def test_a_process_that_leaves_at_once_does_not_wait_for_the_thread(tmp_path):
     program = (
-        "import sys, time; from pathlib import Path; from vgrpo.training import checkpoint\n"
+        "import sys, time; from pathlib import Path; from vgrpo.training.checkpoints import checkpoint\n"
         "checkpoint._write = lambda *_: time.sleep(60)\n"
         "checkpoint.CheckpointWriter(Path(sys.argv[1]), 1).save({}, 1)\n"
         "raise KeyboardInterrupt"

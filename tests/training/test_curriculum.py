@@ -17,7 +17,7 @@ from vgrpo.models.loading import load_pipeline, make_policy
 from vgrpo.prompts.sources import evaluation_prompts
 from vgrpo.rewards.panel import Panel
 from vgrpo.rewards.registry import load_reward
-from vgrpo.training.config_files import load_yaml, save_yaml
+from vgrpo.training.settings.config_files import load_yaml, save_yaml
 from vgrpo.training.start import Given, start_run
 
 
@@ -126,7 +126,7 @@ def test_resume_after_a_kill_in_the_second_stage_is_bitwise_equal(tmp_path, fini
     threads = str(torch.get_num_threads())
     words = [sys.executable, "-c", KILLED, threads, str(tmp_path / "two.yaml"), str(tmp_path / "run")]
     assert subprocess.run(words, check=False, capture_output=True).returncode == -signal.SIGKILL
-    # A thread writes checkpoints and then deletes the third newest. The kill came while it wrote the one of iteration 2, between
+    # A thread writes a checkpoint, then deletes the third newest: the kill came while it wrote the one of iteration 2, between
     # the two, or when all was done.
     kept = [path.name for path in sorted((tmp_path / "run" / COLUMNS[2] / "checkpoints").glob("iteration-*"))]
     names = [f"iteration-{number:06d}" for number in range(3)]

@@ -18,11 +18,11 @@ from vgrpo.core.processes import ALONE
 from vgrpo.models.settings import MemoryConfig
 from vgrpo.support.interrupts import StopRequested
 from vgrpo.training import loop
-from vgrpo.training.config import RolloutConfig
-from vgrpo.training.config_files import load_yaml
-from vgrpo.training.curriculum import train_curriculum
-from vgrpo.training.peers import Peers
-from vgrpo.training.score_table import ScoreTable
+from vgrpo.training.curriculum.curriculum import train_curriculum
+from vgrpo.training.curriculum.score_table import ScoreTable
+from vgrpo.training.processes.peers import Peers
+from vgrpo.training.settings.config import RolloutConfig
+from vgrpo.training.settings.config_files import load_yaml
 
 ROLLOUT = RolloutConfig(num_prompts=2, group_size=4, num_steps=3, batch_size=4)
 

@@ -13,8 +13,9 @@ from vgrpo.core.processes import Alone
 from vgrpo.evaluation.settings import EvalConfig
 from vgrpo.objectives import DiffusionNFT, MixGRPO
 from vgrpo.rewards.base import RewardError
-from vgrpo.training.config import RolloutConfig, UpdateConfig
-from vgrpo.training.events import (
+from vgrpo.training.control.stopping import saved_on_stop
+from vgrpo.training.loop import iterate, train
+from vgrpo.training.record.events import (
     CheckpointSaved,
     Event,
     Events,
@@ -28,9 +29,8 @@ from vgrpo.training.events import (
     RunStopped,
     SamplesDrawn,
 )
-from vgrpo.training.loop import iterate, train
+from vgrpo.training.settings.config import RolloutConfig, UpdateConfig
 from vgrpo.training.start import Given, start_run
-from vgrpo.training.stopping import saved_on_stop
 
 GIVEN = {"reward": red, "prompts": PROMPTS}
 

@@ -11,10 +11,10 @@ from helpers.tiny import PROMPTS, red, tiny_config, tiny_pipeline
 
 from vgrpo.support.files import write_whole
 from vgrpo.support.lock import holder_of
-from vgrpo.training.config import Config
-from vgrpo.training.config_files import save_yaml
 from vgrpo.training.folder import free_folder, open_folder
 from vgrpo.training.loop import train
+from vgrpo.training.settings.config import Config
+from vgrpo.training.settings.config_files import save_yaml
 from vgrpo.training.start import Given, start_run
 
 

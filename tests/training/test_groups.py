@@ -12,9 +12,9 @@ from vgrpo.core.types import Cond, Rollout
 from vgrpo.objectives.drawing import Drawing
 from vgrpo.rewards.base import Scores
 from vgrpo.rewards.panel import Panel
-from vgrpo.training.config import RolloutConfig
-from vgrpo.training.events import ImagesJudged
-from vgrpo.training.groups import MOST_MEMBERS, GroupsFile
+from vgrpo.training.record.events import ImagesJudged
+from vgrpo.training.record.groups import MOST_MEMBERS, GroupsFile
+from vgrpo.training.settings.config import RolloutConfig
 
 
 @pytest.fixture(scope="module")

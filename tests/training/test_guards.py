@@ -10,12 +10,12 @@ from helpers.tiny import PROMPTS, red, tiny_config, tiny_pipeline
 from vgrpo.commands.main import main
 from vgrpo.models.weight_sets import trainable
 from vgrpo.training import loop
-from vgrpo.training.checkpoint_folder import all_in
-from vgrpo.training.config import UpdateConfig
-from vgrpo.training.events import IterationDone, Noticed, RunStopped
-from vgrpo.training.health import Health
+from vgrpo.training.checkpoints.folder import all_in
 from vgrpo.training.loop import train
 from vgrpo.training.optimizer import BadStepsError
+from vgrpo.training.record.events import IterationDone, Noticed, RunStopped
+from vgrpo.training.record.health import Health
+from vgrpo.training.settings.config import UpdateConfig
 from vgrpo.training.start import Given
 
 

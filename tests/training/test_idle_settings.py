@@ -8,10 +8,10 @@ from helpers.tiny import PROMPTS, red, tiny_config, tiny_pipeline
 from vgrpo import VGRPO, RolloutConfig, UpdateConfig, train
 from vgrpo.objectives import FlowGRPO
 from vgrpo.recipes import RECIPES
-from vgrpo.training.config import Config
-from vgrpo.training.events import Noticed
 from vgrpo.training.loop import train as train_with_listeners
-from vgrpo.training.stages import Curriculum
+from vgrpo.training.record.events import Noticed
+from vgrpo.training.settings.config import Config
+from vgrpo.training.settings.stages import Curriculum
 from vgrpo.training.start import Given, idle_settings
 
 

@@ -14,8 +14,8 @@ from vgrpo.core.processes import PeerError
 from vgrpo.evaluation.settings import EvalConfig
 from vgrpo.support.interrupts import StopRequested
 from vgrpo.training import loop
-from vgrpo.training.config import RolloutConfig
-from vgrpo.training.joining import joined
+from vgrpo.training.processes.joining import joined
+from vgrpo.training.settings.config import RolloutConfig
 from vgrpo.training.start import Given
 
 

@@ -10,7 +10,7 @@ from helpers.tiny import PROMPTS, red, tiny_config, tiny_pipeline
 
 from vgrpo import train
 from vgrpo.objectives import OBJECTIVES, VGRPO, DanceGRPO, MixGRPO
-from vgrpo.training.config import UpdateConfig
+from vgrpo.training.settings.config import UpdateConfig
 from vgrpo.training.update import kept_velocities
 
 STEPWISE = {name: kind for name, kind in OBJECTIVES.items() if kind().drawing.step_sampler(0, 0) is not None}

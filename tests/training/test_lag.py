@@ -20,11 +20,11 @@ from vgrpo.rewards.panel import Panel
 from vgrpo.sampling.draw import all_noise, draw_images, member_name
 from vgrpo.support.interrupts import StopRequested
 from vgrpo.training import loop
-from vgrpo.training.config import Config, RolloutConfig
-from vgrpo.training.control import Request, send
-from vgrpo.training.events import ImagesJudged, IterationDone, SamplesDrawn
+from vgrpo.training.control.requests import Request, send
+from vgrpo.training.record.events import ImagesJudged, IterationDone, SamplesDrawn
 from vgrpo.training.rollouts.state import Coming
 from vgrpo.training.run import Run
+from vgrpo.training.settings.config import Config, RolloutConfig
 from vgrpo.training.start import Given
 
 LAG = RolloutConfig(num_prompts=3, group_size=2, num_steps=2, batch_size=2, lag=1)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vgrpo.training.metrics_file import MetricsFile, numbers, read
+from vgrpo.training.record.metrics_file import MetricsFile, numbers, read
 
 
 def line(iteration, **values):

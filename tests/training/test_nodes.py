@@ -17,8 +17,8 @@ from helpers.workers import SETTINGS
 from vgrpo.sampling.served.server import RolloutServer
 from vgrpo.sampling.served.settings import ServeRolloutConfig
 from vgrpo.training import loop
-from vgrpo.training.config import RolloutConfig
-from vgrpo.training.joining import joined
+from vgrpo.training.processes.joining import joined
+from vgrpo.training.settings.config import RolloutConfig
 from vgrpo.training.start import Given
 
 MOST_SECONDS = 60  # as docs/scale.md says

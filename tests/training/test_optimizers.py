@@ -9,9 +9,9 @@ from safetensors.torch import load_file
 
 from vgrpo import train
 from vgrpo.models.settings import LoraConfig
-from vgrpo.training.checkpoint import load
-from vgrpo.training.config import RolloutConfig, UpdateConfig
+from vgrpo.training.checkpoints.checkpoint import load
 from vgrpo.training.optimizer import Optimizer, make_adamw
+from vgrpo.training.settings.config import RolloutConfig, UpdateConfig
 
 EIGHT = UpdateConfig(optimizer="adamw_8bit", lr=1e-3)
 

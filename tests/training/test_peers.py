@@ -7,8 +7,8 @@ from helpers.lanes import BROKEN, EVERY, Lane, require_same
 from helpers.ranks import in_processes
 
 from vgrpo.core.processes import ALONE
-from vgrpo.training.config import UpdateConfig
-from vgrpo.training.peers import Peers
+from vgrpo.training.processes.peers import Peers
+from vgrpo.training.settings.config import UpdateConfig
 
 IN_CHUNKS = {"update": UpdateConfig(num_minibatches=2, micro_batch_size=3, keep_share=0.5)}
 JOBS = EVERY | {f"full {name}": EVERY[name] | {"finetune": "full"} for name in ("vgrpo", "crd")}

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from vgrpo.objectives import objective_class
-from vgrpo.training.config import Config
-from vgrpo.training.config_files import to_dict
-from vgrpo.training.resume import FINISHED, FREE, check_changes, compare, is_free, newest_run, state_of
+from vgrpo.training.checkpoints.resume import FINISHED, FREE, check_changes, compare, is_free, newest_run, state_of
+from vgrpo.training.settings.config import Config
+from vgrpo.training.settings.config_files import to_dict
 
 BASE = Config()
 

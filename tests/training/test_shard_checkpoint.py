@@ -13,11 +13,11 @@ from helpers.tiny import PROMPTS, red, tiny_config, tiny_pipeline
 from vgrpo.core.processes import ALONE, PeerError
 from vgrpo.evaluation.settings import EvalConfig
 from vgrpo.models.settings import MemoryConfig
-from vgrpo.training.checkpoint import load, load_newest
-from vgrpo.training.config import RolloutConfig
+from vgrpo.training.checkpoints.checkpoint import load, load_newest
+from vgrpo.training.checkpoints.manifest import CheckpointError
 from vgrpo.training.loop import train
-from vgrpo.training.manifest import CheckpointError
-from vgrpo.training.peers import Peers
+from vgrpo.training.processes.peers import Peers
+from vgrpo.training.settings.config import RolloutConfig
 from vgrpo.training.shards import writer
 from vgrpo.training.start import Given
 

@@ -21,8 +21,8 @@ from vgrpo.models.weight_sets import trainable
 from vgrpo.objectives import CRD, VGRPO, MixGRPO
 from vgrpo.recipes import RECIPES
 from vgrpo.training import loop, update
-from vgrpo.training.config import RolloutConfig, UpdateConfig
-from vgrpo.training.peers import Peers
+from vgrpo.training.processes.peers import Peers
+from vgrpo.training.settings.config import RolloutConfig, UpdateConfig
 from vgrpo.training.start import Given, start_run
 
 IN_CHUNKS = UpdateConfig(num_minibatches=2, micro_batch_size=3)

@@ -9,7 +9,7 @@ from helpers.ranks import in_processes
 from vgrpo.core.processes import ALONE
 from vgrpo.models.settings import MemoryConfig
 from vgrpo.models.sharding import is_spread
-from vgrpo.training.peers import Peers
+from vgrpo.training.processes.peers import Peers
 
 KINDS = {
     "full": {"finetune": "full", "memory": MemoryConfig(shard="full")},

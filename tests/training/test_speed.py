@@ -18,7 +18,7 @@ from vgrpo.models.loading import load_policy, make_policy
 from vgrpo.models.lora import add_lora
 from vgrpo.models.settings import LoraConfig, MemoryConfig
 from vgrpo.models.weight_sets import merged, trainable
-from vgrpo.training.config import RolloutConfig
+from vgrpo.training.settings.config import RolloutConfig
 
 WEIGHTS_IN_RUN = "lora/pytorch_lora_weights.safetensors"
 KINDS = {"sana": pipelines.sana, "sdxl": pipelines.sdxl, "flux": pipelines.flux}

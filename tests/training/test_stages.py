@@ -9,8 +9,8 @@ from vgrpo import Stage, train_curriculum
 from vgrpo.commands.main import main
 from vgrpo.models.loading import load_pipeline
 from vgrpo.support.lock import LockedError, RunLock
-from vgrpo.training.config import RolloutConfig
-from vgrpo.training.config_files import load_yaml, save_yaml, to_dict
+from vgrpo.training.settings.config import RolloutConfig
+from vgrpo.training.settings.config_files import load_yaml, save_yaml, to_dict
 
 
 def test_a_curriculum_survives_yaml(tmp_path):

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from vgrpo.training.state_files import DTYPES, Snapshot, read_state
+from vgrpo.training.checkpoints.state_files import DTYPES, Snapshot, read_state
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
 KEYS = st.text() | st.integers() | st.booleans() | st.none() | st.sampled_from(["$tensor", "$dict", "$", "a.b", "__metadata__"])

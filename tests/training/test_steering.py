@@ -13,12 +13,12 @@ from vgrpo.commands.main import main
 from vgrpo.models.weight_sets import trainable
 from vgrpo.support.interrupts import StopRequested
 from vgrpo.support.lock import RunLock, holder_of
-from vgrpo.training.config import UpdateConfig
-from vgrpo.training.control import FOLDER, Request, answer_to, clear, pending, send, withdraw
-from vgrpo.training.events import Events, IterationDone, Steered
+from vgrpo.training.control.requests import FOLDER, Request, answer_to, clear, pending, send, withdraw
+from vgrpo.training.control.steering import Steering
 from vgrpo.training.loop import train
+from vgrpo.training.record.events import Events, IterationDone, Steered
+from vgrpo.training.settings.config import UpdateConfig
 from vgrpo.training.start import Given, start_run
-from vgrpo.training.steering import Steering
 
 
 def given():

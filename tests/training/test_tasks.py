@@ -14,11 +14,11 @@ from vgrpo.commands.job import parse_job
 from vgrpo.prompts.sources import from_list, from_tasks
 from vgrpo.rewards.base import RewardError
 from vgrpo.rewards.panel import Panel
-from vgrpo.training.config import RolloutConfig
-from vgrpo.training.config_files import config_from, to_dict
-from vgrpo.training.events import IterationDone, RunStarted
-from vgrpo.training.tasks import TaskConfig, weight_table
-from vgrpo.training.trial import check_judged
+from vgrpo.training.record.events import IterationDone, RunStarted
+from vgrpo.training.settings.config import RolloutConfig
+from vgrpo.training.settings.config_files import config_from, to_dict
+from vgrpo.training.settings.tasks import TaskConfig, weight_table
+from vgrpo.training.tasks.trial import check_judged
 
 REWARDS = """
 import torch

@@ -9,11 +9,11 @@ import pytest
 from helpers.tiny import PROMPTS, red, tiny_config, tiny_pipeline
 
 from vgrpo.evaluation.settings import EvalConfig
-from vgrpo.training.events import IterationDone, Noticed, RunStarted
 from vgrpo.training.loop import train
-from vgrpo.training.sinks import SINKS
+from vgrpo.training.record.events import IterationDone, Noticed, RunStarted
+from vgrpo.training.record.sinks import SINKS
+from vgrpo.training.record.trackers import Tracker, score_rows
 from vgrpo.training.start import Given
-from vgrpo.training.trackers import Tracker, score_rows
 
 STRICT = {"strict": 0.25, "reward": 0.5}
 SCORES = STRICT | {"by_category": {"colors": STRICT}}

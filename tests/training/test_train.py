@@ -15,9 +15,9 @@ from vgrpo.models.settings import LoraConfig
 from vgrpo.models.weight_sets import trainable
 from vgrpo.rewards.base import RewardError, score_images
 from vgrpo.training import loop
-from vgrpo.training.config import RolloutConfig, UpdateConfig
-from vgrpo.training.config_files import load_yaml, save_yaml
-from vgrpo.training.events import CheckpointSaved
+from vgrpo.training.record.events import CheckpointSaved
+from vgrpo.training.settings.config import RolloutConfig, UpdateConfig
+from vgrpo.training.settings.config_files import load_yaml, save_yaml
 from vgrpo.training.start import Given
 
 LORA = "lora/pytorch_lora_weights.safetensors"

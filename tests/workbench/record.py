@@ -20,7 +20,7 @@ from helpers.tiny import PROMPTS, red, tiny_config, tiny_pipeline
 from vgrpo import VGRPO, train
 from vgrpo.evaluation.settings import EvalConfig
 from vgrpo.pages.run_files import RunFiles
-from vgrpo.training.config import RolloutConfig, UpdateConfig
+from vgrpo.training.settings.config import RolloutConfig, UpdateConfig
 from vgrpo.workbench.series import Series
 
 FILE = Path(__file__).with_name("recorded.json")

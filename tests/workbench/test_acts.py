@@ -8,10 +8,10 @@ from helpers.tiny import PROMPTS, red, tiny_config, tiny_pipeline
 from safetensors.torch import load_file
 
 from vgrpo.evaluation.settings import EvalConfig
-from vgrpo.training.config import UpdateConfig
-from vgrpo.training.control import FOLDER
-from vgrpo.training.events import IterationDone
+from vgrpo.training.control.requests import FOLDER
 from vgrpo.training.loop import train
+from vgrpo.training.record.events import IterationDone
+from vgrpo.training.settings.config import UpdateConfig
 from vgrpo.training.start import Given
 
 ORIGIN = {"origin": "http://127.0.0.1:8470"}

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from ui_folder import make_run
 
 from vgrpo import train
-from vgrpo.training.control import Answer, answer, pending
+from vgrpo.training.control.requests import Answer, answer, pending
 from vgrpo.workbench.report import write_report
 
 TOKEN, WIDE, NARROW = "a-token", {"width": 1280, "height": 900}, {"width": 400, "height": 850}

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from ui_folder import make_run
 
-from vgrpo.training.events import RunFinished
+from vgrpo.training.record.events import RunFinished
 from vgrpo.workbench import bundle
 from vgrpo.workbench.report import ReportFile, write_report
 

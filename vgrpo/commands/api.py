@@ -8,13 +8,13 @@ from vgrpo.commands.console import RunConsole
 from vgrpo.core.processes import Processes
 from vgrpo.core.types import Prompt
 from vgrpo.rewards.base import Reward
-from vgrpo.training import curriculum as stages
 from vgrpo.training import loop
-from vgrpo.training.config import Config
-from vgrpo.training.events import Listener
-from vgrpo.training.joining import joined
+from vgrpo.training.curriculum import curriculum as stages
 from vgrpo.training.loop import Result
-from vgrpo.training.stages import Curriculum
+from vgrpo.training.processes.joining import joined
+from vgrpo.training.record.events import Listener
+from vgrpo.training.settings.config import Config
+from vgrpo.training.settings.stages import Curriculum
 from vgrpo.training.start import Given
 from vgrpo.workbench.report import ReportFile
 

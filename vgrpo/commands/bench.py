@@ -14,7 +14,7 @@ from vgrpo.commands.options import parse
 from vgrpo.commands.screen import Screen
 from vgrpo.support.folders import require_folder
 from vgrpo.support.spelling import hint
-from vgrpo.training.config import Config
+from vgrpo.training.settings.config import Config
 
 T = TypeVar("T")
 DESCRIPTION = "Race algorithms on the sprites world, or search for their settings. Goes on where it was stopped."

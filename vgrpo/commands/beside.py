@@ -6,7 +6,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from vgrpo.training.events import Event, RunStarted
+from vgrpo.training.record.events import Event, RunStarted
 
 STDERR = 2
 """Where the page's address is printed: stdout may be for a program that reads --json."""

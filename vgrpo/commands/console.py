@@ -11,7 +11,7 @@ from vgrpo.commands.panel import RunPanel
 from vgrpo.commands.screen import Screen
 from vgrpo.commands.tables import results_table
 from vgrpo.commands.timing import Timing, spelled
-from vgrpo.training.events import (
+from vgrpo.training.record.events import (
     AlarmRaised,
     Event,
     IterationDone,

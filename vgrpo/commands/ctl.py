@@ -7,7 +7,7 @@ from pathlib import Path
 from vgrpo.commands.options import HelpShown, asks_for_help, take_option
 from vgrpo.commands.words import UsageError
 from vgrpo.support.numbers import plain_number
-from vgrpo.training.control import COMMANDS, Answer, Request, at_work, reply_to, send, withdraw
+from vgrpo.training.control.requests import COMMANDS, Answer, Request, at_work, reply_to, send, withdraw
 
 USAGE = "vgrpo ctl RUN_DIR pause|resume|checkpoint|sample|stop|lr VALUE [--note TEXT] [--timeout SECONDS]"
 HELP = """

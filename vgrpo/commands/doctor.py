@@ -15,7 +15,7 @@ from vgrpo.models.published import HUB_IDS, NETWORK_BILLIONS
 from vgrpo.recipes import RECIPES
 from vgrpo.support.secrets import redact
 from vgrpo.support.version import VERSION
-from vgrpo.training.stages import Curriculum
+from vgrpo.training.settings.stages import Curriculum
 
 USAGE = "vgrpo doctor"
 DESCRIPTION = "What this machine has, which recipes it can train, and the command to type. No token is ever shown."

@@ -10,9 +10,9 @@ from vgrpo.commands.fleet import LOCAL, Fleet, words_of
 from vgrpo.commands.options import take_option, take_values
 from vgrpo.commands.words import UsageError
 from vgrpo.core.processes import Processes
-from vgrpo.training.config import Config
 from vgrpo.training.rollouts.starting import check_served
-from vgrpo.training.stages import Curriculum
+from vgrpo.training.settings.config import Config
+from vgrpo.training.settings.stages import Curriculum
 
 
 class Drawers(NamedTuple):

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from vgrpo.analysis.machine import GB, gpus
 from vgrpo.analysis.plan.advice import advise_stages
-from vgrpo.training.config import Config
-from vgrpo.training.config_files import load_yaml
-from vgrpo.training.stages import Curriculum
+from vgrpo.training.settings.config import Config
+from vgrpo.training.settings.config_files import load_yaml
+from vgrpo.training.settings.stages import Curriculum
 
 SIZE = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?(GB)?")
 

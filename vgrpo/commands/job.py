@@ -11,10 +11,10 @@ from vgrpo.commands.words import UsageError, Values, built, options_of, read_wor
 from vgrpo.objectives import objective_class
 from vgrpo.recipes import RECIPES
 from vgrpo.support.spelling import hint
-from vgrpo.training.config import Config
-from vgrpo.training.config_files import load_yaml, named_code
-from vgrpo.training.stages import Curriculum
-from vgrpo.training.tasks import TaskConfig
+from vgrpo.training.settings.config import Config
+from vgrpo.training.settings.config_files import load_yaml, named_code
+from vgrpo.training.settings.stages import Curriculum
+from vgrpo.training.settings.tasks import TaskConfig
 
 TASK = re.compile(r"--task-([^.=]+)\.")
 STAGE = re.compile(r"--stage-([0-9]+)\.")

@@ -8,9 +8,9 @@ from typing import Any
 
 from vgrpo.support.json_files import to_json
 from vgrpo.support.secrets import redact
-from vgrpo.training.config import Config
-from vgrpo.training.config_files import to_dict
-from vgrpo.training.events import Event, ImagesJudged, Noticed
+from vgrpo.training.record.events import Event, ImagesJudged, Noticed
+from vgrpo.training.settings.config import Config
+from vgrpo.training.settings.config_files import to_dict
 
 LEFT_OUT = ("past",)  # the lines of metrics.jsonl that a resumed run finds; a program reads them there
 OF_PICTURES = (ImagesJudged,)  # a program reads what they scored under groups/

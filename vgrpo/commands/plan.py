@@ -20,8 +20,8 @@ from vgrpo.models.published import PUBLISHED
 from vgrpo.models.quantised import is_quantised
 from vgrpo.rewards.registry import is_own
 from vgrpo.support.checks import require, require_finite, require_within
-from vgrpo.training.config import Config
-from vgrpo.training.stages import Curriculum, Stage
+from vgrpo.training.settings.config import Config
+from vgrpo.training.settings.stages import Curriculum, Stage
 
 DESCRIPTION = (
     "Memory by part, network evaluations and time of a job, from configs alone. Options are those of vgrpo train, and "

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from vgrpo.training.events import (
+from vgrpo.training.record.events import (
     Event,
     IterationDone,
     PhaseAdvanced,

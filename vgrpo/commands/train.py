@@ -17,13 +17,13 @@ from vgrpo.commands.words import UsageError
 from vgrpo.core.processes import Processes
 from vgrpo.models.quiet import hide_download_bars
 from vgrpo.support.launched import launched
-from vgrpo.training import curriculum as stages
 from vgrpo.training import loop
-from vgrpo.training.config import Config
-from vgrpo.training.events import Listener
-from vgrpo.training.joining import joined, said_once
-from vgrpo.training.resume import newest_run
-from vgrpo.training.stages import Curriculum
+from vgrpo.training.checkpoints.resume import newest_run
+from vgrpo.training.curriculum import curriculum as stages
+from vgrpo.training.processes.joining import joined, said_once
+from vgrpo.training.record.events import Listener
+from vgrpo.training.settings.config import Config
+from vgrpo.training.settings.stages import Curriculum
 from vgrpo.training.start import Given
 from vgrpo.workbench.report import ReportFile
 

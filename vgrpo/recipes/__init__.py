@@ -13,8 +13,8 @@ from vgrpo.recipes.sdxl_pickscore import SDXL_PICKSCORE
 from vgrpo.recipes.sprites import SPRITES
 from vgrpo.recipes.sprites_curriculum import SPRITES_CURRICULUM
 from vgrpo.recipes.vgrpo_fast import VGRPO_FAST
-from vgrpo.training.config import Config
-from vgrpo.training.stages import Curriculum
+from vgrpo.training.settings.config import Config
+from vgrpo.training.settings.stages import Curriculum
 
 RECIPES: dict[str, Config | Curriculum] = {
     "sprites": SPRITES,

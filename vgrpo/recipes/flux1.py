@@ -7,7 +7,7 @@ rollout, 512 pixels, a time shift of 3, the clip's range and the sizes of batche
 
 from vgrpo.evaluation.settings import EvalConfig
 from vgrpo.objectives import VGRPO
-from vgrpo.training.config import Config, RolloutConfig, UpdateConfig
+from vgrpo.training.settings.config import Config, RolloutConfig, UpdateConfig
 
 FLUX1 = Config(
     model="black-forest-labs/FLUX.1-dev",

@@ -7,7 +7,7 @@ plan` it fits into 12 GB.
 
 from vgrpo.evaluation.settings import EvalConfig
 from vgrpo.models.settings import MemoryConfig
-from vgrpo.training.config import Config, RolloutConfig, UpdateConfig
+from vgrpo.training.settings.config import Config, RolloutConfig, UpdateConfig
 
 SD15_PICKSCORE = Config(
     model="stable-diffusion-v1-5/stable-diffusion-v1-5",

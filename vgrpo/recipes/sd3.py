@@ -7,7 +7,7 @@ micro-batch and the rollout batch are our choice.
 """
 
 from vgrpo.evaluation.settings import EvalConfig
-from vgrpo.training.config import Config, RolloutConfig, UpdateConfig
+from vgrpo.training.settings.config import Config, RolloutConfig, UpdateConfig
 
 SD3 = Config(
     model="stabilityai/stable-diffusion-3.5-medium",

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from vgrpo.evaluation.settings import EvalConfig
 from vgrpo.recipes.sd35m_preference import preference
-from vgrpo.training.config import RolloutConfig
+from vgrpo.training.settings.config import RolloutConfig
 
 PICKSCORE = preference("pickscore")
 SD35M_EVENING = replace(

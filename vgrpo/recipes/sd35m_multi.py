@@ -10,7 +10,7 @@ from dataclasses import replace
 from vgrpo.recipes.sd35m_geneval import SD35M_GENEVAL
 from vgrpo.recipes.sd35m_ocr import SD35M_OCR
 from vgrpo.recipes.sd35m_preference import preference
-from vgrpo.training.stages import Curriculum, Stage
+from vgrpo.training.settings.stages import Curriculum, Stage
 
 PREFERENCE = preference("hpsv2", "pickscore", "clipscore")
 SD35M_MULTI = Curriculum(

@@ -9,7 +9,7 @@ monitors, PickScore for the others and CLIPScore for PickScore, which show when 
 from dataclasses import replace
 
 from vgrpo.recipes.sd35m import SD35M
-from vgrpo.training.config import Config
+from vgrpo.training.settings.config import Config
 
 NAMES = {
     "pickscore": "pickscore",

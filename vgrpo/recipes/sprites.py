@@ -10,7 +10,7 @@ modulation layers.
 from vgrpo.models.adapters.sd3 import SD3Policy
 from vgrpo.models.settings import LoraConfig
 from vgrpo.objectives import VGRPO
-from vgrpo.training.config import Config, RolloutConfig, UpdateConfig
+from vgrpo.training.settings.config import Config, RolloutConfig, UpdateConfig
 
 FEED_FORWARD = ("ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2")
 MODULATION = ("norm1.linear", "norm1_context.linear")

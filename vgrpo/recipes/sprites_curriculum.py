@@ -9,8 +9,8 @@ from dataclasses import replace
 
 from vgrpo.evaluation.settings import EvalConfig
 from vgrpo.recipes.vgrpo_fast import VGRPO_FAST
-from vgrpo.training.config import Config
-from vgrpo.training.stages import Curriculum, Stage
+from vgrpo.training.settings.config import Config
+from vgrpo.training.settings.stages import Curriculum, Stage
 
 SHARED = replace(
     VGRPO_FAST,

@@ -8,7 +8,7 @@ from vgrpo.models.adapters.sd3 import SD3Policy
 from vgrpo.models.settings import LoraConfig
 from vgrpo.objectives import VGRPO
 from vgrpo.recipes.sprites import FEED_FORWARD, SPRITES
-from vgrpo.training.config import RolloutConfig, UpdateConfig
+from vgrpo.training.settings.config import RolloutConfig, UpdateConfig
 
 VGRPO_FAST = replace(
     SPRITES,

@@ -9,7 +9,7 @@ from torch import Tensor
 from vgrpo.core.processes import Processes
 from vgrpo.core.types import Batch, Rollout
 from vgrpo.objectives.advantage import extremes
-from vgrpo.training.config import Config
+from vgrpo.training.settings.config import Config
 
 
 class Judgement(NamedTuple):

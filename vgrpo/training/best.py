@@ -7,8 +7,8 @@ import torch
 
 from vgrpo.evaluation.core import evaluate, read_eval, write_eval
 from vgrpo.evaluation.settings import EvalConfig
-from vgrpo.training.checkpoint import move
-from vgrpo.training.checkpoint_folder import delete
+from vgrpo.training.checkpoints.checkpoint import move
+from vgrpo.training.checkpoints.folder import delete
 from vgrpo.training.run import Run
 
 Scores = dict[str, Any]

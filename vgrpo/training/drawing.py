@@ -18,8 +18,8 @@ from vgrpo.sampling.draw import all_noise, draw_groups, draw_images, member_name
 from vgrpo.sampling.served.wire import pack_weights
 from vgrpo.sampling.settings import Sampling
 from vgrpo.support.memory_errors import out_of_memory_while
-from vgrpo.training.events import PhaseAdvanced, Values
 from vgrpo.training.judges import begin_judging
+from vgrpo.training.record.events import PhaseAdvanced, Values
 from vgrpo.training.rollouts.settings import RolloutConfig
 from vgrpo.training.rollouts.state import Coming
 from vgrpo.training.rollouts.workers import Drawn, Named

@@ -12,10 +12,10 @@ from vgrpo.models.defaults import Defaults
 from vgrpo.support.files import clear_drafts
 from vgrpo.support.folders import missing, require_folder
 from vgrpo.support.lock import LockedError, RunLock
-from vgrpo.training.checkpoint import Loaded, load_newest
-from vgrpo.training.config import Config
-from vgrpo.training.config_files import to_dict
-from vgrpo.training.resume import check_changes, state_of
+from vgrpo.training.checkpoints.checkpoint import Loaded, load_newest
+from vgrpo.training.checkpoints.resume import check_changes, state_of
+from vgrpo.training.settings.config import Config
+from vgrpo.training.settings.config_files import to_dict
 
 OF_A_START = ("config.yaml", "metrics.jsonl", "tensorboard", "trackers", "wandb")
 """What a start writes beside the leftovers, last of all; nothing is in them yet that could not be written again."""

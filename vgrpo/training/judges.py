@@ -13,10 +13,10 @@ from vgrpo.rewards.base import RewardError, Scores
 from vgrpo.rewards.judging import Judging
 from vgrpo.rewards.panel import agreed
 from vgrpo.sampling.draw import decode
-from vgrpo.training.events import Values
 from vgrpo.training.metrics import RolloutScores, rollout_scores
+from vgrpo.training.record.events import Values
 from vgrpo.training.run import Run
-from vgrpo.training.task import Task
+from vgrpo.training.tasks.task import Task
 
 
 def begin_judging(task: Task, group_size: int, device: torch.device) -> Judging:

@@ -22,18 +22,18 @@ from vgrpo.support.interrupts import Interrupts
 from vgrpo.support.memory_errors import out_of_memory_while
 from vgrpo.training.batch import advantages_of, make_batch
 from vgrpo.training.best import evaluate_on_the_way, evaluate_run, is_due, keep_best, recover_best
-from vgrpo.training.config import Config
+from vgrpo.training.checkpoints.resume import FINISHED
+from vgrpo.training.control.steering import Steering
+from vgrpo.training.control.stopping import closed_after, saved_on_stop, watched
 from vgrpo.training.drawing import Plan, begin_ahead, coming_images, finished_rollout, rollout_values
-from vgrpo.training.events import Events, ImagesJudged, Listener, PhaseAdvanced, RunFinished, RunStarted, Values
 from vgrpo.training.judges import judged, monitor_values
 from vgrpo.training.metrics import iteration_values, memory_values, nfe_values
-from vgrpo.training.resume import FINISHED
+from vgrpo.training.processes.together import check_same_weights, check_together
+from vgrpo.training.record.events import Events, ImagesJudged, Listener, PhaseAdvanced, RunFinished, RunStarted, Values
 from vgrpo.training.rollouts.state import AS_LONG_AS_IT_TAKES
 from vgrpo.training.run import Run, save_samples
+from vgrpo.training.settings.config import Config
 from vgrpo.training.start import Given, start_run
-from vgrpo.training.steering import Steering
-from vgrpo.training.stopping import closed_after, saved_on_stop, watched
-from vgrpo.training.together import check_same_weights, check_together
 from vgrpo.training.update import (
     StepMetrics,
     backward,

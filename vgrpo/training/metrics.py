@@ -11,7 +11,7 @@ from vgrpo.core.types import Rollout
 from vgrpo.objectives.advantage import group_moments, is_constant, weighted_mean
 from vgrpo.objectives.base import WeightSet
 from vgrpo.rewards.base import Scores
-from vgrpo.training.events import Values
+from vgrpo.training.record.events import Values
 from vgrpo.training.update import StepMetrics
 
 

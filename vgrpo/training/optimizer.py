@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from vgrpo.training.config import UpdateConfig
+from vgrpo.training.settings.config import UpdateConfig
 
 STATE_BYTES = {"adamw": 8.0, "adamw_8bit": 2 + 8 / 256}
 """Per trained weight."""

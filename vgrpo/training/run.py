@@ -27,17 +27,25 @@ from vgrpo.sampling.draw import Between, all_noise, draw_images
 from vgrpo.support.json_files import write_json
 from vgrpo.support.lock import RunLock
 from vgrpo.support.memory_errors import out_of_memory_while
-from vgrpo.training.alarm import Alarm
-from vgrpo.training.best_scores import BestScores
-from vgrpo.training.checkpoint import CheckpointWriter
-from vgrpo.training.config import Config
-from vgrpo.training.events import AlarmRaised, CheckpointSaved, Events, IterationDone, PhaseAdvanced, SamplesDrawn, Values
+from vgrpo.training.checkpoints.checkpoint import CheckpointWriter
 from vgrpo.training.folder import settings_of
-from vgrpo.training.health import Health
 from vgrpo.training.optimizer import Optimizer
+from vgrpo.training.record.alarm import Alarm
+from vgrpo.training.record.best_scores import BestScores
+from vgrpo.training.record.events import (
+    AlarmRaised,
+    CheckpointSaved,
+    Events,
+    IterationDone,
+    PhaseAdvanced,
+    SamplesDrawn,
+    Values,
+)
+from vgrpo.training.record.health import Health
+from vgrpo.training.record.sample_scores import sample_scores
 from vgrpo.training.rollouts.state import Ahead
-from vgrpo.training.sample_scores import sample_scores
-from vgrpo.training.task import Task
+from vgrpo.training.settings.config import Config
+from vgrpo.training.tasks.task import Task
 
 
 @dataclass(kw_only=True)

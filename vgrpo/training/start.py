@@ -18,31 +18,31 @@ from vgrpo.models.supported import check_model
 from vgrpo.models.weight_sets import AverageWeights, WeightCopy, trainable
 from vgrpo.rewards.frames import show_to
 from vgrpo.support.files import OF_THE_DISK, explain
-from vgrpo.training import together
-from vgrpo.training.alarm import Alarm
-from vgrpo.training.checkpoint_folder import all_in
-from vgrpo.training.config import Config
-from vgrpo.training.config_files import save_yaml, to_dict
-from vgrpo.training.events import Events
+from vgrpo.training.checkpoints.folder import all_in
 from vgrpo.training.folder import RunFolder, as_it_began, free_folder, open_folder, settings_of
-from vgrpo.training.groups import GroupsFile
-from vgrpo.training.health import Health
-from vgrpo.training.metrics_file import MetricsFile
 from vgrpo.training.optimizer import Optimizer, check_optimizer, make_adamw
+from vgrpo.training.processes import together
+from vgrpo.training.record.alarm import Alarm
+from vgrpo.training.record.events import Events
+from vgrpo.training.record.groups import GroupsFile
+from vgrpo.training.record.health import Health
+from vgrpo.training.record.metrics_file import MetricsFile
+from vgrpo.training.record.sinks import check_installed
+from vgrpo.training.record.trackers import Tracker
 from vgrpo.training.rollouts.starting import check_served, connected_workers
 from vgrpo.training.rollouts.state import Ahead
 from vgrpo.training.rollouts.workers import RolloutWorkers
 from vgrpo.training.run import Run
+from vgrpo.training.settings.config import Config
+from vgrpo.training.settings.config_files import save_yaml, to_dict
 from vgrpo.training.shards.mesh import check_shards, shards, spread_weights
 from vgrpo.training.shards.writer import SpreadWriter
-from vgrpo.training.sinks import check_installed
 from vgrpo.training.start_weights import copies_of_start, make_trainable
-from vgrpo.training.task import Given as Given
-from vgrpo.training.task import Task, make_task
-from vgrpo.training.task_prompts import RunPrompts, run_prompts
-from vgrpo.training.texts import encode_ahead
-from vgrpo.training.trackers import Tracker
-from vgrpo.training.trial import check_judged, try_rewards
+from vgrpo.training.tasks.prompts import RunPrompts, run_prompts
+from vgrpo.training.tasks.task import Given as Given
+from vgrpo.training.tasks.task import Task, make_task
+from vgrpo.training.tasks.texts import encode_ahead
+from vgrpo.training.tasks.trial import check_judged, try_rewards
 
 
 def start_run(

@@ -12,7 +12,7 @@ from vgrpo.models.weight_sets import WeightCopy
 from vgrpo.objectives.base import WeightSet
 from vgrpo.support.checks import require
 from vgrpo.support.memory_errors import out_of_memory_while
-from vgrpo.training.together import adapter_of_first
+from vgrpo.training.processes.together import adapter_of_first
 
 
 @out_of_memory_while("loading the model")

@@ -58,8 +58,8 @@ def export_from_page(run: Run, content: dict[str, Any]) -> dict[str, Any]:
     Raises ValueError for what cannot be exported, or would import a stranger's code, and OSError as the export does.
     """
     from vgrpo.models.lora_export import Format
-    from vgrpo.training.config_files import named_code
     from vgrpo.training.export.export import DTYPES, ExportConfig, export
+    from vgrpo.training.settings.config_files import named_code
 
     form, dtype, iteration = content.get("format", "diffusers"), content.get("dtype", "fp32"), content.get("iteration")
     formats, dtypes = get_args(Format), tuple(DTYPES)

@@ -17,7 +17,7 @@ from vgrpo.pages.page import write_html
 from vgrpo.pages.run_files import RunFiles
 from vgrpo.support.files import refused
 from vgrpo.support.secrets import redact
-from vgrpo.training.events import Event, RunFinished
+from vgrpo.training.record.events import Event, RunFinished
 from vgrpo.workbench import bundle, pictures
 from vgrpo.workbench.answers import diagnosis_answer, run_answer
 from vgrpo.workbench.exports import HeldOut, held_out_entry

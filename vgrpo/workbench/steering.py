@@ -8,7 +8,7 @@ from typing import Any
 
 from vgrpo.pages.run_files import RunFiles, number
 from vgrpo.support.files import CAUSES
-from vgrpo.training.control import Request, at_work, reply_to, send, withdraw
+from vgrpo.training.control.requests import Request, at_work, reply_to, send, withdraw
 from vgrpo.workbench.runs import Run, shown
 
 MOST_ASKED, MOST_LINES = 20, 100

@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from vgrpo.analysis.plan.job import Job, measure_job
-from vgrpo.training.config import Config
-from vgrpo.training.stages import Curriculum
+from vgrpo.training.settings.config import Config
+from vgrpo.training.settings.stages import Curriculum
 
 Change = Callable[[Config], Config]
 Choice = tuple[str, str, Change]

@@ -19,7 +19,7 @@ from vgrpo.models.quiet import without_loading_chatter
 from vgrpo.models.settings import MemoryConfig
 from vgrpo.models.skeleton import from_folder, published
 from vgrpo.models.weight_sets import adapted, trainable
-from vgrpo.training.config import Config, RolloutConfig
+from vgrpo.training.settings.config import Config, RolloutConfig
 
 
 def measure_model(config: Config) -> dict[str, Any]:

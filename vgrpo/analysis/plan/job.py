@@ -15,8 +15,8 @@ from vgrpo.models.quantised import LINEAR_BYTES, is_quantised
 from vgrpo.rewards.downloads import gpu_bytes
 from vgrpo.sampling.settings import Sampling
 from vgrpo.support.checks import require
-from vgrpo.training.config import Config
 from vgrpo.training.optimizer import STATE_BYTES
+from vgrpo.training.settings.config import Config
 
 GB = 2**30
 OVERHEAD = 1.5 * GB  # the CUDA context, its libraries' workspaces and fragmentation

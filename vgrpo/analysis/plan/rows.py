@@ -7,7 +7,7 @@ from torch import Tensor
 
 from vgrpo.core import flow
 from vgrpo.core.types import Batch, Cond
-from vgrpo.training.config import Config
+from vgrpo.training.settings.config import Config
 
 
 class Rows(NamedTuple):

@@ -31,7 +31,7 @@ from vgrpo.objectives import (
 )
 from vgrpo.recipes.sprites import SPRITES
 from vgrpo.recipes.vgrpo_fast import VGRPO_FAST
-from vgrpo.training.config import Config, RolloutConfig, UpdateConfig
+from vgrpo.training.settings.config import Config, RolloutConfig, UpdateConfig
 
 _BASE = replace(VGRPO_FAST, precision="fp32", lora=SPRITES.lora)
 

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from vgrpo.analysis.race.exam import Exam
-from vgrpo.training import checkpoint
-from vgrpo.training.config import Config
+from vgrpo.training.checkpoints import checkpoint
 from vgrpo.training.loop import iterate
 from vgrpo.training.run import Run
+from vgrpo.training.settings.config import Config
 from vgrpo.training.start import start_run
 
 FOREVER = 1_000_000  # iterations; a budget of seconds ends a run

@@ -10,7 +10,7 @@ from vgrpo.analysis.race.config import BenchConfig, Budget
 from vgrpo.analysis.race.exam import Exam, exam_of
 from vgrpo.analysis.race.lane import Evaluated, Lane, drop_cut_line, open_lane, read_lines
 from vgrpo.analysis.race.workers import Watch, share_out
-from vgrpo.training.config import Config
+from vgrpo.training.settings.config import Config
 
 
 @dataclass(frozen=True, kw_only=True)

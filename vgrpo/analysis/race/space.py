@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from vgrpo.core.seeds import seed_of
-from vgrpo.training.config import Config
+from vgrpo.training.settings.config import Config
 
 Change = dict[str, Any]
 """Settings by name: `objective.shift`, `update.lr`, `rollout.num_steps`."""

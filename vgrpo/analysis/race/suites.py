@@ -34,7 +34,7 @@ from vgrpo.objectives import (
     TempFlowGRPO,
 )
 from vgrpo.recipes.vgrpo_fast import VGRPO_FAST
-from vgrpo.training.config import Config, RolloutConfig, UpdateConfig
+from vgrpo.training.settings.config import Config, RolloutConfig, UpdateConfig
 
 
 def method(

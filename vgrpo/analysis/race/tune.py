@@ -18,8 +18,8 @@ from vgrpo.analysis.race.race import Watcher, only_prompts, results_path
 from vgrpo.analysis.race.space import Change, Space, changed, trial_changes
 from vgrpo.analysis.race.workers import Watch, share_out
 from vgrpo.support.files import write_whole
-from vgrpo.training.config import Config
 from vgrpo.training.optimizer import BadStepsError
+from vgrpo.training.settings.config import Config
 
 REDUCTION = 3  # one of so many trials goes on
 

@@ -12,9 +12,9 @@ from vgrpo.models.settings import MemoryConfig
 from vgrpo.pages.card import write_card
 from vgrpo.support.checks import require
 from vgrpo.support.folders import require_folder
-from vgrpo.training.config_files import load_yaml
 from vgrpo.training.export.weights import adapter_folder
-from vgrpo.training.stages import Curriculum
+from vgrpo.training.settings.config_files import load_yaml
+from vgrpo.training.settings.stages import Curriculum
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 USAGE = {

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from vgrpo.models.lora_files import WEIGHTS, lora_file, read_header
 from vgrpo.models.lora_reading import UP
 from vgrpo.support.checks import require
-from vgrpo.training.checkpoint import load
+from vgrpo.training.checkpoints.checkpoint import load
 
 
 @contextmanager

@@ -10,9 +10,9 @@ from vgrpo.models.sharding import Spread, spread
 from vgrpo.models.weight_sets import trainable
 from vgrpo.support.checks import require
 from vgrpo.support.launched import local_size
-from vgrpo.training.config import Config
-from vgrpo.training.peers import Peers
-from vgrpo.training.together import check_same_weights
+from vgrpo.training.processes.peers import Peers
+from vgrpo.training.processes.together import check_same_weights
+from vgrpo.training.settings.config import Config
 
 
 def shards(config: Config, processes: Processes) -> bool:

@@ -14,10 +14,10 @@ import torch
 from vgrpo.core.processes import PeerError, Processes
 from vgrpo.models.sharding import Spread
 from vgrpo.support.files import sync
-from vgrpo.training.checkpoint import REST, CheckpointWriter, move, retire
-from vgrpo.training.checkpoint_folder import delete, draft_of, name_of
-from vgrpo.training.manifest import write_file, write_manifest
-from vgrpo.training.state_files import Snapshot, name_of_part
+from vgrpo.training.checkpoints.checkpoint import REST, CheckpointWriter, move, retire
+from vgrpo.training.checkpoints.folder import delete, draft_of, name_of
+from vgrpo.training.checkpoints.manifest import write_file, write_manifest
+from vgrpo.training.checkpoints.state_files import Snapshot, name_of_part
 
 
 class SpreadWriter(CheckpointWriter):

@@ -4,8 +4,8 @@ import math
 from statistics import fmean
 
 from vgrpo.pages.run_files import number, table
-from vgrpo.training.alarm import Alarm
-from vgrpo.training.signs import COLLAPSED
+from vgrpo.training.record.alarm import Alarm
+from vgrpo.training.record.signs import COLLAPSED
 from vgrpo.workbench.rules.base import ENOUGH, FLAT, Finding, Numbers, change
 
 LOOKS = 100
@@ -13,7 +13,7 @@ LOOKS = 100
 
 
 def hacking(numbers: Numbers) -> Finding | None:
-    """The thresholds are the alarm's (vgrpo/training/alarm.py)."""
+    """The thresholds are the alarm's (vgrpo/training/record/alarm.py)."""
     rows = numbers.series.rows
     fallen = _sounding(numbers, rows)
     if not fallen:

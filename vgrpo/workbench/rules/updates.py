@@ -3,7 +3,7 @@
 from statistics import fmean, median
 
 from vgrpo.pages.run_files import table
-from vgrpo.training.signs import FIRST_RATIO, SPIKE
+from vgrpo.training.record.signs import FIRST_RATIO, SPIKE
 from vgrpo.workbench.rules.base import ENOUGH, LONG, RECENT, Finding, Numbers
 
 RUNAWAY = 5.0

@@ -17,9 +17,9 @@ from vgrpo.models.sharding import own_part
 from vgrpo.support.checks import require
 from vgrpo.support.interrupts import Interrupts, StopRequested
 from vgrpo.support.lock import RunLock
-from vgrpo.training.checkpoint import CheckpointWriter, Loaded, read_checkpoint
+from vgrpo.training.checkpoints.checkpoint import CheckpointWriter, Loaded, read_checkpoint
+from vgrpo.training.checkpoints.state_files import DTYPES, Snapshot, parts_in, restored
 from vgrpo.training.folder import RunFolder
-from vgrpo.training.state_files import DTYPES, Snapshot, parts_in, restored
 
 TYPES = {name: dtype for dtype, name in DTYPES.items()}
 

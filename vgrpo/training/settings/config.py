@@ -18,7 +18,7 @@ from vgrpo.rewards.loading import check_calls
 from vgrpo.support.checks import require, require_finite, require_within
 from vgrpo.support.secrets import require_no_secret
 from vgrpo.training.rollouts.settings import RolloutConfig as RolloutConfig
-from vgrpo.training.tasks import TaskConfig, check_rewards
+from vgrpo.training.settings.tasks import TaskConfig, check_rewards
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ from vgrpo.objectives.drawing import Drawing
 from vgrpo.rewards.found import boxes_on
 from vgrpo.rewards.panel import Panel
 from vgrpo.support.json_files import to_json
-from vgrpo.training.events import Event, ImagesJudged
+from vgrpo.training.record.events import Event, ImagesJudged
 
 SIDE = 128
 """Pixels of a thumbnail's larger side; smaller images stay as they are."""

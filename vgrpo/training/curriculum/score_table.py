@@ -15,11 +15,11 @@ from vgrpo.rewards.loading import load_rewards
 from vgrpo.rewards.panel import Panel
 from vgrpo.support.interrupts import Interrupts
 from vgrpo.support.json_files import read_json, write_json
-from vgrpo.training.config import Config
-from vgrpo.training.stages import Curriculum
-from vgrpo.training.task import calling
-from vgrpo.training.task_prompts import main_prompts
-from vgrpo.training.together import agreed_precision, check_together
+from vgrpo.training.processes.together import agreed_precision, check_together
+from vgrpo.training.settings.config import Config
+from vgrpo.training.settings.stages import Curriculum
+from vgrpo.training.tasks.prompts import main_prompts
+from vgrpo.training.tasks.task import calling
 
 
 class ScoreTable:

@@ -10,8 +10,8 @@ from vgrpo.support import settings
 from vgrpo.support.checks import require
 from vgrpo.support.files import write_whole
 from vgrpo.support.textfiles import read_yaml
-from vgrpo.training.config import Config
-from vgrpo.training.stages import Curriculum, Stage
+from vgrpo.training.settings.config import Config
+from vgrpo.training.settings.stages import Curriculum, Stage
 from vgrpo.worlds.registry import OWN, bundled_world
 
 NAMES_CODE = ("reward", "monitor", "prompts", "eval_prompts", "adapter", "objective")

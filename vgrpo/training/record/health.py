@@ -4,8 +4,8 @@ import math
 from statistics import median
 from typing import Any
 
-from vgrpo.training.events import Values
-from vgrpo.training.signs import COLLAPSED, FIRST_RATIO, SPIKE
+from vgrpo.training.record.events import Values
+from vgrpo.training.record.signs import COLLAPSED, FIRST_RATIO, SPIKE
 
 WINDOW = 20  # iterations
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from vgrpo.core.types import Rollout
 from vgrpo.rewards.base import Scores
 from vgrpo.support.secrets import redact
-from vgrpo.training.config import Config
+from vgrpo.training.settings.config import Config
 
 Values = dict[str, float]
 """An iteration's line of metrics.jsonl."""

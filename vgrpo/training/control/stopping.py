@@ -10,8 +10,8 @@ from vgrpo.support.files import explain
 from vgrpo.support.interrupts import StopRequested
 from vgrpo.support.memory_errors import GpuMemoryError
 from vgrpo.support.secrets import redact
-from vgrpo.training.events import RunStopped
 from vgrpo.training.optimizer import BadStepsError
+from vgrpo.training.record.events import RunStopped
 from vgrpo.training.run import Run
 
 

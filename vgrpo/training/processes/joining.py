@@ -14,8 +14,8 @@ from vgrpo.support.checks import require
 from vgrpo.support.code import code_digest
 from vgrpo.support.interrupts import EXIT_RESUMABLE, StopRequested
 from vgrpo.support.launched import launched
-from vgrpo.training.life_signs import LifeSigns
-from vgrpo.training.peers import Peers
+from vgrpo.training.processes.life_signs import LifeSigns
+from vgrpo.training.processes.peers import Peers
 
 MEETING = timedelta(minutes=10)
 """How long processes wait for the others at the start, which may load from a slow disk."""

@@ -7,8 +7,8 @@ from typing import Any
 from vgrpo.pages.frames import framed, sized
 from vgrpo.pages.run_files import RunFiles, draws_hard_pixels
 from vgrpo.support.secrets import redact
-from vgrpo.training.events import Event, IterationDone, RunFinished, RunStopped, SamplesDrawn
-from vgrpo.training.sinks import SINKS, Pictures, Sink
+from vgrpo.training.record.events import Event, IterationDone, RunFinished, RunStopped, SamplesDrawn
+from vgrpo.training.record.sinks import SINKS, Pictures, Sink
 
 SIDE = 256  # pixels of a sample picture
 

@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from vgrpo.core.processes import PeerError
-from vgrpo.training.life_signs import LifeSigns
+from vgrpo.training.processes.life_signs import LifeSigns
 
 
 class Peers:

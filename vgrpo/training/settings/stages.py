@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vgrpo.support.checks import require
-from vgrpo.training.config import Config
+from vgrpo.training.settings.config import Config
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ import torch
 
 from vgrpo.core.processes import ALONE, Processes
 from vgrpo.models.policy import AT_ONCE, Policy
-from vgrpo.training.events import Events, PhaseAdvanced
-from vgrpo.training.task_prompts import RunPrompts
+from vgrpo.training.record.events import Events, PhaseAdvanced
+from vgrpo.training.tasks.prompts import RunPrompts
 
 
 def texts_of(prompts: RunPrompts, num_iterations: int, num_prompts: int) -> list[str]:

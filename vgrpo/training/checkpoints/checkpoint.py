@@ -14,9 +14,9 @@ from threading import Thread
 from typing import Any, ClassVar
 
 from vgrpo.support.files import sync
-from vgrpo.training.checkpoint_folder import all_in, clear_leftovers, delete, draft_of, name_of, refuse_old, set_aside
-from vgrpo.training.manifest import CheckpointError, DamagedError, check_files, write_file, write_manifest
-from vgrpo.training.state_files import Snapshot, parts_in, read_state
+from vgrpo.training.checkpoints.folder import all_in, clear_leftovers, delete, draft_of, name_of, refuse_old, set_aside
+from vgrpo.training.checkpoints.manifest import CheckpointError, DamagedError, check_files, write_file, write_manifest
+from vgrpo.training.checkpoints.state_files import Snapshot, parts_in, read_state
 
 TENSORS, REST = "state.safetensors", "state.json"
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from vgrpo.support.files import lives_elsewhere
-from vgrpo.training.manifest import CheckpointError
+from vgrpo.training.checkpoints.manifest import CheckpointError
 
 
 def name_of(iteration: int) -> str:

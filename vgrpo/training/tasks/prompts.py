@@ -16,8 +16,8 @@ from vgrpo.prompts.sources import (
 )
 from vgrpo.prompts.splits import split_off, units
 from vgrpo.support.checks import require
-from vgrpo.training.config import Config
-from vgrpo.training.tasks import TaskConfig
+from vgrpo.training.settings.config import Config
+from vgrpo.training.settings.tasks import TaskConfig
 from vgrpo.worlds.registry import find_world
 
 SHARE_HELD_OUT = 10  # one in so many of a user's own prompts, if nothing else is asked for

@@ -9,8 +9,8 @@ from vgrpo.support.files import append_line
 from vgrpo.support.interrupts import StopRequested
 from vgrpo.support.json_files import to_json
 from vgrpo.support.secrets import redact
-from vgrpo.training.control import Answer, Request, answer, clear, pending
-from vgrpo.training.events import Steered
+from vgrpo.training.control.requests import Answer, Request, answer, clear, pending
+from vgrpo.training.record.events import Steered
 from vgrpo.training.rollouts.state import AS_LONG_AS_IT_TAKES
 from vgrpo.training.run import Run, save_samples
 

@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 from vgrpo.support.checks import TINY, require
 from vgrpo.support.json_files import parse_json, write_json
 from vgrpo.support.lock import holder_of
-from vgrpo.training.resume import state_of
+from vgrpo.training.checkpoints.resume import state_of
 
 FOLDER = "control"
 Command = Literal["pause", "resume", "checkpoint", "sample", "stop", "lr"]

@@ -21,17 +21,17 @@ from vgrpo.support.files import clear_drafts
 from vgrpo.support.interrupts import StopRequested
 from vgrpo.support.lock import RunLock
 from vgrpo.support.memory_errors import GpuMemoryError
-from vgrpo.training.config import Config
-from vgrpo.training.config_files import save_yaml
-from vgrpo.training.events import Listener
+from vgrpo.training.curriculum.score_table import ScoreTable
 from vgrpo.training.folder import free_folder, new_folder, settings_of, take_away
 from vgrpo.training.loop import Result, train
-from vgrpo.training.score_table import ScoreTable
+from vgrpo.training.processes.together import check_same, check_several
+from vgrpo.training.record.events import Listener
+from vgrpo.training.settings.config import Config
+from vgrpo.training.settings.config_files import save_yaml
+from vgrpo.training.settings.stages import Curriculum
 from vgrpo.training.shards.mesh import shards
-from vgrpo.training.stages import Curriculum
 from vgrpo.training.start import Given
-from vgrpo.training.task_prompts import run_prompts
-from vgrpo.training.together import check_same, check_several
+from vgrpo.training.tasks.prompts import run_prompts
 
 LOSE_NOTHING = (KeyboardInterrupt, StopRequested, RewardError, GpuMemoryError, PeerError)
 """What may end a stage."""

@@ -9,9 +9,9 @@ from vgrpo.prompts.sources import PromptSource
 from vgrpo.rewards.base import Reward
 from vgrpo.rewards.loading import Calling, load_rewards
 from vgrpo.rewards.panel import Panel, close_rewards
-from vgrpo.training.config import Config
-from vgrpo.training.task_prompts import RunPrompts
-from vgrpo.training.tasks import weight_table
+from vgrpo.training.settings.config import Config
+from vgrpo.training.settings.tasks import weight_table
+from vgrpo.training.tasks.prompts import RunPrompts
 from vgrpo.worlds.base import World
 from vgrpo.worlds.registry import judge_of
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Self
 
 from vgrpo.support.files import write_whole
 from vgrpo.support.json_files import parse_json, to_json
-from vgrpo.training.events import Event, IterationDone, RunFinished, RunStopped
+from vgrpo.training.record.events import Event, IterationDone, RunFinished, RunStopped
 
 NAME = "metrics.jsonl"
 Line = dict[str, Any]

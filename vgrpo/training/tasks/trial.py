@@ -10,7 +10,7 @@ from vgrpo.rewards.panel import Panel
 from vgrpo.sampling.draw import all_noise, draw_images
 from vgrpo.sampling.settings import Sampling
 from vgrpo.support.memory_errors import out_of_memory_while
-from vgrpo.training.task import Task
+from vgrpo.training.tasks.task import Task
 
 
 def check_judged(panel: Panel, prompts: list[Prompt]) -> None:

@@ -1,0 +1,1 @@
+"""A run's state on disk: checkpoints that are whole or absent, and going on from them."""

@@ -1,0 +1,1 @@
+"""A run asked from outside, and how it ends before its end."""

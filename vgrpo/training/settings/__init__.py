@@ -1,0 +1,1 @@
+"""The settings of a run: frozen, typed, checked when made, and as YAML."""

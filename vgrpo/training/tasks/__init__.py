@@ -1,0 +1,1 @@
+"""What a run is trained on: prompts and the rewards that judge them."""
