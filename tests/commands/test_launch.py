@@ -1,11 +1,13 @@
 """Commands in several processes: started by torch's launcher, and each with its share."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
 
 import pytest
+import torch
 
 from vgrpo.commands import eval as eval_command
 from vgrpo.commands.launch import launch
@@ -22,6 +24,7 @@ TORCHRUN = "-m torch.distributed.run --standalone --nproc-per-node 2"
 def own_signals(monkeypatch):
     """The launcher is a program of its own, and leaves its handlers and settings where it ran."""
     monkeypatch.setenv("LOGLEVEL", "CRITICAL")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("PYTHONSAFEPATH", "")
     monkeypatch.setenv("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "30")
     monkeypatch.setenv("PET_SIGNALS_TO_HANDLE", "SIGTERM")
@@ -45,6 +48,17 @@ def test_torchs_launcher_runs_the_command_and_gives_its_status(tmp_path, monkeyp
     assert launch("2", "--version", []) == 0
     assert capfd.readouterr().out.count("vgrpo ") == 2
     assert launch("2", "nonsense", []) == 2
+
+
+@pytest.mark.usefixtures("own_signals")
+@pytest.mark.parametrize(("given", "expected"), [(None, "3"), ("1", "1")])
+def test_without_a_gpu_processes_share_the_threads(given, expected, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
+    if given is None:
+        monkeypatch.delenv("OMP_NUM_THREADS")
+    assert launch("2", "--version", []) == 0
+    assert os.environ["OMP_NUM_THREADS"] == expected
 
 
 @pytest.mark.parametrize("count", ["0", "-1", "two", "2000"])

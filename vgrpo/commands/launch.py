@@ -30,6 +30,8 @@ def launch(count: str, command: str, words: list[str]) -> int:
     # imported; the processes speak for themselves.
     os.environ |= {"PYTHONSAFEPATH": "1", "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": SECONDS_TO_SAVE, "PET_SIGNALS_TO_HANDLE": SIGNALS}
     os.environ.setdefault("LOGLEVEL", "CRITICAL")
+    if not torch.cuda.is_available():  # torch's launcher would give each one thread, whatever there is
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, torch.get_num_threads() // int(count))))
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import parse_args, run
