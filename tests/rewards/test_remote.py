@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import math
 import os
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from vgrpo.rewards.registry import load_reward
 from vgrpo.rewards.served.remote import Remote
 from vgrpo.rewards.served.server import make_server
 from vgrpo.rewards.served.settings import ServeConfig
-from vgrpo.rewards.served.wire import pack, unpack
+from vgrpo.rewards.served.wire import pack, scores_of, unpack
 from vgrpo.training.settings.config import RolloutConfig
 
 
@@ -158,7 +159,7 @@ def test_a_served_reward_computes_where_it_is_told_to(monkeypatch):
 def test_a_failed_image_is_null_and_not_zero(running):
     client = Remote(running(handler=answering('{"scores": [null, 2.5]}')))
     scores = client(torch.rand(2, 3, 8, 8), [Prompt(text="a"), Prompt(text="b")])
-    assert scores[0].isnan()
+    assert scores[0].isinf()
     assert scores[1] == 2.5
 
 
@@ -201,7 +202,7 @@ def test_a_request_without_an_answer_costs_no_other_its_scores(running):
     client = Remote(running(handler=Halting), batch_size=2, num_tries=2, pause=0.01)
     scores = client(images, prompts)
     assert scores[:2].tolist() == [1, 2]
-    assert scores[2].isnan()
+    assert scores[2].isinf()
 
 
 def test_metadata_that_json_does_not_know_is_sent_as_text():
@@ -235,3 +236,24 @@ def test_training_on_a_server_started_from_the_command_line(tmp_path):
     lines = [json.loads(line) for line in (result.output_dir / "metrics.jsonl").read_text().splitlines()]
     assert len(lines) == 2
     assert all(line["reward/failed"] == 0 for line in lines)
+
+
+def test_a_reward_that_abstains_is_told_from_one_that_fails(running, monkeypatch):
+    def picky(images, prompts):
+        if any(prompt.text == "broken" for prompt in prompts):
+            raise KeyError("broken")
+        return torch.tensor([math.nan if prompt.text == "other" else 1.0 for prompt in prompts])
+
+    monkeypatch.setattr("vgrpo.rewards.served.server.load_reward", lambda name, device: picky)
+    prompts = [Prompt(text=text) for text in ("mine", "other", "broken", "other")]
+    scores = Remote(running("mine:picky"), batch_size=4)(torch.rand(4, 3, 8, 8), prompts)
+    assert scores[0] == 1.0
+    assert scores[[1, 3]].isnan().all()
+    assert scores[2].isinf()
+
+
+@pytest.mark.parametrize("silent", [[0], [1, 5], "1", [True], None])
+def test_abstentions_that_cannot_be_are_refused(silent):
+    assert scores_of({"scores": [0.5, None], "abstained": [1]}, 2).isnan().tolist() == [False, True]
+    with pytest.raises(ValueError, match="abstained"):
+        scores_of({"scores": [0.5, None], "abstained": silent}, 2)

@@ -2,7 +2,7 @@
 
 import shlex
 
-from vgrpo.commands.drawers import take_drawers
+from vgrpo.commands.elsewhere import take_elsewhere
 from vgrpo.commands.options import take_flag, take_option
 from vgrpo.core.processes import PeerError
 from vgrpo.rewards.base import RewardError
@@ -33,5 +33,5 @@ def _plan_of(words: list[str], memory: str | None) -> str:
     words, _ = take_option(words, "--fit")  # the plan says itself what would fit into the memory that is there
     for flag in ("--resume", "--allow-changes", "--quiet", "--json", "--ui"):
         words, _ = take_flag(words, flag)
-    words, _ = take_drawers(words)
+    words, _ = take_elsewhere(words)
     return shlex.join(["vgrpo", "plan", *words, *(["--gpu-memory", memory] if memory else [])])

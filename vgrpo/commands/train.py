@@ -6,7 +6,7 @@ from pathlib import Path
 
 from vgrpo.commands.beside import PageBeside
 from vgrpo.commands.console import RunConsole
-from vgrpo.commands.drawers import drawing_for, take_drawers
+from vgrpo.commands.elsewhere import take_elsewhere, working_for
 from vgrpo.commands.fit import fitted
 from vgrpo.commands.job import parse_job
 from vgrpo.commands.json_lines import JsonLines
@@ -24,7 +24,6 @@ from vgrpo.training.processes.joining import joined, said_once
 from vgrpo.training.record.events import Listener
 from vgrpo.training.settings.config import Config
 from vgrpo.training.settings.stages import Curriculum
-from vgrpo.training.start import Given
 from vgrpo.workbench.report import ReportFile
 
 DESCRIPTION = (
@@ -33,11 +32,12 @@ DESCRIPTION = (
     "(docs/prompts.md). --objective NAME chooses the algorithm (vgrpo; docs/objectives.md lists the others), whose settings "
     "are then --objective.X. --resume goes on with the run in --output-dir, or begins it; --resume auto takes the newest "
     "unfinished run under runs/. --allow-changes lets a resumed run have other settings. --fit 24GB, or --fit auto for what "
-    "the GPU has free, chooses settings with which the job fits there (docs/models.md). --gpus N trains with N processes, one "
-    "for each GPU (docs/scale.md). --rollout-workers http://HOST:8200 ..., or @FILE with one a line, has the images drawn by "
-    "`vgrpo serve-rollout` (docs/scale.md), and --ray starts --ray-workers N of these by a Ray on this machine, or --ray "
-    "ADDRESS by a cluster's. --ui opens the workbench's page while the run goes on (docs/workbench.md). --quiet prints errors "
-    "alone; --json prints one JSON object a line for every event (docs/watching.md)."
+    "the GPU has free, chooses settings with which the job fits there (docs/models.md). --gpus N trains with N processes, "
+    "one for each GPU (docs/scale.md). --rollout-workers http://HOST:8200 ..., or @FILE with one a line, has the images "
+    "drawn by `vgrpo serve-rollout` (docs/scale.md), and --ray starts --ray-workers N of these by a Ray on this machine, or "
+    "--ray ADDRESS by a cluster's, with --ray-rewards N also N servers of each reward. --ui opens the workbench's page "
+    "while the run goes on (docs/workbench.md). --quiet prints errors alone; --json prints one JSON object a line for every "
+    "event (docs/watching.md)."
 )
 
 
@@ -60,7 +60,7 @@ def _train(words: list[str], processes: Processes) -> None:
     if quiet:
         hide_download_bars()
     words, page = take_flag(words, "--ui")
-    words, drawers = take_drawers(words)
+    words, elsewhere = take_elsewhere(words)
     words, allow = take_flag(words, "--allow-changes")
     words, resume = take_flag(words, "--resume")
     if allow and not resume:
@@ -71,9 +71,8 @@ def _train(words: list[str], processes: Processes) -> None:
     beside = PageBeside(None if isinstance(job, Config) else job.output_dir) if page and processes.rank == 0 else None
     listeners: list[Listener] = [each for each in (ReportFile(), display, beside) if each]
     with closing(display) if display else nullcontext(), closing(beside) if beside else nullcontext():
-        with drawing_for(drawers, job, processes, say) as workers:
+        with working_for(elsewhere, job, processes, say) as given:
             if isinstance(job, Config):
-                given = Given(rollout_workers=workers)
                 loop.train(job, given, resume=resume, allow_changes=allow, listeners=listeners, processes=processes)
                 return
         say = display.say if display else stages.silent

@@ -34,7 +34,7 @@ def load_rewards(names: Sequence[str], how: Calling, given: Mapping[str, Reward]
     """
     given = given or {}
     require(
-        not (how.num_workers and given),
+        not how.num_workers or all(has_own_processes(reward) for reward in given.values()),
         "reward_workers: a worker process cannot be given a reward that is in memory; put it into a file and name it, "
         'reward=("my_file:my_reward",), or leave out reward_workers',
     )
@@ -58,12 +58,17 @@ def check_calls(num_workers: int, timeout: float | None = None) -> None:
     )
 
 
+def has_own_processes(reward: Reward) -> bool:
+    """Whether it only waits for others."""
+    return hasattr(reward, "num_at_once")
+
+
 def _movable(names: Sequence[str], loaded: list[Reward]) -> list[int]:
     """Which of the rewards can run in a process that has no GPU and knows them by their names alone."""
     places, found = [], []
     for index, (name, reward) in enumerate(zip(names, loaded, strict=True)):
         device = getattr(reward, "device", None)
-        if hasattr(reward, "num_at_once"):
+        if has_own_processes(reward):
             places.append(f"{name} has processes of its own")
         elif device is not None and str(device) != "cpu":
             places.append(f"{name} computes on {device}")

@@ -35,7 +35,10 @@ MODELS = {
 }
 """Rewards with something behind them, by their loaders. All are written as text, so that naming one loads no other."""
 
-
+CLIENTS = ("remote", "judge", "unifiedreward")
+"""Of these, those that ask processes of somebody else."""
+ON_CPU = (*CLIENTS, "ocr", "ocr_tesseract", "ocr_ctc")
+"""Of these, those that use no GPU."""
 PUBLISHED_SCALES = {"pickscore": 26.0}
 """What papers multiply a reward's scores with."""
 
@@ -61,6 +64,17 @@ def load_reward(name: str, device: str = "auto") -> Reward:
     if not callable(function):
         raise ValueError(f"reward {name!r} is a {type(function).__name__}; it must be a function (images, prompts) -> [B]")
     return function
+
+
+def is_client(reward: str) -> bool:
+    """Whether a reward only asks other processes."""
+    return reward.partition("=")[0] in CLIENTS
+
+
+def wants_gpu(reward: str) -> bool:
+    """Whether a named reward has networks that a GPU helps."""
+    known = reward.partition("=")[0]
+    return known in MODELS and known not in ON_CPU
 
 
 def is_own(reward: str) -> bool:

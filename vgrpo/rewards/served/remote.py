@@ -39,7 +39,7 @@ class _Answer(NamedTuple):
 
 class Remote:
     """Asks in batches. A batch that one server does not answer goes to another; when none has, all are tried again, so many
-    times, and as long as none is to be seen for `outage` seconds. Then that batch is given up: NaN."""
+    times, and as long as none is to be seen for `outage` seconds. Then that batch is given up: it has failed."""
 
     num_at_once = 32
     """Batches on their way; each waits for a server that is idle."""
@@ -64,23 +64,20 @@ class Remote:
                 f"reward remote={url}: no reward server answers there ({error}); start one with `vgrpo serve-reward NAME`, "
                 f"correct its address, or set {TOKEN} to the server's own"
             ) from error
-        self.__name__, self.judges_groups = self.servers.greeting.reward, self.servers.greeting.judges_groups
+        self.__name__, self.judges_groups = self.servers.greeting.called, self.servers.greeting.judges_groups
         self.news = self.servers.news
         self._pace = Pace()
 
     def __call__(self, images: Tensor, prompts: list[Prompt]) -> Tensor:
-        """[B]; NaN where the reward failed or no answer came. Raises RewardError, with the reason, if that is so everywhere."""
-        scores, reason = torch.full((len(images),), torch.nan), None
+        """[B]; NaN where the reward abstained, infinite where it failed or no answer came. Raises RewardError, with the reason,
+        if that is so everywhere."""
+        scores, reason = torch.full((len(images),), torch.inf), None
         for rows in by_prompt(prompts) if self.judges_groups else cut(list(range(len(images))), self.batch_size):
             scores[rows], failed = self._score(images[rows], [prompts[row] for row in rows])
             reason = failed or reason
-        if reason and scores.isnan().all():
+        if reason and scores.isinf().all():
             raise RewardError(f"reward remote={self.url}: not one score for {len(images)} images, the last: {reason}")
         return scores
-
-    def judges(self, prompt: Prompt) -> bool:
-        """Every prompt, as far as the client knows: without a score it failed, as the server's null says no more."""
-        return True
 
     def _score(self, images: Tensor, prompts: list[Prompt]) -> tuple[Tensor, str | None]:
         """Scores, and why there are none if there are none."""
@@ -93,7 +90,7 @@ class Remote:
             attempt += 1
             all_are_gone = answer.gone and self.servers.answered < began and time.monotonic() - began < self.outage
             if attempt >= self.num_tries and not all_are_gone:
-                return torch.full((len(images),), torch.nan), answer.reason
+                return torch.full((len(images),), torch.inf), answer.reason
             time.sleep(min(self.pause * 2 ** (attempt - 1), LONGEST_PAUSE))
 
     def _first_answer(self, body: bytes, count: int) -> _Answer:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from vgrpo.core.types import Prompt
-from vgrpo.rewards.base import Reward, RewardError, score_images
+from vgrpo.rewards.base import Reward, RewardError, judge_images
+from vgrpo.rewards.calls import name_of
 from vgrpo.rewards.registry import load_reward
 from vgrpo.rewards.served.settings import ServeConfig
 from vgrpo.rewards.served.wire import Limits, unpack
@@ -37,16 +38,20 @@ class RewardServer(Service):
     def greeting(self) -> dict[str, Any]:
         """What a client must know: servers of one reward must be alike, and some rewards judge a prompt's images together."""
         groups = bool(getattr(self.reward, "judges_groups", False))
-        return {"reward": self.name, "version": VERSION, "judges_groups": groups}
+        return {"reward": self.name, "called": name_of(self.reward), "version": VERSION, "judges_groups": groups}
 
     def scores(self, images: Tensor, prompts: list[Prompt]) -> dict[str, Any]:
         """What a request is answered with; if the reward failed on all its images, also why."""
         with self.scoring, torch.no_grad():  # one batch at a time on the reward's device
             try:
-                values = score_images(self.reward, images, prompts, timeout=self.seconds, notice=_ignore).tolist()
+                found = judge_images(self.reward, images, prompts, timeout=self.seconds, notice=_ignore)
             except RewardError as error:
-                return {"scores": [None] * len(images), "error": str(error)}
-        return {"scores": [None if value != value else value for value in values]}
+                return {"scores": [None] * len(images), "abstained": [], "error": str(error)}
+        values, silent = found.values.tolist(), found.values.isnan() & ~found.failed
+        return {
+            "scores": [None if value != value else value for value in values],
+            "abstained": silent.nonzero().flatten().tolist(),
+        }
 
 
 def make_server(name: str, config: ServeConfig) -> RewardServer:

@@ -24,6 +24,8 @@ class Greeting:
     reward: str
     version: str
     judges_groups: bool
+    called: str
+    """What it is called in a process that has it."""
 
     @classmethod
     def of(cls, answer: Any) -> "Greeting":
@@ -31,7 +33,10 @@ class Greeting:
         name = answer.get("reward") if isinstance(answer, dict) else None
         if not isinstance(name, str) or not name.isprintable() or not 0 < len(name) <= 100:
             raise ValueError("it does not say which reward it serves")
-        return cls(name, str(answer.get("version", ""))[:40], answer.get("judges_groups") is True)
+        called = answer.get("called", name)
+        if not isinstance(called, str) or not called.isprintable() or not 0 < len(called) <= 100:
+            raise ValueError("what its reward is called is no name")
+        return cls(name, str(answer.get("version", ""))[:40], answer.get("judges_groups") is True, called)
 
     def __str__(self) -> str:
         return f"{self.reward} of vgrpo {self.version or '(not told)'}"

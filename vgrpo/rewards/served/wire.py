@@ -1,8 +1,9 @@
 """What a reward's client sends and its server answers.
 
 A request is a safetensors file with 8-bit `images` [B, 3, H, W] and the prompts as JSON in its header. The source pictures of
-prompts that edit one are `source.0`, `source.1` and so on, [3, h, w]. The answer is JSON with `scores`, null where the reward
-failed. Both sides read what the other sends as if it meant harm.
+prompts that edit one are `source.0`, `source.1` and so on, [3, h, w]. The answer is JSON with `scores`, null where there is
+none, and the numbers of the images from which the reward `abstained`; on others without a score it failed. Both sides read what
+the other sends as if it meant harm.
 """
 
 import json
@@ -143,18 +144,27 @@ def _prompt(item: Any, sources: list[Path]) -> Prompt:
 
 
 def scores_of(answer: Any, count: int) -> Tensor:
-    """Scores [B] of a server's answer, NaN for null. Raises ValueError for anything but one finite number or null per image."""
+    """Scores [B] of a server's answer: NaN where the reward abstained, infinite where it failed. Raises ValueError for anything
+    but one finite number or null per image."""
     scores = answer.get("scores") if isinstance(answer, dict) else None
     if not isinstance(scores, list):
         raise ValueError("the answer has no list of `scores`")
     if len(scores) != count:
         raise ValueError(f"{len(scores)} scores for {count} images")
-    return torch.tensor([_score(score) for score in scores])
+    silent = answer.get("abstained", [])
+    rows = range(count)
+    if not isinstance(silent, list) or any(
+        type(row) is not int or row not in rows or scores[row] is not None for row in silent
+    ):
+        raise ValueError("`abstained` must hold the numbers of images without a score")
+    values = torch.tensor([_score(score) for score in scores])
+    values[torch.tensor(silent, dtype=torch.long)] = math.nan
+    return values
 
 
 def _score(score: Any) -> float:
     if score is None:
-        return math.nan
+        return math.inf
     largest = torch.finfo(torch.float32).max
     if type(score) not in (int, float) or not -largest <= score <= largest:
         raise ValueError(f"the score {str(score)[:60]!r} is no finite number")

@@ -1,7 +1,7 @@
 """What a run is trained on: prompts, rewards, and who judges its held-out pictures."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from vgrpo.core.types import MAIN, Prompt
@@ -46,6 +46,8 @@ class Given:
     rollout_workers: Sequence[str] = ()
     """Addresses of `vgrpo serve-rollout`, or `@FILE` with one a line, which draw the images that are trained on; looked up for
     each rollout."""
+    served: Mapping[str, Reward] = field(default_factory=dict)
+    """Of the rewards that the config names, those that other processes compute."""
 
 
 def calling(config: Config) -> Calling:
@@ -68,7 +70,7 @@ def make_task(config: Config, given: Given, prompts: RunPrompts) -> Task:
 
     # Before rewards are loaded: nothing may fail between the start of their processes and who ends them.
     world = judge_of(held_out, (*config.monitor, *names), [config.prompts, config.eval_prompts]) if held_out else None
-    in_memory = {} if given.reward is None else {GIVEN: given.reward}
+    in_memory = {**given.served} | ({} if given.reward is None else {GIVEN: given.reward})
     loaded = load_rewards([*names, *config.monitor], calling(config), in_memory)
     return Task(
         panel=Panel(rewards=loaded[: len(names)], weights=weights),
