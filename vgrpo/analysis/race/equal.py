@@ -4,8 +4,7 @@ Such settings are the trainer's: solver, steps and time shift of the rollouts, t
 trained on, optimiser steps per rollout, clipped gradients, old answers kept from the rollout, rollouts of the current weights
 instead of a lagging copy, a distance to the untrained model, how many points and where. A method's idea is its loss, what it
 credits, and which points of an image or of a group share what. Here stand where the search for each method begins, and what it
-may change. All train the main job's adapter. Of the first five the search begins where an earlier one ended, which had the
-adapter of `vgrpo-fast`.
+may change. All train the main job's adapter. Of the first five the search begins with the best that earlier ones have found.
 """
 
 from dataclasses import replace
@@ -69,9 +68,11 @@ EQUAL: dict[str, Config] = {
     "vgrpo-fast-4-steps": _on_points(
         VGRPO(shift=3.0, ref_weight=2.0, mirrored=True, share_pairs="none", antithetic=True), 1.5e-3, 0.05
     ),
-    "diffusionnft": _on_points(DiffusionNFT(**{**_LAGGING, "kl_weight": 0.3}), 1.5e-3),
+    "diffusionnft": _on_points(
+        DiffusionNFT(old_schedule="none", beta=0.3, num_probes=9, num_timesteps=10, shift=5.0, kl_weight=0.3), 1.5e-3, 0.025
+    ),
     "awm": _small_groups(_on_points(AWM(shift=3.0, num_probes=4, old_schedule="none", kl_weight=0.1), 1.5e-3)),
-    "mixgrpo": _on_steps(MixGRPO(num_window_steps=3), 1.5e-3, shift=1.0, max_grad_norm=0.003),
+    "mixgrpo": _on_steps(MixGRPO(num_window_steps=3), 2.9e-3, shift=1.0, max_grad_norm=0.003),
     "flowgrpo": _on_steps(FlowGRPO(num_window_steps=3, kl_weight=0.0), 1.5e-3, shift=1.0),
     "dancegrpo": _on_steps(DanceGRPO(noise=0.7), 7e-4),
     "flowdppo": _on_steps(FlowDPPO(), 1.5e-3),
