@@ -46,9 +46,14 @@ class Cluster:
     def start(self, what: str, words: list[str], count: int, num_gpus: float, note: Callable[[list[str]], None]) -> Fleet:
         """So many services of `vgrpo WORDS`, each with so many GPUs. `what` is how a person calls one of them; `note` is told
         of their addresses, again and again."""
-        # A service computes with one thread per core by itself, so Ray counts its GPU alone.
+        # A service computes with one thread per core by itself, so Ray counts its GPU alone, and without one a little of a CPU:
+        # what takes nothing is placed at random, perhaps all on one node.
         placed: Any = self.ray.remote(Keeper).options(
-            num_cpus=0, num_gpus=num_gpus, max_restarts=-1, max_task_retries=0, scheduling_strategy="SPREAD"
+            num_cpus=0 if num_gpus else 0.01,
+            num_gpus=num_gpus,
+            max_restarts=-1,
+            max_task_retries=0,
+            scheduling_strategy="SPREAD",
         )
         keepers = [placed.remote(words, os.environ[TOKEN], os.getcwd(), self._host) for _ in range(count)]
         self.fleets.append(Fleet(self.ray, keepers, what, self.say, note))
