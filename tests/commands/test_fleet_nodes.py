@@ -30,8 +30,8 @@ SECRETS = {
     "VGRPO_TOKEN": "a-word-of-this-test",
 }
 TRAIN = "train sprites --num-iterations 3 --rollout.num-prompts 4 --rollout.group-size 2 --rollout.num-steps 2 "
-TRAIN += "--rollout.batch-size 2 --eval.num-prompts 0 --eval.num-sample-prompts 1 --eval.num-steps 2 --precision fp32 --device cpu --quiet "
-TRAIN += f"--ray {ADDRESSES[0]}:{PORT} --ray-workers 2"
+TRAIN += "--rollout.batch-size 2 --eval.num-prompts 0 --eval.num-sample-prompts 1 --eval.num-steps 2 --precision fp32 "
+TRAIN += f"--device cpu --quiet --ray {ADDRESSES[0]}:{PORT} --ray-workers 2"
 
 
 def wait_until(true, what, seconds=120):
