@@ -2,8 +2,15 @@
 
 import json
 import math
+import os
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
+from pathlib import Path
 
+import helpers
 import numpy as np
 import pytest
 from helpers.work import impossible_three
@@ -147,3 +154,48 @@ def test_processes_share_the_work():
     seen = []
     share_out(impossible_three, [1, 2, 4], 2, seen.append)
     assert sorted(seen) == [1, 2, 4]
+
+
+KILLED = """
+import os, signal, sys
+from vgrpo.analysis.race.workers import share_out
+from helpers.work import name_yourself
+
+names = []
+
+def note(pid):
+    names.append(pid)
+    if len(names) == 2:
+        print(*names, flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+if __name__ == "__main__":
+    share_out(name_yourself, [1, 2], 2, note)
+"""
+
+
+def test_workers_end_with_a_first_process_that_is_killed(tmp_path):
+    (tmp_path / "killed.py").write_text(KILLED)
+    path = os.pathsep.join([str(Path(helpers.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run(
+        [sys.executable, "killed.py"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    until = time.monotonic() + 60
+    for pid in map(int, done.stdout.split()):
+        while _is_there(pid):
+            assert time.monotonic() < until
+            time.sleep(0.05)
+
+
+def _is_there(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"  # an ended one that nobody asked for

@@ -1,10 +1,13 @@
 """Work shared out among processes, each of which computes with one thread."""
 
 import multiprocessing
+import os
 import queue
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from multiprocessing.connection import wait
 from typing import Any
 
 import torch
@@ -75,6 +78,7 @@ def _listen(news: Any, processes: Sequence[Any], watch: Watch) -> None:
 
 
 def _work_off(work: Work, share: Sequence[Any], news: Any) -> None:
+    threading.Thread(target=_end_with_the_first, daemon=True).start()
     try:
         with one_thread():
             for task in share:
@@ -85,6 +89,14 @@ def _work_off(work: Work, share: Sequence[Any], news: Any) -> None:
         news.put(_Failed(traceback.format_exc()))
         return
     news.put(_Done())
+
+
+def _end_with_the_first() -> None:
+    """Where the first process was killed, nobody reads what the others find."""
+    first = multiprocessing.parent_process()
+    assert first is not None
+    wait([first.sentinel])
+    os._exit(1)
 
 
 @contextmanager
