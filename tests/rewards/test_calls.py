@@ -137,7 +137,7 @@ def test_an_asynchronous_reward_is_refused():
 def test_one_number_per_image_is_taken_as_fp32_on_the_cpu_without_a_graph(answer):
     values = score_images(returning(answer), IMAGES, prompts())
     assert (values.dtype, values.device.type, values.requires_grad) == (torch.float32, "cpu", False)
-    assert values.tolist() == pytest.approx([float(value) for value in answer], rel=1e-5)
+    assert values.tolist() == pytest.approx([float(torch.as_tensor(value).detach()) for value in answer], rel=1e-5)
 
 
 @pytest.mark.parametrize("value", NOT_FINITE.values(), ids=NOT_FINITE)
@@ -262,10 +262,10 @@ def test_a_batch_that_fits_no_memory_is_halved():
             raise torch.OutOfMemoryError("full")
         return images.mean((1, 2, 3))
 
-    with pytest.warns(UserWarning, match="failed on some images") as notes:
-        values = score_images(reward, IMAGES, prompts())
+    notices = []
+    values = score_images(reward, IMAGES, prompts(), notice=notices.append)
     assert torch.equal(values, MEANS)
-    assert len(notes) == 1
+    assert notices == []  # no image is without a score
 
 
 def hangs(images, prompts):
@@ -336,3 +336,57 @@ def test_reasons_tell_no_secret(monkeypatch):
 def test_a_limit_that_is_none_is_refused(timeout):
     with pytest.raises(ValueError, match="reward_timeout="):
         Config(reward_timeout=timeout)
+
+
+def small(most, sizes):
+    """A reward that takes so many images at once, and notes how many it was given."""
+
+    def reward(images, prompts):
+        sizes.append(len(images))
+        if len(images) > most:
+            raise torch.OutOfMemoryError(f"no memory for {len(images)} images")
+        return images.mean((1, 2, 3))
+
+    return reward
+
+
+def test_a_reward_that_cannot_take_many_images_gets_few_after_the_second_time():
+    sizes, notices, images = [], [], torch.rand(16, 3, 4, 4)
+    reward = small(5, sizes)
+    for turn in range(3):
+        values = score_images(reward, images, [Prompt(text="a")] * 16, notice=notices.append)
+        assert torch.equal(values, images.mean((1, 2, 3)))
+        halved = [16, 8, 8, 4, 4, 4, 4]
+        assert sizes == (halved if turn < 2 else [4, 4, 4, 4])
+        sizes.clear()
+    assert notices == ["reward reward: it failed on 16 images at once and judged them in parts; it gets at most 4 from now on"]
+
+
+def test_an_image_that_a_reward_fails_on_makes_no_smaller_calls():
+    sizes, images = [], torch.rand(8, 3, 4, 4)
+
+    def picky(own, prompts):
+        sizes.append(len(own))
+        if (own == images[3]).all((1, 2, 3)).any():
+            raise KeyError("the fourth")
+        return own.mean((1, 2, 3))
+
+    for _ in range(3):
+        sizes.clear()
+        values = score_images(picky, images, [Prompt(text=str(n)) for n in range(8)], notice=lambda text: None)
+        assert sizes[0] == 8
+        assert values.isnan().tolist() == [index == 3 for index in range(8)]
+
+
+def test_a_reward_that_cannot_be_remembered_is_asked_all_the_same():
+    class Odd:
+        __hash__ = None
+
+        def __call__(self, images, prompts):
+            if len(images) > 2:
+                raise MemoryError
+            return images.mean((1, 2, 3))
+
+    images, odd = torch.rand(4, 3, 4, 4), Odd()
+    for _ in range(3):
+        assert torch.equal(score_images(odd, images, [Prompt(text="a")] * 4), images.mean((1, 2, 3)))

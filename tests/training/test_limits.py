@@ -49,7 +49,7 @@ def test_a_number_of_frames_that_cannot_be_drawn(make, num_frames, message):
 def test_prompts_that_are_cut_off_are_counted(make, tmp_path):
     config = tiny_config(tmp_path / "run", max_sequence_length=16, resolution=16)
     with pytest.warns(UserWarning, match=r"1 of 2 prompts are longer than the \d+ tokens"):
-        start_run(config, Given(pipeline=make(), reward=red, prompts=["a red heart", LONG]))
+        start_run(config, Given(pipeline=make(), reward=red, prompts=["a red heart", LONG])).close()
 
 
 @pytest.mark.parametrize(
@@ -67,4 +67,4 @@ def test_an_encoder_that_reads_all_says_nothing(tmp_path):
     config = tiny_config(tmp_path / "run", max_sequence_length=128, resolution=16)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        start_run(config, Given(pipeline=pipelines.flux(), reward=red, prompts=["a red heart", LONG]))
+        start_run(config, Given(pipeline=pipelines.flux(), reward=red, prompts=["a red heart", LONG])).close()

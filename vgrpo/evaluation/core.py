@@ -64,7 +64,7 @@ def judge_shared(
     if processes.size == 1:
         return judge_model(policy, pictures, panel, settings, world, between)
     share = min(settings.batch_size or BATCH_SIZE, BATCH_SIZE, -(-len(pictures) // processes.size))
-    size = -(-share // settings.num_images) * settings.num_images  # whole prompts: a reward may compare their pictures
+    size = whole_prompts(share, settings.num_images)
     parts = [pictures[start : start + size] for start in range(0, len(pictures), size)]
     return together(
         parts,

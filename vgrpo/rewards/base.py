@@ -12,6 +12,7 @@ from vgrpo.core.types import Prompt
 from vgrpo.rewards.calls import CallFailed, NoAnswer, call, name_of
 from vgrpo.rewards.calls import Reward as Reward
 from vgrpo.rewards.calls import RewardError as RewardError
+from vgrpo.rewards.sizes import note_parts, parts_of
 
 Loader = Callable[[str | None, str], Reward]
 """From a hub id, folder or file (None is the published one) and the device that its models compute on to the reward."""
@@ -36,6 +37,7 @@ class Answers(NamedTuple):
 
     values: Tensor  # [B] fp32 on the CPU; infinite where it failed
     error: Exception | None  # of the last call that failed
+    news: tuple[str, ...] = ()  # what a person should know
 
 
 def score_images(
@@ -73,8 +75,10 @@ def judge_images(
     scores = settled(reward, answers.values, prompts)
     if scores.failed.all():
         raise failed_on_all(answers.error)
-    if answers.error:
+    if answers.error and scores.failed.any():
         notice(failed_on_some(reward, str(answers.error)))
+    for news in answers.news:
+        notice(f"reward {name_of(reward)}: {news}")
     return scores
 
 
@@ -99,28 +103,34 @@ def failed_on_some(reward: Reward, reason: str) -> str:
 
 def ask(reward: Reward, images: Tensor, prompts: list[Prompt], timeout: float | None = None) -> Answers:
     """The reward's answers to images [B, 3, H, W] or videos [B, F, 3, H, W]. A batch on which it raises an error is halved, and
-    halved again, as `judge_images` says. Raises RewardError if an answer is not one real number per image."""
+    halved again, as `judge_images` says; where that has helped twice, later calls are as small as those that did. Raises
+    RewardError if an answer is not one real number per image."""
     if judges_videos(reward) and images.dim() == 4:
         raise RewardError(f"{name_of(reward)} judges videos, and these are images; it needs a model of videos, such as Wan")
     images = images if judges_videos(reward) else stills(images)
     values = torch.full((len(images),), torch.inf)
-    parts = [range(len(images))]
+    whole = getattr(reward, "judges_groups", False)
+    parts = asked = [range(len(images))] if whole else parts_of(reward, len(images))
     last: CallFailed | None = None
+    alone, taken = False, list[range]()
     while parts:
         failed = list[range]()
         for part in parts:
             rows = slice(part.start, part.stop)
             try:
                 values[rows] = call(reward, images[rows], prompts[rows], timeout)
+                taken.append(part)
             except NoAnswer as error:
-                last = error
+                last, alone = error, True
             except CallFailed as error:
                 last = error
                 failed.append(part)
-        if getattr(reward, "judges_groups", False) or len(failed) == len(parts) >= MOST_PARTS:
+                alone |= len(part) == 1
+        if whole or len(failed) == len(parts) >= MOST_PARTS:
             break
         parts = [half for part in failed if len(part) > 1 for half in _halves(part)]
-    return Answers(values, last)
+    too_large = last is not None and not (whole or alone or parts)
+    return Answers(values, last, note_parts(reward, asked, taken) if too_large else ())
 
 
 def judges_videos(reward: Reward) -> bool:

@@ -101,12 +101,13 @@ class Judging:
         """To all images [B] that were added, NaN where the reward was not asked."""
         began = time.perf_counter()
         self.flush()
-        values, last = torch.full((len(self._prompts),), torch.nan), None
+        values, last, news = torch.full((len(self._prompts),), torch.nan), None, list[str]()
         for part in self._parts[index]:
             answers = part.answers.result() if isinstance(part.answers, Future) else part.answers()
             values[part.rows], last = answers.values, answers.error or last
+            news += answers.news
         self._seconds_waited += time.perf_counter() - began
-        return Answers(values, last)
+        return Answers(values, last, tuple(news))
 
     @property
     def seconds(self) -> float:

@@ -115,7 +115,7 @@ def agreed(
     values, failed = torch.full(asked.shape, math.nan), torch.zeros_like(asked)
     rows = asked.nonzero()[:, 0]
     values[rows], failed[rows] = settled(reward, answers.values[rows], [prompts[row] for row in rows.tolist()])
-    news = "; ".join(news_of(reward))
+    news = "; ".join([*news_of(reward), *answers.news])
     counts = torch.tensor([len(rows), int(failed.sum()), len(news)])
     num_asked, num_failed, some_news = processes.total(counts).tolist()
     if some_news:
