@@ -1,5 +1,6 @@
 """`vgrpo export`: the files and the card of a run, from the command line."""
 
+import json
 import re
 
 import pytest
@@ -104,3 +105,17 @@ def test_names_in_a_card_are_no_markup(tmp_path):
     assert yaml.safe_load("\n".join(lines[1:end]))["base_model"] == name
     body = "\n".join(lines[end:]).replace("`config.yaml`", "")
     assert not re.search(r"(?<!\\)[\[<`]", body)
+
+
+@pytest.mark.parametrize(("reward", "shown"), [(["pickscore=folder"], True), (["pickscore", "clipscore"], False)])
+def test_a_card_has_pickscore_at_the_scale_of_papers(tmp_path, reward, shown):
+    folder, target = tmp_path / "run", tmp_path / "card"
+    folder.mkdir()
+    target.mkdir()
+    (folder / "config.yaml").write_text(yaml.safe_dump({"model": "m", "reward": reward}))
+    scores = {"base": {"reward": 0.8}, "tuned": {"reward": 0.9, "interval": {"reward": {"low": 0.85, "high": 0.95}}}}
+    (folder / "eval.json").write_text(json.dumps(scores | {"num_images": 4, "num_prompts": 2}))
+    write_card(folder, target, "use")
+    text = (target / "README.md").read_text()
+    assert "| reward | 0.800 | 0.900 (0.850 to 0.950) |" in text
+    assert ("| reward x 26, as published | 20.800 | 23.400 (22.100 to 24.700) |" in text) == shown

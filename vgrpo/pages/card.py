@@ -9,6 +9,7 @@ from typing import Any
 from vgrpo.pages.frames import framed, sized
 from vgrpo.pages.held_out import point_of
 from vgrpo.pages.run_files import RunFiles, draws_hard_pixels, number, table
+from vgrpo.rewards.registry import PUBLISHED_SCALES
 from vgrpo.support.files import whole, write_whole
 from vgrpo.support.version import VERSION
 
@@ -35,7 +36,7 @@ def write_card(run: Path, target: Path, usage: str, iteration: int | None = None
         f"Trained with online reinforcement learning by vgrpo {VERSION}; `config.yaml` repeats the run.",
         "",
         *_facts(settings, f"{iteration}, {of}" if of else settings.get("num_iterations")),
-        *(sample_scores or _scores(evaluation, best=best)),
+        *(sample_scores or _scores(evaluation, _published_scale(settings), best=best)),
         *_pictures(files, target, draws_hard_pixels(settings), iteration),
         "## Use",
         "",
@@ -84,8 +85,16 @@ def _listed(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else ""
 
 
-def _scores(evaluation: dict[str, Any], *, best: bool) -> list[str]:
-    """Held-out scores before and after, with 95% intervals where the evaluation has them."""
+def _published_scale(settings: dict[str, Any]) -> float | None:
+    """What papers multiply the run's reward with, where it is one whose scores they give so."""
+    rewards = settings.get("reward")
+    only = str(rewards[0]) if isinstance(rewards, list) and len(rewards) == 1 else ""
+    return PUBLISHED_SCALES.get(only.partition("=")[0])
+
+
+def _scores(evaluation: dict[str, Any], scale: float | None, *, best: bool) -> list[str]:
+    """Held-out scores before and after, with 95% intervals where the evaluation has them; the reward at the `scale` of papers,
+    too."""
     base, tuned = table(evaluation.get("base")), table(evaluation.get("tuned"))
     if not tuned:
         return ["## Scores", "", "None: the run was not evaluated on held-out prompts.", ""]
@@ -101,10 +110,13 @@ def _scores(evaluation: dict[str, Any], *, best: bool) -> list[str]:
     for metric in METRICS:
         if metric in base:
             lines.append(f"| {metric} | {_spelled(base, metric)} | {_spelled(tuned, metric)} |")
-    before, after = table(base.get("by_category")), table(tuned.get("by_category"))
+    if scale is not None and "reward" in base:
+        before, after = (_spelled(part, "reward", scale) for part in (base, tuned))
+        lines.append(f"| reward x {scale:g}, as published | {before} | {after} |")
+    first, last = table(base.get("by_category")), table(tuned.get("by_category"))
     metric = next((name for name in METRICS if name in base), "reward")
-    for tag in before if len(before) > 1 else ():
-        old, new = (number(table(part.get(tag)).get(metric)) for part in (before, after))
+    for tag in first if len(first) > 1 else ():
+        old, new = (number(table(part.get(tag)).get(metric)) for part in (first, last))
         lines.append(f"| {_plain(tag)}, {metric} | {_score(old)} | {_score(new)} |")
     return [*lines, ""]
 
@@ -121,11 +133,12 @@ def _scores_of(files: RunFiles, iteration: int) -> list[str]:
     return ["## Scores", "", *lines, ""]
 
 
-def _spelled(part: dict[str, Any], metric: str) -> str:
+def _spelled(part: dict[str, Any], metric: str, scale: float = 1.0) -> str:
     interval = table(table(part.get("interval")).get(metric))
-    low, high = (number(interval.get(end)) for end in ("low", "high"))
+    values = (number(part.get(metric)), *(number(interval.get(end)) for end in ("low", "high")))
+    mean, low, high = (None if value is None else value * scale for value in values)
     ends = "" if low is None or high is None else f" ({low:.3f} to {high:.3f})"
-    return _score(number(part.get(metric))) + ends
+    return _score(mean) + ends
 
 
 def _score(value: float | None) -> str:
