@@ -15,7 +15,7 @@ from vgrpo.prompts.sources import training_prompts
 from vgrpo.rewards.base import judge_images
 from vgrpo.rewards.calls import news_of
 from vgrpo.rewards.loading import Calling, load_rewards
-from vgrpo.rewards.panel import Panel
+from vgrpo.rewards.panel import Panel, close_rewards
 from vgrpo.rewards.registry import load_reward
 
 FILE = '''
@@ -195,3 +195,20 @@ def test_what_cannot_run_in_a_worker_is_told_at_the_start(monkeypatch):
     monkeypatch.setattr("vgrpo.rewards.loading.load_reward", lambda name, device: load_reward("jpeg_compressibility"))
     with pytest.raises(ValueError, match=r"nowhere:here cannot be loaded in a worker process: ValueError: .*nowhere"):
         load_rewards(["nowhere:here"], Calling(device="cpu", num_workers=1))
+
+
+def test_rewards_that_others_compute_need_no_worker():
+    """As those that a cluster serves, of a recipe that asks for workers."""
+
+    class Served:
+        num_at_once = 2
+
+    served = Served()
+    how = Calling(device="cpu", num_workers=1)
+    assert load_rewards(["ocr"], how, {"ocr": served}) == [served]
+    one, other = load_rewards(["ocr", "jpeg_compressibility"], how, {"ocr": served})
+    try:
+        assert one is served
+        assert other.num_at_once == 1
+    finally:
+        close_rewards([other])

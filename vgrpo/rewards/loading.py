@@ -39,7 +39,7 @@ def load_rewards(names: Sequence[str], how: Calling, given: Mapping[str, Reward]
         'reward=("my_file:my_reward",), or leave out reward_workers',
     )
     loaded = [given[name] if name in given else load_reward(name, how.device) for name in names]
-    moved = _movable(names, loaded) if how.num_workers else []
+    moved = _movable({index: name for index, name in enumerate(names) if name not in given}, loaded) if how.num_workers else []
     pool = Pool([names[index] for index in moved], how.num_workers, how.timeout) if moved else None
     return [
         pooled(pool, moved.index(index), reward)
@@ -63,10 +63,11 @@ def has_own_processes(reward: Reward) -> bool:
     return hasattr(reward, "num_at_once")
 
 
-def _movable(names: Sequence[str], loaded: list[Reward]) -> list[int]:
-    """Which of the rewards can run in a process that has no GPU and knows them by their names alone."""
+def _movable(names: Mapping[int, str], loaded: list[Reward]) -> list[int]:
+    """Which of the rewards with these names can run in a process that has no GPU and knows them by their names alone."""
     places, found = [], []
-    for index, (name, reward) in enumerate(zip(names, loaded, strict=True)):
+    for index, name in names.items():
+        reward = loaded[index]
         device = getattr(reward, "device", None)
         if has_own_processes(reward):
             places.append(f"{name} has processes of its own")
