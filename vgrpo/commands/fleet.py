@@ -63,8 +63,9 @@ class Keeper:
 
 
 def _end_with_the_keeper() -> None:
-    """A service whose keeper was killed would hold its GPU for ever (Linux: prctl's PR_SET_PDEATHSIG)."""
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+    """A service whose keeper was killed would hold its GPU for ever (prctl's PR_SET_PDEATHSIG, which Linux alone has)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
 class Fleet:

@@ -56,8 +56,7 @@ def distance_in_group(latents: Tensor, group: Tensor) -> Tensor:
         members = ((group == number) & finite).nonzero()[:, 0]
         if len(members) > 1:
             pairs = torch.cdist(rows[members], rows[members], compute_mode="donot_use_mm_for_euclid_dist")
-            mean = pairs.double().sum(1) / ((len(members) - 1) * rows.shape[1] ** 0.5)
-            result[members.cpu()] = mean.cpu()
+            result[members.cpu()] = pairs.cpu().double().sum(1) / ((len(members) - 1) * rows.shape[1] ** 0.5)
     return result
 
 

@@ -12,6 +12,7 @@ from torch.distributed.tensor import DTensor
 
 from vgrpo.core.processes import Processes
 from vgrpo.core.types import Batch, Cond, Metrics, Points, Trajectory
+from vgrpo.core.widest import widest
 from vgrpo.models.in_step import idle
 from vgrpo.models.policy import Policy
 from vgrpo.objectives.base import Baselines, Objective, WeightSet, distance
@@ -147,7 +148,8 @@ def gathered(metrics: Metrics, batch: Batch[Any]) -> Metrics:
     """Metrics [B] of the rows of all processes, from those of the rows of `batch`."""
     if batch.processes.size == 1:
         return metrics
-    table = batch.processes.gather(torch.stack([metrics[name].double() for name in sorted(metrics)], 1), batch.group)
+    columns = torch.stack([metrics[name] for name in sorted(metrics)], 1)
+    table = batch.processes.gather(columns.to(widest(columns.device)), batch.group)
     return dict(zip(sorted(metrics), table.float().unbind(1), strict=True))
 
 

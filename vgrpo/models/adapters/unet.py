@@ -16,6 +16,7 @@ from torch import Tensor
 
 from vgrpo.core.flow import expand
 from vgrpo.core.types import Cond
+from vgrpo.core.widest import widest
 from vgrpo.models.latents import to_images, unscaled
 from vgrpo.models.policy import Policy
 
@@ -109,9 +110,10 @@ def noise_level(t: Tensor, alphas_cumprod: Tensor) -> tuple[Tensor, Tensor, Tens
 
     Between two steps, t is interpolated; outside the schedule its ends are taken.
     """
-    a, b = alphas_cumprod.double().sqrt(), (1 - alphas_cumprod.double()).sqrt()
+    alphas_cumprod, t = alphas_cumprod.to(widest(t.device)), t.to(widest(t.device))
+    a, b = alphas_cumprod.sqrt(), (1 - alphas_cumprod).sqrt()
     times = b / (a + b)
-    t = t.double().clamp(times[0], times[-1])
+    t = t.clamp(times[0], times[-1])
     upper = torch.searchsorted(times, t).clamp(1, len(times) - 1)
     low, high = times[upper - 1], times[upper]
     step = (upper - 1) + (t - low) / (high - low)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from vgrpo.core.sde import FlowKernel, Kernel, RowVelocity
 from vgrpo.core.types import Batch, Points, Trajectory
+from vgrpo.core.widest import widest
 from vgrpo.objectives.credit import Credit
 from vgrpo.objectives.drawing import StepDrawing
 from vgrpo.objectives.path.base import PathObjective
@@ -74,7 +75,7 @@ class BranchSampler:
 def _drawn_step(noise: Tensor, count: int) -> Tensor:
     """A number below `count` for every row, uniform, from standard normal noise [B, *D] that nothing else uses. The noise of an
     image has a name, so the number does not depend on which other images are drawn."""
-    uniform = torch.special.ndtr(noise.flatten(1)[:, 0].double())
+    uniform = torch.special.ndtr(noise.flatten(1)[:, 0].to(widest(noise.device)))
     return (uniform * count).long().clamp(max=count - 1)
 
 
