@@ -107,7 +107,7 @@ def test_the_version(capsys):
     assert capsys.readouterr().out == f"vgrpo {vgrpo.__version__}\n"
 
 
-@pytest.mark.parametrize("line", ["train --help", "plan sprites"])
+@pytest.mark.parametrize("line", ["--help", "train --help", "plan sprites", "report --help"])
 def test_a_reader_that_stops_reading_is_no_error(line, tmp_path):
     command = [
         sys.executable,

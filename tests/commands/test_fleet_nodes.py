@@ -4,6 +4,7 @@ VGRPO_NEEDS_NETNS=1, as in CI, forbids to leave this test out."""
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -114,6 +115,7 @@ def test_a_cut_cable_costs_no_image_and_the_worker_behind_it_comes_back_on_anoth
             for process in started:
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
+            shutil.rmtree(short, ignore_errors=True)
     lines = [json.loads(line) for line in (folder / "run/metrics.jsonl").read_text().splitlines()]
     assert [line["reward/failed"] for line in lines] == [0, 0, 0]
     assert lines[1]["rollout/again"] + lines[1]["rollout/own"] > 0

@@ -112,7 +112,7 @@ def ask(reward: Reward, images: Tensor, prompts: list[Prompt], timeout: float | 
     whole = getattr(reward, "judges_groups", False)
     parts = asked = [range(len(images))] if whole else parts_of(reward, len(images))
     last: CallFailed | None = None
-    alone, taken = False, list[range]()
+    taken = list[range]()
     while parts:
         failed = list[range]()
         for part in parts:
@@ -121,16 +121,15 @@ def ask(reward: Reward, images: Tensor, prompts: list[Prompt], timeout: float | 
                 values[rows] = call(reward, images[rows], prompts[rows], timeout)
                 taken.append(part)
             except NoAnswer as error:
-                last, alone = error, True
+                last = error
             except CallFailed as error:
                 last = error
                 failed.append(part)
-                alone |= len(part) == 1
         if whole or len(failed) == len(parts) >= MOST_PARTS:
             break
         parts = [half for part in failed if len(part) > 1 for half in _halves(part)]
-    too_large = last is not None and not (whole or alone or parts)
-    return Answers(values, last, note_parts(reward, asked, taken) if too_large else ())
+    was_too_large = last is not None and sum(map(len, taken)) == len(images)
+    return Answers(values, last, note_parts(reward, asked, taken) if was_too_large else ())
 
 
 def judges_videos(reward: Reward) -> bool:

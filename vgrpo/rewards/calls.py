@@ -59,6 +59,11 @@ def call(reward: Reward, images: Tensor, prompts: list[Prompt], timeout: float |
     return _scores(answer, len(images))
 
 
+def has_own_processes(reward: Reward) -> bool:
+    """Whether it only waits for other processes."""
+    return hasattr(reward, "num_at_once")
+
+
 def limited(reward: Reward, seconds: float | None) -> Reward:
     """The same reward, which has failed where it does not answer within so many seconds; None waits for ever."""
     if seconds is None:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from vgrpo.core.types import Prompt
 from vgrpo.rewards.base import Answers, Reward, RewardError, ask
-from vgrpo.rewards.calls import NoAnswer
+from vgrpo.rewards.calls import NoAnswer, has_own_processes
 from vgrpo.rewards.lanes import PATIENCE, Clock, Lane, patience_after
 
 MOST_SILENT = 3
@@ -157,7 +157,7 @@ def shares_device(reward: Reward, device: torch.device | None) -> bool:
     """Whether a reward says, by its `device`, that its models compute in this process where images are drawn. On a CPU, too,
     it could only take the drawing's cores, and torch's choice of an attention kernel is one for the whole process."""
     own = getattr(reward, "device", None)
-    if own is None or device is None or hasattr(reward, "num_at_once"):
+    if own is None or device is None or has_own_processes(reward):
         return False
     own = torch.device(own)
     return own.type == device.type and (None in (own.index, device.index) or own.index == device.index)

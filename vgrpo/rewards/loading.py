@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from vgrpo.rewards.base import Reward
-from vgrpo.rewards.calls import limited
+from vgrpo.rewards.calls import has_own_processes, limited
 from vgrpo.rewards.pool.pooled import Pool, pooled
 from vgrpo.rewards.registry import load_reward
 from vgrpo.rewards.visiting import visiting
@@ -56,11 +56,6 @@ def check_calls(num_workers: int, timeout: float | None = None) -> None:
         0 <= num_workers <= MOST_WORKERS,
         f"reward_workers={num_workers}: must lie in 0, which calls rewards in the run's own process, to {MOST_WORKERS}",
     )
-
-
-def has_own_processes(reward: Reward) -> bool:
-    """Whether it only waits for others."""
-    return hasattr(reward, "num_at_once")
 
 
 def _movable(names: Mapping[int, str], loaded: list[Reward]) -> list[int]:

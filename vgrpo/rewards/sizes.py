@@ -26,7 +26,7 @@ def parts_of(reward: Reward, count: int) -> list[range]:
 def note_parts(reward: Reward, asked: Sequence[range], taken: Sequence[range]) -> tuple[str, ...]:
     """The calls that were made first failed in part, and then the reward judged all images in those that it has `taken`. Says
     what a person should know, once."""
-    if not taken or not _can_be_known(reward):
+    if not _can_be_known(reward):
         return ()
     sizes = _found.setdefault(reward, [])
     sizes.append(max(map(len, taken)))
@@ -39,7 +39,6 @@ def note_parts(reward: Reward, asked: Sequence[range], taken: Sequence[range]) -
 def _can_be_known(reward: Reward) -> bool:
     """Whether it can be remembered: a user's object need not be made for it."""
     try:
-        hash(reward)
         _found.get(reward)
     except TypeError:
         return False
