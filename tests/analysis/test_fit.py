@@ -132,7 +132,8 @@ def test_stages_share_what_one_of_them_needs(known):
     assert chosen.stages[0].config.memory != plain.memory
 
 
-def test_train_chooses_prints_and_keeps_what_fits(tmp_path, capsys):
+def test_train_chooses_prints_and_keeps_what_fits(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(fit, "TEXTS", tmp_path / "texts")
     train = ["train", "sprites", *QUICK, "--update.lr-schedule", "constant", "--device", "cpu"]
     train += ["--output-dir", str(tmp_path / "run")]
     assert main([*train, "--num-iterations", "1", "--fit", "1.525GB"]) == 0
@@ -161,6 +162,21 @@ def test_what_does_not_fit_is_refused_with_the_least_that_would_do(tmp_path, cap
         assert main([*train, *words]) in (1, 2)
         assert re.search(message, capsys.readouterr().err)
     assert not (tmp_path / "run").exists()
+
+
+def test_texts_are_encoded_first_where_encoders_would_wait_and_the_disk_need_not_hold_much():
+    said = []
+
+    def cache_of(**changes):
+        config = replace(RECIPES["sprites"], **{"memory": MemoryConfig(offload_encoders=True)} | changes)
+        return fit.fitted(config, "100GB", resume=False, say=said.append).memory.prompt_cache
+
+    assert cache_of() == fit.TEXTS
+    assert re.search(r"encodes all prompts first, with --memory.prompt-cache .*encoded-prompts: at most 0\.\d GB", said[-1])
+    assert cache_of(memory=MemoryConfig(offload_encoders=True, prompt_cache=Path("mine"))) == Path("mine")
+    assert cache_of(memory=MemoryConfig()) is None
+    assert cache_of(finetune="full") is None
+    assert cache_of(num_iterations=10**6) is None
 
 
 def test_auto_is_what_the_gpu_has_free(monkeypatch):

@@ -22,7 +22,8 @@ from vgrpo.prompts.splits import split_off
 from vgrpo.rewards.base import judge_images
 from vgrpo.sampling.draw import draw_images, draw_latents
 from vgrpo.sampling.settings import Sampling
-from vgrpo.training.settings.config import RolloutConfig
+from vgrpo.training.settings.config import Config, RolloutConfig
+from vgrpo.training.tasks.prompts import run_prompts
 
 SIDE, LENGTH = 16, 24
 TEXTS = ["a red heart", "two blue stars"]
@@ -177,6 +178,21 @@ def test_a_data_sets_own_pictures_become_files(folder, tmp_path, monkeypatch):
     assert open_picture(first.image).tobytes() == Image.open(folder / "a.png").tobytes()
     assert first.image.parent == tmp_path / "kept"
     assert second.image is None
+
+
+def test_a_captioned_sets_pictures_stay_there_for_a_model_that_edits_none(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets, "PICTURES", tmp_path / "kept")
+    content = {"bytes": (folder / "a.png").read_bytes(), "path": None}
+    rows = {"prompt": [f"a cat, number {number}" for number in range(20)], "image": [content] * 20}
+    Dataset.from_dict(rows, Features(prompt=Value("string"), image=Picture())).to_parquet(tmp_path / "captions.parquet")
+    config = Config(prompts=str(tmp_path / "captions.parquet"), eval_prompts=str(tmp_path / "captions.parquet"))
+    found = run_prompts(config, pipeline=pipelines.flux())
+    assert len(found.listed) == 40
+    assert not any(prompt.image for prompt in found.listed)
+    line = f"sample --model sprites --prompts {config.prompts} --num-images 1 --num-steps 1 --output-dir {tmp_path}/out"
+    assert main(line.split()) == 0
+    assert not (tmp_path / "kept").exists()
+    assert run_prompts(config, pipeline=pipelines.flux_kontext()).listed[0].image.parent == tmp_path / "kept"
 
 
 def test_a_picture_of_another_shape_is_cut_around_its_middle(tmp_path):

@@ -1,6 +1,7 @@
 """What lets a large model fit changes neither the images nor the gradient."""
 
 import json
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -12,7 +13,7 @@ from safetensors.torch import load_file
 from vgrpo import train
 from vgrpo.core.processes import Alone
 from vgrpo.models.encoders import in_turn
-from vgrpo.models.loading import make_policy
+from vgrpo.models.loading import load_pipeline, make_policy
 from vgrpo.models.memory import fit
 from vgrpo.models.settings import MemoryConfig
 from vgrpo.models.text_store import text_encoders
@@ -73,8 +74,6 @@ def test_copies_live_where_they_are_told_to():
         assert copy.values[name].data_ptr() != parameter.data_ptr()
     fit(policy, MemoryConfig(offload_copies=True))
     assert policy.copies_device == torch.device("cpu")
-    with pytest.raises(ValueError, match="copies are spread like the network"):
-        MemoryConfig(offload_copies=True, shard="full")
 
 
 def test_a_run_encodes_its_prompts_before_its_first_iteration(tmp_path):
@@ -116,6 +115,47 @@ def test_each_of_several_processes_encodes_its_share(tmp_path):
         counts.append(len(list((tmp_path / "texts").iterdir())))
     assert counts[1] == len({"", *PROMPTS})
     assert 0 < counts[0] < counts[1]
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_unloaded_encoders_come_back_for_a_new_text_as_they_were(name, tmp_path):
+    KINDS[name]().save_pretrained(tmp_path)
+    policy = make_policy(load_pipeline(str(tmp_path)), max_sequence_length=16, resolution=64 if name == "sd3" else 16)
+    before, num_tokens = policy.encode(PROMPTS), policy.num_text_tokens
+    first = weakref.ref(next(policy.pipeline.text_encoder.parameters()))
+    policy.unload_encoders()
+    assert all(parameter.is_meta for encoder in text_encoders(policy.pipeline) for parameter in encoder.parameters())
+    assert first() is None or first().is_meta
+    assert policy.num_text_tokens == num_tokens
+    assert torch.equal(policy.encode(PROMPTS).sequence, before.sequence)
+    assert next(policy.pipeline.text_encoder.parameters()).is_meta
+    policy._cache.clear()
+    again = policy.encode(PROMPTS)
+    assert torch.equal(again.sequence, before.sequence)
+    assert again.pooled is None or torch.equal(again.pooled, before.pooled)
+
+
+@pytest.mark.parametrize("finetune", ["lora", "full"])
+def test_a_run_on_encoded_prompts_trains_without_encoders_and_gives_them_back(tmp_path, finetune):
+    tiny_pipeline().save_pretrained(tmp_path / "model")
+    rollout = RolloutConfig(num_prompts=2, group_size=2, num_steps=2)
+    there = []
+    for name, memory in (("with", MemoryConfig()), ("without", MemoryConfig(prompt_cache=tmp_path / "texts"))):
+        config = tiny_config(tmp_path / name, model=str(tmp_path / "model"), memory=memory, rollout=rollout, finetune=finetune)
+        run = start_run(config, Given(reward=red, prompts=PROMPTS))
+        there.append(not next(run.policy.pipeline.text_encoder.parameters()).is_meta)
+        run.close()
+    assert there == [True, finetune == "full"]
+    for name, memory in (("with", MemoryConfig()), ("without", MemoryConfig(prompt_cache=tmp_path / "texts"))):
+        config = tiny_config(
+            tmp_path / f"{name} run", model=str(tmp_path / "model"), memory=memory, rollout=rollout, finetune=finetune
+        )
+        pipeline = train(config, reward=red, prompts=PROMPTS, quiet=True).pipeline
+        there.append(torch.cat([parameter.flatten() for parameter in pipeline.text_encoder.parameters()]))
+        there.append(torch.cat([value.flatten() for value in trainable(pipeline.transformer).values()]))
+    texts, weights, again, same = there[2:]
+    assert torch.equal(texts, again)
+    assert torch.equal(weights, same)
 
 
 def test_encoders_come_for_the_text_and_go_again():

@@ -11,6 +11,7 @@ from helpers.reward_models import save_clip
 from helpers.tiny import tiny_pipeline
 
 from vgrpo.analysis.plan import job as plan_job
+from vgrpo.commands import fit
 from vgrpo.commands.main import main
 
 PAGE = Path(__file__).parents[2] / "docs/first-hour.md"
@@ -58,6 +59,7 @@ def small(words):
 def test_every_line_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(plan_job, "measure_model", figures.known_or_measured)
+    monkeypatch.setattr(fit, "TEXTS", tmp_path / "texts")
     pipeline = tiny_pipeline()
     channels = pipeline.transformer.config.in_channels
     type(pipeline)(**pipeline.components | {"vae": autoencoder(channels)}).save_pretrained("model")
@@ -69,6 +71,7 @@ def test_every_line_runs(tmp_path, monkeypatch, capsys):
         assert main(small(words)) == 0
         said[" ".join(words)] = capsys.readouterr().out
     assert "fits into 24GB" in next(text for command, text in said.items() if command.startswith("plan"))
+    assert list(Path("texts").glob("*.safetensors"))
     assert "this run is finished" in next(text for command, text in said.items() if "--resume" in command)
     assert Path("runs/evening/report.html").is_file()
     assert len(list(Path("pictures").glob("*.png"))) == 1

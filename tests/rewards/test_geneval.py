@@ -1,6 +1,7 @@
 """GenEval's rules on cases worked out by hand, and the judge around them on tiny random models."""
 
 import random
+import shutil
 
 import numpy as np
 import pytest
@@ -179,6 +180,20 @@ def test_detections_are_the_networks(judge_folder):
         assert [score for _, score, _ in got] == pytest.approx([score for _, score, _ in expected], abs=0.02)
         total += len(got)
     assert total > 3
+
+
+def test_the_detector_sees_pictures_of_its_published_size(judge_folder, tmp_path):
+    """The published one's is a shortest side of 800 pixels and a longest of at most 1333, whatever the images' own."""
+    shutil.copytree(judge_folder, tmp_path / "judge")
+    Processor(size={"shortest_edge": 96, "longest_edge": 112}).save_pretrained(tmp_path / "judge")
+    judge, seen = load_reward(f"geneval={tmp_path / 'judge'}"), []
+    judge.detector.register_forward_pre_hook(
+        lambda _, args, kwargs: seen.append(tuple(kwargs["pixel_values"].shape[-2:])), with_kwargs=True
+    )
+    for shape in ((48, 48), (48, 64), (200, 200)):
+        judge.detect(torch.rand(1, 3, *shape))
+    padded = [(96, 96), (96, 128), (96, 96)]  # 48 x 64 becomes 84 x 112, and both sides are filled up to multiples of 32
+    assert seen == padded
 
 
 @torch.no_grad()

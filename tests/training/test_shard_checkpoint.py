@@ -28,7 +28,7 @@ def go(folder, processes, num_iterations, *, resume=False, gather=True):
         "eval": EvalConfig(num_prompts=3, num_images=1, num_sample_prompts=1, num_steps=2, sample_every=100),
         "held_out_prompts": 1,
         "finetune": "full",
-        "memory": MemoryConfig(shard="full", gather=gather),
+        "memory": MemoryConfig(shard="full", gather=gather, offload_copies=gather),
         "checkpoint_every": 1,
     }
     given = Given(pipeline=tiny_pipeline(), reward=red, prompts=PROMPTS)

@@ -27,7 +27,11 @@ from vgrpo.training.start import Given, start_run
 
 IN_CHUNKS = UpdateConfig(num_minibatches=2, micro_batch_size=3)
 JOBS = {
-    "whole rollouts": {"finetune": "full", "objective": VGRPO(ref_weight=1.0)},
+    "whole rollouts": {
+        "finetune": "full",
+        "objective": VGRPO(ref_weight=1.0),
+        "memory": MemoryConfig(shard="full", offload_copies=True),
+    },
     "block by block": {
         "finetune": "full",
         "objective": CRD(centering="softmax"),

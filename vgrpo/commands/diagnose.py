@@ -18,6 +18,7 @@ from vgrpo.models.loading import load_policy
 from vgrpo.models.lora import add_lora, freeze
 from vgrpo.models.policy import Policy
 from vgrpo.models.settings import LoraConfig, ModelSettings
+from vgrpo.models.supported import edits_pictures
 from vgrpo.prompts.sources import training_prompts
 from vgrpo.sampling.draw import draw_groups
 from vgrpo.sampling.settings import OwnSampling, Sampling
@@ -78,7 +79,8 @@ def diagnose(config: DiagnoseConfig) -> dict[str, Any]:
     from vgrpo.analysis.diagnose.plots import plot  # first of all, so that a missing matplotlib is noticed now
 
     require_folder(config.output_dir, "--output-dir")
-    prompts = training_prompts(config.prompts, config.seed)(0, config.num_prompts)
+    sources = edits_pictures(config.model, config.adapter)
+    prompts = training_prompts(config.prompts, config.seed, sources=sources)(0, config.num_prompts)
     policy = load_policy(config)
     own = defaults_of(policy)
     sampling = config.resolved(own)

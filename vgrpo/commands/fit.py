@@ -5,12 +5,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from huggingface_hub.constants import HF_HOME
+
 from vgrpo.analysis.machine import GB, gpus
 from vgrpo.analysis.plan.advice import advise_stages
 from vgrpo.training.settings.config import Config
 from vgrpo.training.settings.config_files import load_yaml
 from vgrpo.training.settings.stages import Curriculum
 
+TEXTS = Path(HF_HOME) / "vgrpo" / "encoded-prompts"
+MOST_TEXTS = 4 * GB
 SIZE = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?(GB)?")
 
 
@@ -41,7 +45,19 @@ def fitted(job: Config | Curriculum, fit: str, *, resume: bool, say: Callable[[s
             )
         choice = f"with {' '.join(advice.options)}; {advice.note()}" if advice.options else "as it is"
         say(f"{stage}--fit {fit}: {advice.total / GB:.1f} GB by the plan, {choice}")
-    return chosen
+    return _texts_first(chosen, found[0].texts, say) if isinstance(chosen, Config) else chosen
+
+
+def _texts_first(config: Config, size: float, say: Callable[[str], None]) -> Config:
+    """Where text encoders would wait in the CPU's memory, all texts are encoded first, if a disk need not hold much of them."""
+    memory = config.memory
+    if not memory.offload_encoders or memory.prompt_cache is not None or config.finetune == "full" or size > MOST_TEXTS:
+        return config
+    say(
+        f"--fit encodes all prompts first, with --memory.prompt-cache {TEXTS}: at most {size / GB:.1f} GB of disk, and the "
+        "text encoders then leave the CPU's memory"
+    )
+    return replace(config, memory=replace(memory, prompt_cache=TEXTS))
 
 
 def _free(job: Config | Curriculum) -> float:

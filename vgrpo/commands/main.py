@@ -33,7 +33,7 @@ USAGE = """vgrpo: online reinforcement learning for text-to-image diffusion and 
   vgrpo serve-rollout MODEL [--port 8200]                draw images for runs from a process of its own
   vgrpo plan [RECIPE] [--gpu-memory 24GB] [...]          memory, evaluations and time of a job, before any download
   vgrpo doctor                                           what this machine has and can train, and what to type
-  vgrpo prompts --kind geneval --output FILE [...]       generate training prompts
+  vgrpo prompts --kind geneval --output FILE [...]       prompts to train on, or a benchmark's
   vgrpo diagnose MODEL [...]                             measure how noisy a model's likelihood is
   vgrpo bench [--suite equal] [...]                      race algorithms on the bundled model
 

@@ -15,6 +15,7 @@ from vgrpo.models.lengths import warn_of_cut_off
 from vgrpo.models.loading import load_policy
 from vgrpo.models.settings import ModelSettings
 from vgrpo.models.sources import check_sources, with_image
+from vgrpo.models.supported import edits_pictures
 from vgrpo.prompts.files import read_prompts
 from vgrpo.prompts.source_images import check_picture
 from vgrpo.sampling.draw import all_noise, draw_images
@@ -53,7 +54,7 @@ class SampleConfig(ModelSettings, OwnSampling):
 def sample(config: SampleConfig) -> int:
     """Write the images and return how many; the noise of each is named by the seed, its prompt's index and its own. Of several
     processes each draws for every so many-th prompt."""
-    prompts = read_prompts(config.prompts)
+    prompts = read_prompts(config.prompts, sources=edits_pictures(config.model, config.adapter))
     if config.image is not None:
         check_picture(config.image, "--image")
         prompts = with_image(prompts, config.image.absolute())

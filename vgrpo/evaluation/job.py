@@ -27,7 +27,7 @@ from vgrpo.models.lora_files import lora_file
 from vgrpo.models.precision import check_device, device_of
 from vgrpo.models.settings import ModelSettings
 from vgrpo.models.sources import check_sources
-from vgrpo.models.supported import check_model
+from vgrpo.models.supported import check_model, edits_pictures
 from vgrpo.rewards.base import Reward
 from vgrpo.rewards.frames import show_to
 from vgrpo.rewards.loading import Calling, check_calls, load_rewards
@@ -122,7 +122,8 @@ def evaluate_model(job: EvalJob, track: Tracked = _untracked) -> Outcome:
     """Evaluate the base model and, with a LoRA, the tuned one on the same noise; merge if all is there."""
     require_folder(job.output_dir, "--output-dir")
     shard, settings = Shard.parse(job.shard), job.sampling
-    prompts = suite_prompts(job.suite, job.prompts, job.eval.num_prompts)
+    sources = edits_pictures(job.model, job.adapter)
+    prompts = suite_prompts(job.suite, job.prompts, job.eval.num_prompts, sources=sources)
     world = judge_of(prompts, job.reward, [job.prompts])
     pictures, size = pictures_of(prompts, settings.num_images), settings.batch_size or len(prompts)
     loras: dict[str, Path | None] = {"base": None} | ({"tuned": job.lora} if job.lora else {})

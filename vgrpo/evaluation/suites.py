@@ -56,19 +56,19 @@ def find_suite(name: str) -> Suite:
     raise ValueError(f"unknown suite {name!r}: {hint(name, SUITES)}")
 
 
-def suite_prompts(suite: str | None, prompts: str | None, count: int) -> list[Prompt]:
-    """At most `count` prompts, evenly from a suite's file, as files are often sorted by task.
+def suite_prompts(suite: str | None, prompts: str | None, count: int, *, sources: bool = True) -> list[Prompt]:
+    """At most `count` prompts, evenly from a suite's file, as files are often sorted by task; `sources` as for `read_prompts`.
 
     Raises ValueError if the suite needs a file that is not given, or the prompts are not what its rewards judge.
     """
     if suite is None:
-        return evaluation_prompts(prompts, count)
+        return evaluation_prompts(prompts, count, sources=sources)
     if prompts is None:
         raise ValueError(f"--suite {suite} needs --prompts FILE: {SUITES[suite].file}")
     if find_world(prompts):
         chosen = evaluation_prompts(prompts, count)
     else:
-        whole = ocr.held_out_set(NUM_OCR_PROMPTS) if prompts == "ocr" else read_prompts(prompts)
+        whole = ocr.held_out_set(NUM_OCR_PROMPTS) if prompts == "ocr" else read_prompts(prompts, sources=sources)
         count = min(count, len(whole))
         chosen = [whole[index * len(whole) // count] for index in range(count)]
     unfit = [prompt.text for prompt in chosen if not SUITES[suite].fits(prompt)]

@@ -10,11 +10,11 @@ from vgrpo.models.bundled import is_bundled
 from vgrpo.models.classes import absent_parts, networks_of
 from vgrpo.models.compiled import compile_blocks
 from vgrpo.models.finite import check_finite
-from vgrpo.models.folder import variant_of
 from vgrpo.models.hub import fetch_pipeline, is_hub_id
 from vgrpo.models.lora import load_lora
 from vgrpo.models.lora_files import check_lora_file, lora_file
 from vgrpo.models.memory import fit
+from vgrpo.models.networks import damaged, load_network
 from vgrpo.models.policy import Policy
 from vgrpo.models.precision import allow_tf32, autocast_dtype, device_of, frozen_dtype, on_bf16_gpu
 from vgrpo.models.quantised import check_quantised, is_quantised, loading_options, to_int8
@@ -122,32 +122,6 @@ def _place(pipeline: Any, device: str | torch.device, behind: list[torch.nn.Modu
     return pipeline
 
 
-def load_network(cls: Any, folder: Path, dtype: torch.dtype, **extra: Any) -> torch.nn.Module:
-    """A part that has weights, of which none may be missing: the libraries would draw them at random. `extra` is what quantises
-    it."""
-    network: torch.nn.Module
-    try:
-        network, found = cls.from_pretrained(
-            folder,
-            torch_dtype=dtype,
-            variant=variant_of(path.name for path in folder.iterdir()),
-            use_safetensors=True,
-            local_files_only=True,
-            output_loading_info=True,
-            **extra,
-        )
-    except (torch.OutOfMemoryError, MemoryError):
-        raise
-    except Exception as error:  # a stranger's numbers in another library's code: it may stumble over anything
-        raise _damaged(folder, error) from error
-    missing = sorted(found["missing_keys"])
-    if missing:
-        raise ValueError(
-            f"{folder}: its weights leave out {missing[0]} and {len(missing) - 1} more; copy or download the model again"
-        )
-    return network
-
-
 def load_rest(folder: Path, networks: dict[str, Any], dtypes: dict[str, torch.dtype]) -> Any:
     """The pipeline around its networks: tokenizers and the scheduler come from the folder too. The types are those that the
     networks have: without them diffusers makes fp32 of a network that keeps some of its layers in it."""
@@ -158,15 +132,10 @@ def load_rest(folder: Path, networks: dict[str, Any], dtypes: dict[str, torch.dt
             folder, torch_dtype=dtypes, local_files_only=True, use_safetensors=True, **networks
         )
     except Exception as error:  # as above
-        raise _damaged(folder, error) from error
+        raise damaged(folder, error) from error
     # Of a part that a pipeline can be without (Wan's transformer) diffusers loads its own, which is not quantised.
     pipeline.register_modules(**{name: part for name, part in networks.items() if part is not None})
     return pipeline
-
-
-def _damaged(folder: Path, error: Exception) -> ValueError:
-    why = " ".join(str(error).split())[:300] or type(error).__name__
-    return ValueError(f"{folder}: damaged weights or configs ({why}); copy or download the model again")
 
 
 def make_policy(

@@ -22,6 +22,7 @@ from vgrpo.models.latents import to_images, unscaled
 from vgrpo.models.resolution import Resolution, sides_of
 from vgrpo.models.sharding import Spread
 from vgrpo.models.text_store import TextStore, text_encoders
+from vgrpo.models.unloading import Unloaded, load_encoders, unload_encoders
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
 CACHE_BYTES = 2**30  # of encoded texts, on the network's device: those of many thousand prompts would fill a GPU
@@ -44,6 +45,7 @@ class Policy(ABC):
     store: TextStore | None = None
     spread: Spread | None = None  # the network's weights over several processes
     _cache: dict[str, Cond] = field(default_factory=dict, repr=False)
+    _unloaded: list[Unloaded] = field(default_factory=list, repr=False)
 
     network: ClassVar[str] = "transformer"
     """The pipeline's part that is trained."""
@@ -148,6 +150,7 @@ class Policy(ABC):
             self._cache |= {text: cond.to(self.dtype) for text, cond in stored.items() if cond is not None}
             new = [text for text in new if text not in self._cache]
         if new:
+            self.load_encoders()
             with self.encoders_at_hand():
                 # Alone, as the last bits depend on what else is in the batch, and that on which process it is. Off-loaded
                 # encoders would come to the device for every text.
@@ -167,6 +170,16 @@ class Policy(ABC):
     def encode_prompts(self, prompts: list[Prompt]) -> Cond:
         """What the network is told of prompts: here their texts alone."""
         return self.encode([prompt.text for prompt in prompts])
+
+    def unload_encoders(self) -> None:
+        """Free their memory, of a pipeline that came from a folder, until a text is asked for that is encoded nowhere."""
+        self._unloaded += unload_encoders(self.pipeline)
+
+    def load_encoders(self) -> None:
+        """Those that were unloaded."""
+        if self._unloaded:
+            load_encoders(self.pipeline, self._unloaded)
+            self._unloaded.clear()
 
     def encoders_at_hand(self) -> AbstractContextManager[None]:
         """The text encoders work on the network's device; off-loaded ones come there one at a time."""

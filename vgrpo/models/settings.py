@@ -50,7 +50,8 @@ class MemoryConfig:
     offload_copies: bool = False
     """Keep averages and copies of what is trained in the CPU's memory: with --finetune full each is a whole network in fp32."""
     prompt_cache: Path | None = None
-    """Folder of encoded prompts. A run encodes all of its prompts into it before the first iteration; later runs read them."""
+    """Folder of encoded prompts. A run encodes all of its prompts into it before the first iteration; later runs read them.
+    While a LoRA is trained, the text encoders are in no memory."""
 
     shard: Literal["none", "full", "hybrid"] = "none"
     """Of a run in several processes: full spreads the network's weights over all of them (FSDP), hybrid over those of each
@@ -64,10 +65,6 @@ class MemoryConfig:
         require(
             self.shard == "none" or self.weights not in ("int8", "nf4"),
             f"memory.shard={self.shard}: weights in {self.weights} cannot be spread; take bf16, or shard none",
-        )
-        require(
-            self.shard == "none" or not self.offload_copies,
-            f"memory.offload_copies: with memory.shard={self.shard} copies are spread like the network; leave one of them out",
         )
 
 

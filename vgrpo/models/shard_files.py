@@ -55,10 +55,15 @@ class Rows:
         return value
 
 
+def rows_of(value: Tensor | Rows, like: Tensor) -> Tensor:
+    """Of what a checkpoint holds of a tensor, the rows that this process has of one like it."""
+    rows = own_rows(like)
+    return value.read(rows) if isinstance(value, Rows) else value[rows] if value.dim() > 0 else value
+
+
 def fill(place: Tensor, value: Tensor | Rows) -> None:
     """Put what a checkpoint holds of a tensor into one, of which this process may have a part."""
-    rows = own_rows(place)
-    own_part(place).copy_(value.read(rows) if isinstance(value, Rows) else value[rows] if value.dim() > 0 else value)
+    own_part(place).copy_(rows_of(value, place))
 
 
 def moments_like(parameters: list[nn.Parameter], state: dict[str, Any]) -> dict[str, Any]:

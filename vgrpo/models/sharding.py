@@ -8,6 +8,7 @@ and for its backward, and let go after each, so that both are steps which all pr
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
@@ -87,6 +88,15 @@ def spread(network: nn.Module, mesh: DeviceMesh, ignored: set[nn.Parameter]) -> 
 
 def is_spread(network: nn.Module) -> bool:
     return isinstance(network, FSDPModule)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnPart:
+    """What this process holds of a spread tensor, on whichever device."""
+
+    part: Tensor
+    shape: tuple[int, ...]
+    """Of the whole."""
 
 
 def own_part(tensor: Tensor) -> Tensor:

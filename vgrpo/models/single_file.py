@@ -15,7 +15,8 @@ from vgrpo.models.classes import absent_parts, networks_of
 from vgrpo.models.finite import check_finite
 from vgrpo.models.folder import PICKLES, check_code
 from vgrpo.models.hub import fetch_for_file, is_hub_id
-from vgrpo.models.loading import load_network, load_rest
+from vgrpo.models.loading import load_rest
+from vgrpo.models.networks import load_network
 from vgrpo.models.quiet import without_loading_chatter
 from vgrpo.models.supported import model_folder
 from vgrpo.support.checks import require

@@ -96,5 +96,11 @@ def check_model(name: str, adapter: OwnAdapter = None) -> Path:
     return folder
 
 
+def edits_pictures(name: str, adapter: OwnAdapter = None, pipeline: Any = None) -> bool:
+    """Whether a model, or the pipeline in memory, takes a source image with every prompt. Raises what `model_folder` does."""
+    kind = read_index(model_folder(name, adapter))["_class_name"] if pipeline is None else type(pipeline).__name__
+    return adapter_of(kind, adapter).takes_image
+
+
 def _way_out() -> str:
     return f"supported are {', '.join(ADAPTERS)}. For another give your own, --adapter my_file:MyPolicy; see docs/models.md"

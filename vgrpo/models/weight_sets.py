@@ -2,13 +2,16 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from vgrpo.core.seeds import seed_of
-from vgrpo.models.sharding import is_spread, own_part
+from vgrpo.models.shard_files import rows_of
+from vgrpo.models.sharding import OwnPart, is_spread, own_part
 
 
 def trainable(module: nn.Module) -> dict[str, nn.Parameter]:
@@ -21,29 +24,38 @@ class WeightCopy:
 
     def __init__(self, module: nn.Module, device: torch.device | None = None) -> None:
         self.module = module
-        self.values = {
-            name: parameter.detach().to(device or parameter.device, copy=True) for name, parameter in trainable(module).items()
-        }
+        self.values = _own_parts(module, device)
 
     @torch.no_grad()
     def blend(self, decay: float) -> None:
         """Become `decay * self + (1 - decay) * current`."""
         for name, parameter in trainable(self.module).items():
-            value = own_part(self.values[name])
+            value = self.values[name]
             value.lerp_(own_part(parameter).to(value.device), 1 - decay)
 
     @contextmanager
     def active(self) -> Iterator[None]:
         """Put the average into the module; afterwards, also after an exception, restore its own weights bit for bit."""
-        parameters = trainable(self.module)
-        own = {
-            name: own_part(parameter.detach()).to(self.values[name].device, copy=True) for name, parameter in parameters.items()
-        }
+        device = next((value.device for value in self.values.values()), None)
+        own = _own_parts(self.module, device)
         try:  # values are copied, tensors are not swapped: the optimiser and compiled graphs hold on to these tensors
-            _assign(parameters, self.values)
+            self.put_in()
             yield
         finally:
-            _assign(parameters, own)
+            _assign(self.module, own)
+
+    def put_in(self) -> None:
+        """Leave these weights in the module."""
+        _assign(self.module, self.values)
+
+    def state_dict(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        return {name: _as_saved(self.values[name], parameter) for name, parameter in trainable(self.module).items()}
+
+    @torch.no_grad()
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for name, parameter in trainable(self.module).items():
+            self.values[name].copy_(rows_of(state[name], parameter))
 
 
 class AverageWeights(WeightCopy):
@@ -126,7 +138,17 @@ def rounded_fairly(values: Tensor, rng: torch.Generator) -> Tensor:
     return (bits & -(2**16)).view(torch.float32).bfloat16()
 
 
+def _own_parts(module: nn.Module, device: torch.device | None) -> dict[str, Tensor]:
+    """A copy of what is trained, on its own device if none is given."""
+    parts = {name: own_part(parameter.detach()) for name, parameter in trainable(module).items()}
+    return {name: part.to(device or part.device, copy=True) for name, part in parts.items()}
+
+
+def _as_saved(part: Tensor, parameter: nn.Parameter) -> Tensor | OwnPart:
+    return OwnPart(part=part, shape=tuple(parameter.shape)) if isinstance(parameter, DTensor) else part
+
+
 @torch.no_grad()
-def _assign(parameters: dict[str, nn.Parameter], values: dict[str, Tensor]) -> None:
-    for name, parameter in parameters.items():
-        own_part(parameter).copy_(own_part(values[name]))
+def _assign(module: nn.Module, values: dict[str, Tensor]) -> None:
+    for name, parameter in trainable(module).items():
+        own_part(parameter).copy_(values[name])

@@ -13,10 +13,10 @@ from vgrpo.prompts.source_images import COLUMN, stored, with_source
 PICTURES = Path(HF_HOME) / "vgrpo" / "source-images"
 
 
-def read_dataset(name: str) -> list[Prompt]:
+def read_dataset(name: str, *, sources: bool = True) -> list[Prompt]:
     """Prompts of a .parquet file, a folder that `save_to_disk` wrote or that holds data files, or `hub:owner/name`, of its
-    `train` split. Other columns become metadata, pictures and sounds excepted: a picture in the column `image` is the prompt's
-    source image, as a file of the hub's cache folder where it has none of its own.
+    `train` split. Other columns become metadata, pictures and sounds excepted: with `sources` a picture in the column `image`
+    is the prompt's source image, as a file of the hub's cache folder where it has none of its own.
 
     Raises ValueError if the package datasets is not installed, the data cannot be read, or the split `train` or a column of
     texts is missing; FileNotFoundError if nothing is there or the hub does not answer.
@@ -31,7 +31,7 @@ def read_dataset(name: str) -> list[Prompt]:
         raise ValueError(f"prompts {name}: no column `prompt`; its columns are {', '.join(table.column_names)}")
     folder = Path(name) if Path(name).is_dir() else Path(name).parent
     prompts = []
-    for number, row in enumerate(_rows(datasets, table, name), 1):
+    for number, row in enumerate(_rows(datasets, table, name, sources), 1):
         where = f"prompts {name}, row {number}"
         if not isinstance(row[column], str | None):
             raise ValueError(f"{where}: `{column}` is {row[column]!r}; make the column text")
@@ -57,12 +57,12 @@ def _train_split(datasets: Any, name: str) -> Any:
     return table["train"]
 
 
-def _rows(datasets: Any, table: Any, name: str) -> list[dict[str, Any]]:
-    """Its rows without pictures and sounds, but for a source image, as the path of its file."""
+def _rows(datasets: Any, table: Any, name: str, sources: bool) -> list[dict[str, Any]]:
+    """Its rows without pictures and sounds, but for source images, as the paths of their files."""
     media = (datasets.Image, datasets.Audio, datasets.Video)
     kept = [key for key, kind in table.features.items() if not isinstance(kind, media)]
     rows: list[dict[str, Any]] = table.select_columns(kept).to_list()
-    if isinstance(table.features.get(COLUMN), datasets.Image):
+    if sources and isinstance(table.features.get(COLUMN), datasets.Image):
         pictures = table.select_columns([COLUMN]).cast_column(COLUMN, datasets.Image(decode=False))
         for number, (row, found) in enumerate(zip(rows, pictures, strict=True), 1):
             row[COLUMN] = stored(found[COLUMN], PICTURES, f"prompts {name}, row {number}") if found[COLUMN] else None

@@ -17,20 +17,21 @@ from vgrpo.support.textfiles import read_text
 from vgrpo.worlds.registry import WORLDS
 
 
-def read_prompts(path: str | Path) -> list[Prompt]:
+def read_prompts(path: str | Path, *, sources: bool = True) -> list[Prompt]:
     """Prompts of a file: `.txt`, one a line; `.jsonl`, one object a line; `.json`, a list of texts or objects; `.csv`,
     `.tsv` or `.parquet`; or of a Hugging Face dataset, by its folder or as `hub:owner/name`. The text is in the column or field
     `prompt` (or `prompts`, `caption`, `text`, in capitals or not); what else there is becomes the prompt's metadata. `image`
-    names a source image, from the file's folder on.
+    names a source image, from the file's folder on. Without `sources` pictures inside a dataset stay there: a model that
+    does not edit pictures has no use for the gigabytes of a captioned set.
 
     Raises FileNotFoundError, or ValueError with the line, if there is nothing to read, the file's kind is not known, or a line
     is not what it should be.
     """
     if str(path).startswith("hub:"):
-        return read_dataset(str(path))
+        return read_dataset(str(path), sources=sources)
     path = Path(path)
     if path.is_dir() or path.suffix.lower() == ".parquet":
-        return read_dataset(str(path))
+        return read_dataset(str(path), sources=sources)
     if not path.is_file():
         raise FileNotFoundError(f"no prompt file {path}; {_remedy(path)}")
     read = READERS.get(path.suffix.lower())

@@ -100,11 +100,11 @@ def from_memory(items: Sequence[str | Prompt]) -> list[Prompt]:
     return [clean_prompt(prompt, f"prompts, number {number}") for number, prompt in enumerate(prompts, 1)]
 
 
-def training_prompts(name: str, seed: int, shares: tuple[str, ...] = ()) -> PromptSource:
+def training_prompts(name: str, seed: int, shares: tuple[str, ...] = (), *, sources: bool = True) -> PromptSource:
     """From a world's name or a file. Raises ValueError or FileNotFoundError for what is neither."""
     found = find_world(name)
     if found is None:
-        return from_listed(read_prompts(name), shares, seed)
+        return from_listed(read_prompts(name, sources=sources), shares, seed)
     require(not shares, f"prompt_shares={shares}: shares need a file of prompts")
     return from_world(*found, seed)
 
@@ -118,12 +118,12 @@ def held_out_name(prompts: str, eval_prompts: str | None) -> str | None:
     return eval_prompts or (prompts if find_world(prompts) else None)
 
 
-def evaluation_prompts(name: str | None, count: int) -> list[Prompt]:
+def evaluation_prompts(name: str | None, count: int, *, sources: bool = True) -> list[Prompt]:
     """Held-out prompts, evenly over their tags; a file is read in its own order."""
     if name is None or count == 0:
         return []
     found = find_world(name)
     if found is None:
-        return read_prompts(name)[:count]
+        return read_prompts(name, sources=sources)[:count]
     world, tags = found
     return [clean_prompt(p, f"the {world.name} world") for p in world.held_out_prompts(max(1, count // len(tags)), tags)]

@@ -88,7 +88,8 @@ def train(
                 _leave_due(run)
             run.ahead.close(AS_LONG_AS_IT_TAKES)
             evaluation = _end(run)
-    run.adopt_average()
+    run.average.put_in()
+    run.policy.load_encoders()
     return Result(output_dir=run.folder, pipeline=run.policy.pipeline, evaluation=evaluation)
 
 

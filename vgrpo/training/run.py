@@ -18,7 +18,6 @@ from vgrpo.models.lora import save_lora
 from vgrpo.models.policy import Policy
 from vgrpo.models.saving import save_pipeline
 from vgrpo.models.shard_files import fill, moments_like
-from vgrpo.models.sharding import own_part
 from vgrpo.models.weight_sets import AverageWeights, WeightCopy, trainable
 from vgrpo.objectives.base import WeightSet
 from vgrpo.pages.run_files import NUM_IMAGES
@@ -161,13 +160,13 @@ class Run:
             "settings": settings_of(self.config),
             "iteration": self.iteration,
             "weights": {name: value.detach() for name, value in trainable(self.policy.module).items()},
-            "average": self.average.values,
+            "average": self.average.state_dict(),
             "average_steps": self.average.num_steps,
             "optimizer": self.optimizer.inner.state_dict(),
             "optimizer_steps": self.optimizer.num_steps,
             "bad_steps": self.optimizer.num_bad_steps,
             "steered_lr": self.steered_lr,
-            "old": self.copies["old"].values if "old" in self.copies else None,
+            "old": self.copies["old"].state_dict() if "old" in self.copies else None,
             "drew": self.ahead.state_dict(),
             "alarm": self.alarm.state_dict(),
             "health": self.health.state_dict(),
@@ -180,9 +179,9 @@ class Run:
         self.iteration = state["iteration"]
         for name, parameter in trainable(self.policy.module).items():
             fill(parameter, state["weights"][name])
-            fill(self.average.values[name], state["average"][name])
-            if "old" in self.copies:
-                fill(self.copies["old"].values[name], state["old"][name])
+        self.average.load_state_dict(state["average"])
+        if "old" in self.copies:
+            self.copies["old"].load_state_dict(state["old"])
         self.ahead.load_state_dict(state.get("drew") or state["old"] or state["weights"])
         self.average.num_steps = state["average_steps"]
         self.optimizer.inner.load_state_dict(moments_like(self.optimizer.parameters, state["optimizer"]))
@@ -219,12 +218,6 @@ class Run:
             else:
                 save_lora(self.policy, folder)
         return folder
-
-    @torch.no_grad()
-    def adopt_average(self) -> None:
-        """Leave the averaged weights, the ones saved and evaluated, in the pipeline."""
-        for name, parameter in trainable(self.policy.module).items():
-            own_part(parameter).copy_(own_part(self.average.values[name]))
 
 
 @out_of_memory_while("drawing sample pictures")

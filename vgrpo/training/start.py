@@ -63,7 +63,7 @@ def start_run(
     _check(config, given, processes, resume=resume)
     together.check_several(config.rollout.num_prompts, config.device, processes)
     check_shards(config, processes)
-    prompts = run_prompts(config, given.prompts)
+    prompts = run_prompts(config, given.prompts, given.pipeline)
     task = make_task(config, given, prompts)
     with ExitStack() as failed:
         failed.callback(task.close)  # processes of rewards would outlive a start that fails
@@ -96,6 +96,8 @@ def _load_run(
     adapter = make_trainable(policy, None if full else config.lora, config.seed, processes)
     spread_weights(policy, config, processes)
     encode_ahead(policy, prompts, config.num_iterations, config.rollout.num_prompts, events, processes)
+    if policy.store is not None and given.pipeline is None and not full:  # a whole pipeline is saved with its encoders
+        policy.unload_encoders()
     if adapter is not None and config.lora.init is None and opened.loaded is None:
         events.notice("the pipeline's active LoRA is trained on")
     try_rewards(policy, task, prompts.trial)

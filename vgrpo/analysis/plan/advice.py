@@ -70,6 +70,8 @@ class Advice(NamedTuple):
     """As they are typed."""
     total: float
     """Bytes that the job then takes."""
+    texts: float
+    """Bytes of all of its encoded texts."""
     config: Config
     """The job's with the options."""
 
@@ -101,7 +103,7 @@ def advise(job: Job, limit: float) -> Advice:
         milder = [rest, *(rest | {option: choice} for choice in LADDER if choice[0] == option)]
         chosen = next(options for options in milder if total(options) <= enough)
     typed = [f"{option} {value}".strip() for option, value, _ in chosen.values()]
-    return Advice(typed, total(chosen), _changed(job.config, chosen.values()))
+    return Advice(typed, total(chosen), job.stored_texts, _changed(job.config, chosen.values()))
 
 
 def _changed(config: Config, choices: Iterable[Choice]) -> Config:

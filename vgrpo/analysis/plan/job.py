@@ -184,6 +184,11 @@ class Job:
         num_texts = config.rollout.num_prompts / self.num_gpus
         return 2 * num_texts * self.text_bytes + min(CACHE_BYTES, num_texts * config.num_iterations * self.text_bytes)
 
+    @property
+    def stored_texts(self) -> float:
+        """Bytes that all of a run's encoded texts take on a disk, if no two are the same."""
+        return self.text_bytes * (self.config.num_iterations * self.config.rollout.num_prompts + self.config.eval.num_prompts)
+
     def phases(self, config: Config, size: float) -> dict[str, float]:
         """What comes and goes. Phases take turns, so the largest counts."""
         drawn = self.rollout_batch_size(config)

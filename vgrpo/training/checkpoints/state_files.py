@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from vgrpo.models.shard_files import Parts, Rows
-from vgrpo.models.sharding import own_part
+from vgrpo.models.sharding import OwnPart, own_part
 from vgrpo.support.json_files import parse_json
 
 DTYPES = {
@@ -69,7 +69,9 @@ class Snapshot:
 
     def _plain(self, value: Any, name: str) -> Any:
         if isinstance(value, DTensor):
-            key = self._add(own_part(value), name)
+            value = OwnPart(part=own_part(value), shape=tuple(value.shape))
+        if isinstance(value, OwnPart):
+            key = self._add(value.part, name)
             self.parts.add(key)
             return {"$rows": [key, list(value.shape)]}
         if isinstance(value, Rows):

@@ -63,7 +63,7 @@ def train_curriculum(
     begun = resume and processes.rank == 0 and (folder / "config.yaml").is_file()
     if processes.rank == 0 and not begun:
         folder = free_folder(curriculum.output_dir, curriculum.stages[0].config.model)
-    _check(curriculum, processes, has_pipeline=pipeline is not None)
+    _check(curriculum, pipeline, processes)
     with _opened(curriculum, folder, processes, begun=begun) as folder:
         pipeline = load_policy(curriculum.stages[0].config.model_settings, pipeline).pipeline
         return _run(curriculum, folder, pipeline, listeners, say if processes.rank == 0 else silent, processes)
@@ -97,12 +97,12 @@ def _run(
     curriculum: Curriculum, folder: Path, pipeline: Any, listeners: Iterable[Listener], say: Say, processes: Processes
 ) -> Result:
     """The stages that are left."""
-    scores = ScoreTable(curriculum, folder, processes)
+    scores = ScoreTable(curriculum, folder, pipeline, processes)
     again = f"to go on with all stages,\n  vgrpo train {folder}/config.yaml --resume"
     if not scores.columns:
         say(f"run folder {folder}\nevaluating the base model on the rewards of all stages")
         with _told_how_to_go_on(say, again, after=(StopRequested,)):  # after anything else nothing is left of it
-            scores.add("base", pipeline)
+            scores.add("base")
     last = len(curriculum.stages) - 1
     # A finished curriculum, resumed, repeats the end of its last stage, as a finished run does.
     for index in range(min(len(scores.columns) - 1, last), last + 1):
@@ -112,7 +112,7 @@ def _run(
             train(config, Given(pipeline=pipeline), resume=True, listeners=listeners, processes=processes)
         say("evaluating on the rewards of all stages")
         with _told_how_to_go_on(say, again):
-            scores.add(name, pipeline)
+            scores.add(name)
         say(scores.text())
         if index < last:
             pipeline.unload_lora_weights()  # the next stage adds its own
@@ -141,9 +141,12 @@ def stage_config(curriculum: Curriculum, folder: Path, index: int) -> Config:
     )
 
 
-def _check(curriculum: Curriculum, processes: Processes, *, has_pipeline: bool) -> None:
+def _check(curriculum: Curriculum, pipeline: Any, processes: Processes) -> None:
     """What would otherwise fail hours later, at the start of a stage."""
     configs = [stage_config(curriculum, Path("folder"), index) for index in range(len(curriculum.stages))]
+    if pipeline is None:
+        device_of(configs[0].device)
+        check_model(configs[0].model, configs[0].adapter)
     processes.require_same("stages", " ".join(stage.name for stage in curriculum.stages).encode())
     for config in configs:
         check_several(config.rollout.num_prompts, config.device, processes)
@@ -152,12 +155,9 @@ def _check(curriculum: Curriculum, processes: Processes, *, has_pipeline: bool) 
             f"memory.shard={config.memory.shard}: the stages of a curriculum share a model that is whole in every process; "
             "leave it out, or train the stages one by one, each with --lora.init",
         )
-        prompts = run_prompts(config)
+        prompts = run_prompts(config, pipeline=pipeline)
         check_same(settings_of(config), [*prompts.listed, *prompts.trial, *prompts.held_out], processes)
     if processes.rank == 0:
         check_init(configs[0].lora)
-    if not has_pipeline:
-        device_of(configs[0].device)
-        check_model(configs[0].model, configs[0].adapter)
     for name in dict.fromkeys(name for config in configs for name in config.reward_names):
         load_reward(name, configs[0].device_of_rewards)

@@ -29,21 +29,21 @@ class ScoreTable:
     processes share the pictures; the first keeps the file, and all know what is in it.
     """
 
-    def __init__(self, curriculum: Curriculum, folder: Path, processes: Processes) -> None:
-        self.path, self.processes = folder / "curriculum.json", processes
+    def __init__(self, curriculum: Curriculum, folder: Path, pipeline: Any, processes: Processes) -> None:
+        self.path, self.pipeline, self.processes = folder / "curriculum.json", pipeline, processes
         known: dict[str, Any] = {"columns": [], "rows": []}
         if processes.rank == 0 and self.path.exists():
             known = read_json(self.path)
         known = json.loads(processes.told(json.dumps(known).encode()))
         self.columns: list[str] = known["columns"]
         self.rows: list[dict[str, Any]] = known["rows"]
-        self.asked = _rewards_by_prompts(curriculum)
+        self.asked = _rewards_by_prompts(curriculum, pipeline)
 
-    def add(self, column: str, pipeline: Any) -> None:
+    def add(self, column: str) -> None:
         """Measure the pipeline as it is. A signal to one of the processes raises StopRequested in all of them, before the next
         pictures or after the column is kept."""
         with Interrupts() as interrupts:
-            means = {prompts: self._means(*asked, pipeline, interrupts) for prompts, asked in self.asked.items()}
+            means = {prompts: self._means(*asked, interrupts) for prompts, asked in self.asked.items()}
             for prompts, values in means.items():
                 for name, value in values.items():
                     self._row(name, prompts)["scores"][column] = None if value != value else round(value, 4)
@@ -53,12 +53,12 @@ class ScoreTable:
                 write_json(self.path, self.content())
             check_together(interrupts, self.processes)
 
-    def _means(self, config: Config, names: list[str], pipeline: Any, interrupts: Interrupts) -> dict[str, float]:
+    def _means(self, config: Config, names: list[str], interrupts: Interrupts) -> dict[str, float]:
         """By the name of the reward, NaN where it judged no picture."""
-        processes = self.processes
+        processes, pipeline = self.processes, self.pipeline
         settings = config.model_settings
         settings = replace(settings, precision=agreed_precision(settings.precision, settings.device, pipeline, processes))
-        pictures = pictures_of(main_prompts(config).held_out, config.eval.num_images)
+        pictures = pictures_of(main_prompts(config, pipeline=pipeline).held_out, config.eval.num_images)
         # Each time anew: they would fill the memory that a stage needs.
         with closing(Panel.of(load_rewards(names, calling(config)))) as panel:
             policy = load_policy(settings, pipeline)
@@ -96,12 +96,12 @@ class ScoreTable:
         return "\n".join(lines)
 
 
-def _rewards_by_prompts(curriculum: Curriculum) -> dict[str, tuple[Config, list[str]]]:
+def _rewards_by_prompts(curriculum: Curriculum, pipeline: Any) -> dict[str, tuple[Config, list[str]]]:
     """By the name of held-out prompts: the first stage that is evaluated on them, and the rewards of all that are."""
     asked: dict[str, tuple[Config, list[str]]] = {}
     for config in (stage.config for stage in curriculum.stages):
         prompts = config.eval_prompts or config.prompts
-        if main_prompts(config).held_out:
+        if main_prompts(config, pipeline=pipeline).held_out:
             names = asked.setdefault(prompts, (config, []))[1]
             names.extend(name for name in (*config.reward, *config.monitor) if name not in names)
     return asked

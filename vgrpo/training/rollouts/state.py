@@ -3,13 +3,9 @@
 from dataclasses import dataclass
 from threading import TIMEOUT_MAX
 from types import TracebackType
-from typing import Self
-
-import torch
-from torch import Tensor
+from typing import Any, Self
 
 from vgrpo.core.types import Rollout
-from vgrpo.models.shard_files import fill
 from vgrpo.models.weight_sets import WeightCopy
 from vgrpo.rewards.judging import Judging
 from vgrpo.rewards.lanes import PATIENCE, patience_after
@@ -66,12 +62,10 @@ class Ahead:
             self.coming.close(patience)
             self.coming = None
 
-    def state_dict(self) -> dict[str, Tensor] | None:
+    def state_dict(self) -> dict[str, Any] | None:
         """With these weights the next rollout can be drawn again, bit for bit."""
-        return None if self.drew is None else self.drew.values
+        return None if self.drew is None else self.drew.state_dict()
 
-    @torch.no_grad()
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         if self.drew is not None:
-            for name, value in self.drew.values.items():
-                fill(value, state[name])
+            self.drew.load_state_dict(state)

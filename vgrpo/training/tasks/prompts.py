@@ -1,9 +1,11 @@
 """The prompts of a run: of each of its tasks, to train on and held out."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from vgrpo.core.seeds import seed_of
 from vgrpo.core.types import MAIN, Prompt
+from vgrpo.models.supported import edits_pictures
 from vgrpo.prompts.files import read_prompts
 from vgrpo.prompts.sources import (
     PromptSource,
@@ -20,6 +22,8 @@ from vgrpo.training.settings.config import Config
 from vgrpo.training.settings.tasks import TaskConfig
 from vgrpo.worlds.registry import find_world
 
+GivenPrompts = list[str] | list[Prompt] | None
+"""In memory."""
 SHARE_HELD_OUT = 10  # one in so many of a user's own prompts, if nothing else is asked for
 
 
@@ -36,18 +40,18 @@ class RunPrompts:
     """What a person should know about them."""
 
 
-def run_prompts(config: Config, given: list[str] | list[Prompt] | None = None) -> RunPrompts:
-    """Of all tasks of a run; `given` ones take the place of those that `config.prompts` names.
+def run_prompts(config: Config, given: GivenPrompts = None, pipeline: Any = None) -> RunPrompts:
+    """Of all tasks of a run; `given` ones take the place of those that `config.prompts` names, a `pipeline` that of the model.
 
     Raises ValueError or FileNotFoundError for prompts that are not there or cannot be read.
     """
     if not config.tasks:
-        return main_prompts(config, given)
+        return main_prompts(config, given, pipeline)
     count = config.eval.num_prompts and max(1, config.eval.num_prompts // (len(config.tasks) + 1))
     config = replace(config, eval=replace(config.eval, num_prompts=count))
-    each = {MAIN: main_prompts(config, given)}
+    each = {MAIN: main_prompts(config, given, pipeline)}
     for task in config.tasks:
-        each[task.name] = _of_task(config, task)
+        each[task.name] = _of_task(config, task, pipeline)
     shares = {MAIN: 1.0} | {task.name: task.share for task in config.tasks}
 
     def named(part: str) -> list[Prompt]:
@@ -62,20 +66,21 @@ def run_prompts(config: Config, given: list[str] | list[Prompt] | None = None) -
     )
 
 
-def _of_task(config: Config, task: TaskConfig) -> RunPrompts:
+def _of_task(config: Config, task: TaskConfig, pipeline: Any) -> RunPrompts:
     own = replace(config, tasks=(), prompts=task.prompts, eval_prompts=task.eval_prompts, prompt_shares=())
-    return main_prompts(replace(own, seed=seed_of(config.seed, "task", task.name)))
+    return main_prompts(replace(own, seed=seed_of(config.seed, "task", task.name)), pipeline=pipeline)
 
 
-def main_prompts(config: Config, given: list[str] | list[Prompt] | None = None) -> RunPrompts:
+def main_prompts(config: Config, given: GivenPrompts = None, pipeline: Any = None) -> RunPrompts:
     """Of the run's own task. Without `eval_prompts`, some of a user's own prompts are held out."""
+    sources = edits_pictures(config.model, config.adapter, pipeline)
     if given is None and find_world(config.prompts):
         source, listed = training_prompts(config.prompts, config.seed, config.prompt_shares), list[Prompt]()
-        held_out = evaluation_prompts(held_out_name(config.prompts, config.eval_prompts), config.eval.num_prompts)
-        return _found(source, held_out, listed, [])
-    listed, notes = (read_prompts(config.prompts) if given is None else from_memory(given)), list[str]()
+        name = held_out_name(config.prompts, config.eval_prompts)
+        return _found(source, evaluation_prompts(name, config.eval.num_prompts, sources=sources), listed, [])
+    listed, notes = (read_prompts(config.prompts, sources=sources) if given is None else from_memory(given)), list[str]()
     if config.eval_prompts is not None:
-        held_out = evaluation_prompts(config.eval_prompts, config.eval.num_prompts)
+        held_out = evaluation_prompts(config.eval_prompts, config.eval.num_prompts, sources=sources)
     else:
         num_all = len(listed)
         listed, held_out = split_off(listed, _num_held_out(config, listed))
