@@ -44,7 +44,8 @@ def dgpo(o, a, x_t, t, eps, x_0, v, old, ref):
             error_ref = {i: np.mean((ref[i, k] - (eps[i, k] - x_0[i, k])) ** 2) for i in members}
             z = sum(a[i] * o.beta * (error[i] - error_ref[i]) for i in members) / len(members)
             for i in members:
-                losses[i] += a[i] * error[i] / (1 + math.exp(-z)) / num_probes
+                penalty = o.kl_weight * np.mean((v[i, k] - ref[i, k]) ** 2)
+                losses[i] += (a[i] * error[i] / (1 + math.exp(-z)) + penalty) / num_probes
     return losses
 
 
@@ -60,7 +61,10 @@ def fpo(o, a, x_t, t, eps, x_0, v, old, ref):
                 error += np.mean(d**2) / t.shape[1]
             logs.append(-error)
         ratio = math.exp(logs[0] - logs[1])
-        losses.append(-min(a[i] * ratio, a[i] * min(max(ratio, 1 - o.ratio_clip), 1 + o.ratio_clip)))
+        losses.append(
+            -min(a[i] * ratio, a[i] * min(max(ratio, 1 - o.ratio_clip), 1 + o.ratio_clip))
+            + o.kl_weight * np.mean((v[i] - ref[i]) ** 2)
+        )
     return losses
 
 
@@ -90,6 +94,7 @@ def sft(o, a, x_t, t, eps, x_0, v, old, ref):
 FORWARD = {name: kind for name, kind in OBJECTIVES.items() if kind().drawing.step_sampler(0, 0) is None}
 CASES = [
     (DiffusionNFT(), nft), (DiffusionNFT(beta=0.1), nft), (AWM(), awm), (DGPO(), dgpo), (DGPO(beta=10), dgpo), (CRD(), crd),
+    (DGPO(kl_weight=0.3), dgpo), (FPO(kl_weight=0.3), fpo),
     (CRD(centering="softmax", beta=2.0), crd), (FPO(), fpo), (FPO(prediction="v"), fpo), (RWR(), rwr),
     (RWR(temperature=0.5, kl_weight=0.1), rwr), (SFT(), sft),
 ]  # fmt: skip

@@ -13,12 +13,20 @@ from typing import Any
 from vgrpo.analysis.race.space import Change, Space
 from vgrpo.objectives import (
     AWM,
+    CRD,
+    DDPO,
     DGPO,
     EPG,
+    FDFO,
     FPO,
+    RAM,
     RVM,
+    RWR,
+    SFT,
+    TPGRPO,
     VGRPO,
     AdvantageFlow,
+    BranchGRPO,
     DanceGRPO,
     DiffusionNFT,
     FlowAWR,
@@ -27,6 +35,8 @@ from vgrpo.objectives import (
     ForwardObjective,
     MixGRPO,
     Objective,
+    StepwiseGRPO,
+    TempFlowGRPO,
 )
 from vgrpo.recipes.sprites import SPRITES
 from vgrpo.recipes.vgrpo_fast import VGRPO_FAST
@@ -76,9 +86,19 @@ EQUAL: dict[str, Config] = {
     "flowgrpo": _on_steps(FlowGRPO(num_window_steps=3, kl_weight=0.0), 1.5e-3, shift=1.0),
     "dancegrpo": _on_steps(DanceGRPO(noise=0.7), 7e-4),
     "flowdppo": _on_steps(FlowDPPO(), 1.5e-3),
-    "fpo": _on_points(FPO(prediction="v", shift=3.0), 7e-4),
-    "dgpo": _on_points(DGPO(beta=10.0, shift=3.0), 7e-4),
-    "rvm": _on_points(RVM(shift=3.0), 1.5e-3),
+    "tempflowgrpo": _on_steps(TempFlowGRPO(num_branches=4, kl_weight=0.0), 1.5e-3),
+    "tpgrpo": _on_steps(TPGRPO(kl_weight=0.0), 7e-4),
+    "stepwisegrpo": _on_steps(StepwiseGRPO(), 7e-4),
+    "branchgrpo": _on_steps(BranchGRPO(splits=(0, 2, 4)), 7e-4),
+    "ddpo": _on_steps(DDPO(), 1.5e-3, shift=1.0),
+    "fdfo": _on_steps(FDFO(), 7e-4, shift=1.0),
+    "fpo": _on_points(FPO(prediction="v", kl_weight=2.0, shift=3.0), 7e-4),
+    "dgpo": _on_points(DGPO(beta=10.0, kl_weight=1.0, shift=3.0), 7e-4),
+    "rvm": _on_points(RVM(kl_weight=0.3, shift=3.0), 1.5e-3),
+    "ram": _on_points(RAM(num_probes=4, reward_multiplier=3.0, old_schedule="none", shift=3.0), 1.5e-3),
+    "crd": _on_points(CRD(centering="softmax", kl_weight=1.0, shift=3.0), 1.5e-3),
+    "rwr": _on_points(RWR(shift=3.0), 7e-4),
+    "sft": _on_points(SFT(shift=3.0), 1.5e-3),
     "flowawr": _on_points(FlowAWR(**_LAGGING), 1.5e-3),
     "advantageflow": _on_points(AdvantageFlow(**_LAGGING), 1.5e-3),
     **{mode: _on_points(EPG(mode=mode, **_LAGGING), 7e-4) for mode in ("epg", "pepg", "par")},
@@ -111,6 +131,8 @@ _TIMES = tuple(
     {"objective.num_probes": count, "objective.num_timesteps": of} for count, of in ((2, 5), (4, 5), (5, 6), (9, 10))
 )
 _LAGGING_SPACE: Space = (_TIMES, _each("objective.kl_weight", 0.0, 1e-3, 0.3, 1.0, 3.0))
+
+_PROBES = _each("objective.num_probes", 2, 4, 6)
 
 # What is a method's own. Gradients are clipped to 1, which is no clip, or to about what the method's first steps have.
 _OWN: dict[str, Space] = {
@@ -152,9 +174,19 @@ _OWN: dict[str, Space] = {
         _each("objective.step_share", 0.3, 0.6, 1.0),
     ),
     "flowdppo": (_each("objective.kl_limit", 1e-5, 1e-4, 1e-3), _each("objective.noise", 0.5, 0.7, 1.0)),
-    "fpo": (_each("objective.num_probes", 2, 4, 8), _each("objective.prediction", "v", "eps")),
-    "dgpo": (_each("objective.num_probes", 2, 4, 8), _each("objective.beta", 10.0, 100.0, 1000.0)),
-    "rvm": (_each("objective.num_probes", 2, 4, 6), _each("objective.kl_weight", 0.0, 0.01, 0.1)),
+    "tempflowgrpo": (_each("objective.ratio_clip", 1e-4, 1e-3), _each("objective.noise", 0.3, 0.7, 1.0)),
+    "tpgrpo": (_each("objective.ratio_clip", 1e-5, 1e-4), _each("objective.bonus", 0.5, 1.0)),
+    "stepwisegrpo": (_each("objective.ratio_clip", 1e-4, 1e-3), _each("objective.noise", 0.3, 0.8)),
+    "branchgrpo": (_each("objective.ratio_clip", 1e-4, 1e-3), _each("objective.noise", 0.3, 0.7)),
+    "ddpo": (_each("objective.ratio_clip", 1e-4, 1e-3), _each("objective.noise", 0.5, 1.0)),
+    "fdfo": (_each("objective.churn", 0.001, 0.0025, 0.01), _each("objective.ratio_clip", 0.01, 0.03, 0.1)),
+    "fpo": (_PROBES, _each("objective.kl_weight", 1.0, 2.0, 4.0), _each("objective.prediction", "v", "eps")),
+    "dgpo": (_PROBES, _each("objective.kl_weight", 0.3, 1.0, 3.0), _each("objective.beta", 10.0, 100.0, 1000.0)),
+    "rvm": (_PROBES, _each("objective.kl_weight", 0.1, 0.3, 1.0)),
+    "ram": (_PROBES, _each("objective.reward_multiplier", 1.0, 3.0, 10.0, 100.0)),
+    "crd": (_PROBES, _each("objective.kl_weight", 0.1, 1.0, 3.0), _each("objective.centering", "uniform", "softmax")),
+    "rwr": (_PROBES, _each("objective.kl_weight", 0.0, 0.1, 1.0), _each("objective.temperature", 0.5, 1.0)),
+    "sft": (_PROBES,),
     **dict.fromkeys(("flowawr", "advantageflow", "epg", "pepg", "par"), _LAGGING_SPACE),
 }
 

@@ -25,11 +25,15 @@ class DGPO(ForwardObjective):
 
     beta: float = 100.0
     """How fast a group that is ranked right loses weight: 10 to 100."""
+    kl_weight: float = 0.0
+    """Weight of the squared distance to the reference; not the paper's. The group's weight fades where all of it is ranked
+    right, which bounds no single image that is pushed away."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.beta > 0, f"objective.beta={self.beta}: must be above 0, usually 10 to 100")
         require_within(self, "objective.", beta=(1e-4, 1e6))
+        require(self.kl_weight >= 0, f"objective.kl_weight={self.kl_weight}: must not be negative; 0 is the paper's")
 
     @property
     def baselines(self) -> tuple[WeightSet, ...]:
@@ -51,4 +55,4 @@ class DGPO(ForwardObjective):
         weight = torch.sigmoid(total / count[:, None])[index]  # [B, K]
         s, s_old = -error.mean(1).detach(), -velocity_error(base["old"], batch.points).mean(1)
         metrics = {"ratio": torch.exp(s - s_old), "surrogate": s_old, "kl": distance(v, base["old"]).detach()}
-        return (weight * advantage * error).mean(1), metrics
+        return (weight * advantage * error).mean(1) + self.kl_weight * distance(v, base["ref"]), metrics

@@ -13,7 +13,7 @@ from torch import Tensor
 from vgrpo.core import flow
 from vgrpo.core.probes import DrawTimes, Share, independent
 from vgrpo.core.types import Batch, Metrics, Probes
-from vgrpo.objectives.base import Baselines
+from vgrpo.objectives.base import Baselines, WeightSet, distance
 from vgrpo.objectives.forward.base import ForwardObjective
 from vgrpo.support.checks import require
 
@@ -25,10 +25,18 @@ class FPO(ForwardObjective):
     prediction: Literal["v", "eps"] = "eps"
     """Whose squared error stands for the likelihood."""
     ratio_clip: float = 0.05
+    kl_weight: float = 0.0
+    """Weight of the squared distance to the reference; not the paper's. Without one the push away from bad images is bounded by
+    the clip alone, and several steps at a high rate leave the images they started from."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(0 < self.ratio_clip < 1, f"objective.ratio_clip={self.ratio_clip}: must lie in (0, 1); the paper's is 0.05")
+        require(self.kl_weight >= 0, f"objective.kl_weight={self.kl_weight}: must not be negative; 0 is the paper's")
+
+    @property
+    def baselines(self) -> tuple[WeightSet, ...]:
+        return ("old", "ref") if self.kl_weight else ("old",)
 
     @property
     def shared(self) -> tuple[Share, Share]:
@@ -50,4 +58,6 @@ class FPO(ForwardObjective):
         ratio = torch.exp(s - s_old)
         limited = ratio.clamp(1 - self.ratio_clip, 1 + self.ratio_clip)
         loss = torch.maximum(-batch.advantage * ratio, -batch.advantage * limited)
+        if self.kl_weight:
+            loss = loss + self.kl_weight * distance(v, base["ref"])
         return loss, {"ratio": ratio.detach(), "surrogate": s_old}
