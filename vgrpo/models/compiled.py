@@ -36,6 +36,11 @@ def compile_blocks(network: Any, backend: str = "inductor") -> None:
         block._compiled_call_impl = _with_room(compiled)
 
 
+def is_compiled(network: nn.Module) -> bool:
+    """Whether a change of how its layers compute would have its blocks compiled again."""
+    return any(getattr(module, "_compiled_call_impl", None) is not None for module in network.modules())
+
+
 def _with_room(call: Callable[..., Any]) -> Callable[..., Any]:
     """The call with room for MAX_GRAPHS graphs. The limit is torch's for the whole process, so it is raised no longer than a
     block runs: other compiled code keeps its own."""

@@ -73,6 +73,23 @@ class AverageWeights(WeightCopy):
         self.blend(min(self.decay, (1 + self.num_steps) / (10 + self.num_steps)))
 
 
+def is_fresh(module: nn.Module) -> bool:
+    """Whether all that is trained are adapters that change nothing yet."""
+    weights = trainable(module)
+    ups = [value for name, value in weights.items() if ".lora_B." in name]
+    return len(ups) > 0 and len(weights) == 2 * len(ups) and not any(bool(up.any()) for up in ups)
+
+
+@contextmanager
+def without_adapter(module: Any) -> Iterator[None]:
+    """The untrained model: what a fresh adapter adds is 0, and so is left out."""
+    module.disable_adapters()
+    try:
+        yield
+    finally:
+        module.enable_adapters()
+
+
 def adapted(module: nn.Module) -> list[Tensor]:
     """The weights of the layers that have a LoRA adapter."""
     return [layer.get_base_layer().weight for layer in module.modules() if isinstance(layer, LoraLayer)]

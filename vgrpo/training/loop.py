@@ -16,6 +16,7 @@ import torch
 from vgrpo.core.processes import ALONE, Processes
 from vgrpo.core.types import Batch
 from vgrpo.evaluation.core import read_eval, write_eval
+from vgrpo.models.summed import summed
 from vgrpo.objectives.advantage import weighted_mean
 from vgrpo.support.files import write_whole
 from vgrpo.support.interrupts import Interrupts
@@ -204,14 +205,17 @@ def update(run: Run, batch: Batch[Any], num_groups: int) -> list[StepMetrics]:
     for name in objective.baselines:
         asking = [index for index in range(len(parts)) if name in needed[index]]
         if asking:
-            with run.weight_set(name):
+            with run.weight_set(name), summed(run.policy):
                 for index in asking:
                     bases[index][name] = frozen_velocities(run.policy, parts[index], guidance, size)
     steps: list[StepMetrics] = []
     for _ in range(settings.num_epochs):
         for part, base in zip(parts, bases, strict=True):
             run.events.emit(PhaseAdvanced(name="update", done=len(steps), total=settings.num_epochs * len(parts)))
-            with run.policy.attention():  # gradient checkpointing computes the forward again in the backward
+            with (
+                run.policy.attention(),
+                summed(run.policy),
+            ):  # gradient checkpointing computes the forward again in the backward
                 metrics = gathered(backward(run.policy, objective, part, base, guidance, size), part)
             sum_gradients(run.optimizer.parameters, run.processes)
             steps.append(metrics | {"grad_norm": torch.tensor(run.optimizer.step(metrics["loss"], run.leave_whole))})

@@ -18,7 +18,7 @@ from vgrpo.models.lora import save_lora
 from vgrpo.models.policy import Policy
 from vgrpo.models.saving import save_pipeline
 from vgrpo.models.shard_files import fill, moments_like
-from vgrpo.models.weight_sets import AverageWeights, WeightCopy, trainable
+from vgrpo.models.weight_sets import AverageWeights, WeightCopy, trainable, without_adapter
 from vgrpo.objectives.base import WeightSet
 from vgrpo.pages.run_files import NUM_IMAGES
 from vgrpo.rewards.lanes import PATIENCE
@@ -98,10 +98,12 @@ class Run:
         return between
 
     def weight_set(self, name: WeightSet) -> AbstractContextManager[None]:
-        """Other weights in the model for a while. "old" without a copy are the current ones."""
+        """Other weights in the model for a while. Without a copy "old" are the current ones, and "ref" none beside the base."""
         if name == "old" and self.ahead.drew is not None:
             return self.ahead.drew.active()
-        return self.copies[name].active() if name in self.copies else nullcontext()
+        if name in self.copies:
+            return self.copies[name].active()
+        return without_adapter(self.policy.module) if name == "ref" else nullcontext()
 
     def set_lr(self, lr: float) -> None:
         """Another learning rate from the next step on, before warm-up and decay."""

@@ -5,10 +5,11 @@ from functools import partial
 
 from vgrpo.core.processes import Processes
 from vgrpo.core.seeds import seed_of
+from vgrpo.models.compiled import is_compiled
 from vgrpo.models.lora import Adapter, add_lora, fill_lora, freeze, read_init, take_lora
 from vgrpo.models.policy import Policy
 from vgrpo.models.settings import LoraConfig
-from vgrpo.models.weight_sets import WeightCopy
+from vgrpo.models.weight_sets import WeightCopy, is_fresh
 from vgrpo.objectives.base import WeightSet
 from vgrpo.support.checks import require
 from vgrpo.support.memory_errors import out_of_memory_while
@@ -41,11 +42,12 @@ def copies_of_start(
     policy: Policy, names: Sequence[WeightSet], lora: LoraConfig, adapter: Adapter | None
 ) -> dict[WeightSet, WeightCopy]:
     """Put in the adapter that the run goes on from, if any, between copying the untrained model ("ref") and the start ("old").
+    Below a fresh adapter the untrained model needs no copy, where its blocks are not compiled for the adapter.
 
     Measured from the start of each, a curriculum's stages would leave the untrained model's images step by step.
     """
     copies: dict[WeightSet, WeightCopy] = {}
-    if "ref" in names:
+    if "ref" in names and (is_compiled(policy.module) or not is_fresh(policy.module)):
         copies["ref"] = WeightCopy(policy.module, policy.copies_device)
     if adapter is not None:
         fill_lora(policy, lora, adapter)
