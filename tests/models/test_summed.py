@@ -65,20 +65,32 @@ def test_gradients_through_the_sum_are_those_of_finite_differences():
     rng = torch.Generator().manual_seed(0)
     x, w, a, b = (torch.randn(*shape, generator=rng, dtype=torch.float64) for shape in ((2, 3, 5), (4, 5), (2, 5), (4, 2)))
     bias = torch.randn(4, generator=rng, dtype=torch.float64)
-    inputs = (x.requires_grad_(), w, bias, a.requires_grad_(), b.requires_grad_(), 1.5)
+    inputs = (x.requires_grad_(), w, bias, a.requires_grad_(), b.requires_grad_(), 1.5, torch.float64)
     assert torch.autograd.gradcheck(_Summed.apply, inputs)
     assert torch.allclose(_Summed.apply(*inputs), x @ (w + 1.5 * b @ a).T + bias)
 
 
-def test_low_precision_narrow_and_merged_adapters_stay_as_they_are(monkeypatch):
-    calls = count_of(monkeypatch)
-    policy = adapted_policy("sd3", autocast=torch.bfloat16)
+def test_mixed_precision_is_no_worse(monkeypatch):
+    exact, policy, calls = adapted_policy("sd3"), adapted_policy("sd3", autocast=torch.bfloat16), count_of(monkeypatch)
+    for each in (exact, policy):
+        moved(each)
+    v, grads = asked(exact)
+    plain, theirs = asked(policy)
     with summed(policy):
-        asked(policy)
+        ours, of_ours = asked(policy)
+    assert calls
+    assert ours.dtype == plain.dtype
+    assert (ours - v).norm() < 1.2 * (plain - v).norm()
+    flat, other, own = (torch.cat([grad.flatten() for grad in each]) for each in (grads, theirs, of_ours))
+    assert (own - flat).norm() < 1.2 * (other - flat).norm()
+
+
+def test_narrow_merged_and_low_precision_adapters_stay_as_they_are(monkeypatch):
+    calls = count_of(monkeypatch)
+    policy = adapted_policy("sd3")
     narrow = adapted_policy("sd3", rank=1)  # beside layers of 32 and more
     with summed(narrow):
         asked(narrow)
-    policy.autocast = None
     with merged(policy.module), summed(policy), torch.no_grad():
         policy.velocity(torch.randn(2, *policy.latent_shape), torch.rand(2), policy.encode(["a key"] * 2))
     policy.module.to(torch.bfloat16)

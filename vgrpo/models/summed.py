@@ -20,16 +20,17 @@ from vgrpo.models.policy import Policy
 from vgrpo.models.sharding import is_spread
 
 GAIN = 2.0
-"""How much more arithmetic the sum may take, as calls and memory count, too: measured on a CPU, on layers of 128 by 128 to 768."""
+"""How much more arithmetic the sum may take, as calls and memory count, too; measured on a CPU, on layers of 128 by 128 to
+768 numbers."""
 
 
 @contextmanager
 def summed(policy: Policy) -> Iterator[None]:
-    """Compute the layers for which it pays so, in forwards and in their backwards. In fp32 alone: rounded to bf16, most of a
-    young adapter would be lost in the sum."""
-    layers = [] if policy.autocast is not None or is_spread(policy.module) or is_compiled(policy.module) else _plain(policy)
+    """Compute the layers for which it pays so, in forwards and in their backwards. Their own weights are fp32, of any value, so
+    with mixed precision the rounded sum is right on average, for a young adapter, too; bf16 weights would round it away."""
+    layers = [] if is_spread(policy.module) or is_compiled(policy.module) else _plain(policy)
     for layer in layers:
-        layer.forward = partial(_forward, layer, layer.forward)  # type: ignore[method-assign]
+        layer.forward = partial(_forward, layer, layer.forward, policy.autocast or torch.float32)
     try:
         yield
     finally:
@@ -57,31 +58,35 @@ def _is_plain(layer: Any) -> bool:
     )
 
 
-def _forward(layer: Any, plain: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+def _forward(layer: Any, plain: Callable[..., Tensor], dtype: torch.dtype, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     base, name = layer.get_base_layer(), layer.active_adapters[0]
     down, up = layer.lora_A[name].weight, layer.lora_B[name].weight
     num_out, num_in = base.weight.shape
     rows, rank = x.numel() // num_in, len(down)
     if (rows + 3 * rank) * num_in * num_out > GAIN * 3 * rows * rank * (num_in + num_out):
         return plain(x, *args, **kwargs)
-    answer: Tensor = _Summed.apply(x, base.weight, base.bias, down, up, layer.scaling[name])
+    answer: Tensor = _Summed.apply(x, base.weight, base.bias, down, up, layer.scaling[name], dtype)
     return answer
 
 
 class _Summed(torch.autograd.Function):
-    """x [..., I] times W + s B A, of W [O, I], A [R, I] and B [O, R], plus a bias [O] or None."""
+    """x [..., I] times W + s B A, of W [O, I], A [R, I] and B [O, R], plus a bias [O] or None. The sum is one of fp32, the
+    products with it are of `dtype`."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, down: Tensor, up: Tensor, scale: float) -> Tensor:
-        total = torch.addmm(weight, up, down, alpha=scale)
-        ctx.save_for_backward(x, total, down, up)
-        ctx.scale = scale
-        return linear(x, total, bias)
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, down: Tensor, up: Tensor, scale: float, dtype: torch.dtype
+    ) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            total, low = torch.addmm(weight, up, down, alpha=scale).to(dtype), x.to(dtype)
+            ctx.save_for_backward(low, total, down, up)
+            ctx.scale, ctx.dtype = scale, x.dtype
+            return linear(low, total, None if bias is None else bias.to(dtype))
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, total, down, up = ctx.saved_tensors
         grad = grads[0].flatten(0, -2)
-        of_x = (grad @ total).view_as(x) if ctx.needs_input_grad[0] else None
-        of_total = (grad.t() @ x.flatten(0, -2)).mul_(ctx.scale)
-        return of_x, None, None, up.t() @ of_total, of_total @ down.t(), None
+        of_x = (grad @ total).view_as(x).to(ctx.dtype) if ctx.needs_input_grad[0] else None
+        of_total = (grad.t() @ x.flatten(0, -2)).to(down.dtype).mul_(ctx.scale)
+        return of_x, None, None, up.t() @ of_total, of_total @ down.t(), None, None
