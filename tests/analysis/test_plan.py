@@ -117,11 +117,11 @@ def total(job, config=None):
 def test_advice_makes_a_job_fit_with_no_option_too_many(large):
     assert advise(large, 1000 * GB).options == []
     limit = 0.7 * total(large)
-    options, after, config = advise(large, limit)
+    options, after, _, config = advise(large, limit)
     assert total(large, config) == after
     assert after <= limit
     assert options
-    least, smallest, _ = advise(large, 0.1 * GB)
+    least, smallest, *_ = advise(large, 0.1 * GB)
     assert "--update.micro-batch-size 1" in least
     assert smallest > 0.1 * GB
     assert smallest < limit

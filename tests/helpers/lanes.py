@@ -53,7 +53,7 @@ class Lane:
     def begin(self, job):
         run = self.run
         for name, value in trainable(run.policy.module).items():
-            own_part(value).copy_(own_part(self.start.values[name]))
+            own_part(value).copy_(self.start.values[name])
         run.config = dataclasses.replace(run.config, **{"update": UPDATE} | job)
         run.copies = {name: WeightCopy(run.policy.module) for name in run.config.objective.copies}
 
@@ -77,8 +77,10 @@ class Lane:
             line = loop.iterate(self.run)
         finally:
             loop.make_batch = make_batch
-        start = {name: whole(value) for name, value in self.start.values.items()}
-        moved = {name: whole(value) - start[name] for name, value in trainable(self.run.policy.module).items()}
+        moved = {name: whole(value) for name, value in trainable(self.run.policy.module).items()}
+        with self.start.active():
+            start = {name: whole(value) for name, value in trainable(self.run.policy.module).items()}
+        moved = {name: value - start[name] for name, value in moved.items()}
         return {"found": found, "line": line, "moved": moved}
 
 

@@ -16,6 +16,7 @@ from vgrpo.commands.main import main
 from vgrpo.core.images import from_pil, open_picture, to_pil
 from vgrpo.models.adapters.packed import pack
 from vgrpo.models.loading import load_pipeline, make_policy
+from vgrpo.models.settings import MemoryConfig
 from vgrpo.prompts import datasets
 from vgrpo.prompts.files import read_prompts
 from vgrpo.prompts.splits import split_off
@@ -23,6 +24,7 @@ from vgrpo.rewards.base import judge_images
 from vgrpo.sampling.draw import draw_images, draw_latents
 from vgrpo.sampling.settings import Sampling
 from vgrpo.training.settings.config import Config, RolloutConfig
+from vgrpo.training.start import Given, start_run
 from vgrpo.training.tasks.prompts import run_prompts
 
 SIDE, LENGTH = 16, 24
@@ -134,6 +136,16 @@ def test_a_prompt_without_a_source_is_refused_at_the_start(folder, tmp_path):
     ):
         train(tiny_config(tmp_path / "run", **settings), reward=red, prompts=TEXTS, quiet=True)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_prompt_cache_leaves_the_encoders_of_edits_where_they_are(folder, tmp_path):
+    memory = MemoryConfig(prompt_cache=tmp_path / "texts")
+    settings = {"model": str(folder / "kontext"), "max_sequence_length": LENGTH, "resolution": SIDE, "memory": memory}
+    rollout = RolloutConfig(num_prompts=2, group_size=2, num_steps=2)
+    config = tiny_config(tmp_path / "run", prompts=str(folder / "edits.jsonl"), rollout=rollout, **settings)
+    run = start_run(config, Given(reward=red))
+    assert not next(run.policy.pipeline.text_encoder.parameters()).is_meta
+    run.close()
 
 
 def test_sample_and_eval_take_a_source(folder, tmp_path, capsys):

@@ -98,8 +98,9 @@ def test_a_curriculums_scores_are_of_all_frames_where_a_reward_judges_videos(fol
     evaluation = EvalConfig(num_prompts=1, num_images=1, num_steps=2)
     config = replace(config_of(folder, None, 5), eval=evaluation, eval_prompts=f"{folder.parent}/prompts.txt")
     config = replace(config, prompts=f"{folder.parent}/prompts.txt", reward=("motion_file:motion",))
-    table = ScoreTable(Curriculum(stages=(Stage("one", config),), output_dir=tmp_path), tmp_path, ALONE)
-    table.add("base", load_pipeline(str(folder)))
+    curriculum = Curriculum(stages=(Stage("one", config),), output_dir=tmp_path)
+    table = ScoreTable(curriculum, tmp_path, load_pipeline(str(folder)), ALONE)
+    table.add("base")
     assert table.rows[0]["scores"]["base"] > 0
 
 

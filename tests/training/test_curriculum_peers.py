@@ -101,8 +101,8 @@ def test_a_stage_starts_in_every_process_where_the_one_before_ended(folder, tmp_
 def test_the_table_is_what_one_process_measures(folder, ranks, tmp_path):
     run, pipeline = folder / "disk-0/run", tiny_pipeline()
     pipeline.load_lora_weights(run / COLUMNS[2] / "lora")
-    table = ScoreTable(two_stages(run, rollout=ROLLOUT), tmp_path, ALONE)
-    table.add(COLUMNS[2], pipeline)
+    table = ScoreTable(two_stages(run, rollout=ROLLOUT), tmp_path, pipeline, ALONE)
+    table.add(COLUMNS[2])
     assert ranks[0]["evaluation"]["columns"] == COLUMNS
     for row, other in zip(table.content()["rows"], ranks[0]["evaluation"]["rows"], strict=True):
         assert set(other["scores"]) == set(COLUMNS)

@@ -54,7 +54,7 @@ def _is_plain(layer: Any) -> bool:
         isinstance(layer.lora_dropout[names[0]], nn.Identity)
         and down.bias is None
         and up.bias is None
-        and all(weight.dtype == torch.float32 for weight in weights)
+        and all(type(weight.data) is Tensor and weight.dtype == torch.float32 for weight in weights)  # none that is quantised
     )
 
 

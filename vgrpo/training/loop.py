@@ -212,10 +212,8 @@ def update(run: Run, batch: Batch[Any], num_groups: int) -> list[StepMetrics]:
     for _ in range(settings.num_epochs):
         for part, base in zip(parts, bases, strict=True):
             run.events.emit(PhaseAdvanced(name="update", done=len(steps), total=settings.num_epochs * len(parts)))
-            with (
-                run.policy.attention(),
-                summed(run.policy),
-            ):  # gradient checkpointing computes the forward again in the backward
+            # Around the backward, too: gradient checkpointing computes the forward again in it.
+            with run.policy.attention(), summed(run.policy):
                 metrics = gathered(backward(run.policy, objective, part, base, guidance, size), part)
             sum_gradients(run.optimizer.parameters, run.processes)
             steps.append(metrics | {"grad_norm": torch.tensor(run.optimizer.step(metrics["loss"], run.leave_whole))})

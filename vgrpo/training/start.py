@@ -96,7 +96,8 @@ def _load_run(
     adapter = make_trainable(policy, None if full else config.lora, config.seed, processes)
     spread_weights(policy, config, processes)
     encode_ahead(policy, prompts, config.num_iterations, config.rollout.num_prompts, events, processes)
-    if policy.store is not None and given.pipeline is None and not full:  # a whole pipeline is saved with its encoders
+    # A whole pipeline is saved with its encoders, and edits are encoded with their pictures as they come.
+    if policy.store is not None and given.pipeline is None and not (full or policy.takes_image):
         policy.unload_encoders()
     if adapter is not None and config.lora.init is None and opened.loaded is None:
         events.notice("the pipeline's active LoRA is trained on")
