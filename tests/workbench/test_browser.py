@@ -446,6 +446,18 @@ def test_a_blind_comparison(tab, server):
     assert [line["winner"] for line in lines].count("tie") == 1
 
 
+def test_a_pair_is_shown_once_its_pictures_are_there(tab, server):
+    """So that nothing moves away from under a click."""
+    run = run_id(tab, "hacked")
+    slow = Slow(tab, "/right")
+    tab.goto(f"{server[1]}/#/blind/{run}/000000/{run}/000080")
+    slow.wait(tab)
+    assert tab.locator(".duel").count() == 0
+    slow.let_go()
+    tab.wait_for_selector(".duel img")
+    assert tab.evaluate("[...document.querySelectorAll('.duel img')].every((one) => one.complete && one.clientHeight > 50)")
+
+
 def test_a_run_that_goes_on_is_shown_live(tab, server):
     folder = server[0] / "good"
     go(tab, server, f"run/{run_id(tab, 'good')}/curves", ".chart canvas")

@@ -13,20 +13,25 @@ export async function blind([first, firstPart, second, secondPart], still) {
   const count = duel.pairs.length;
   let at = 0;
   let busy = false;
-  const body = h("div", {});
+  let shown = 0;
+  const body = h("div", {}, loading());
   show(h("h1", {}, "Which is better?"), h("p", { class: "soft small" }, "The same prompt and noise, two checkpoints in a drawn order. ",
     h("kbd", {}, "←"), " left, ", h("kbd", {}, "→"), " right, ", h("kbd", {}, "↓"), " no difference. Choices are kept in comparisons.jsonl beside your runs."), body);
 
-  function draw() {
-    if (!count) return body.replaceChildren(empty("Nothing to compare", "The two have no prompts in common."));
+  async function draw() {
+    const turn = ++shown;
+    if (!count) return void body.replaceChildren(empty("Nothing to compare", "The two have no prompts in common."));
     if (at >= waiting.length) return result().catch((error) => toast(error.message));
     const pair = waiting[at];
     const side = (name) => h("button", { type: "button", class: "card", "aria-label": `${name} is better`, onclick: () => choose(name) },
       h("img", { class: "hard", src: `${path}/${pair.id}/${name}`, alt: `${name} picture of: ${pair.prompt}` }), h("span", {}, name === "left" ? "Left is better" : "Right is better"));
-    body.replaceChildren(h("h2", { class: "section under-duel" }, pair.prompt), h("div", { class: "duel" }, side("left"), side("right")),
+    const sides = [side("left"), side("right")];
+    // A picture that arrives later would push what is below it away from under a click.
+    await Promise.all(sides.map((card) => card.querySelector("img").decode().catch(() => {})));
+    if (!still() || turn !== shown) return;
+    body.replaceChildren(h("h2", { class: "section under-duel" }, pair.prompt), h("div", { class: "duel" }, sides),
       h("div", { class: "row section under-duel" }, h("button", { type: "button", onclick: () => choose("tie") }, "No difference"),
         h("span", { class: "soft small grow" }, `${count - waiting.length + at} of ${count} decided`), h("button", { type: "button", class: "bare", onclick: () => result().catch((error) => toast(error.message)) }, "Show the result")));
-    return undefined;
   }
 
   async function choose(choice) {
@@ -35,13 +40,14 @@ export async function blind([first, firstPart, second, secondPart], still) {
     try {
       await post(`${path}/${waiting[at].id}`, { choice });
       at += 1;
-      draw();
+      await draw();
     } catch (error) { toast(error.message); } finally { busy = false; }
   }
 
   async function result() {
+    const turn = ++shown;
     const found = await get(`${path}/result`);
-    if (!still()) return;
+    if (!still() || turn !== shown) return;
     const percent = (value) => `${number(100 * value)}%`;
     const [a, b] = found.names.map((name) => h("b", {}, name.replace("@", ", iteration ").replace(/0+(?=\d+$)/, "")));
     const bar = h("div", { class: "interval", role: "img", "aria-label": "the interval, and a dashed line at one half" }, h("u"), h("i"), h("b"));
