@@ -143,11 +143,11 @@ class Policy(ABC):
     def encode(self, texts: list[str]) -> Cond:
         """Encode texts, each distinct one once, while there is room in the cache or once for all in a store. The result has the
         network's type, which is not the encoders' where they are frozen in bf16 and all of the network is trained."""
-        distinct = list(dict.fromkeys(texts))
+        distinct, dtype = list(dict.fromkeys(texts)), self.dtype
         new = [text for text in distinct if text not in self._cache]
         if self.store is not None:
             stored = {text: self.store.read(text, self.device) for text in new}
-            self._cache |= {text: cond.to(self.dtype) for text, cond in stored.items() if cond is not None}
+            self._cache |= {text: cond.to(dtype) for text, cond in stored.items() if cond is not None}
             new = [text for text in new if text not in self._cache]
         if new:
             self.load_encoders()
@@ -158,7 +158,7 @@ class Policy(ABC):
                 parts = [new[start : start + size] for start in range(0, len(new), size)]
                 encoded = Cond.cat([self.encode_texts(part).to(self.device) for part in parts])
             rows = {text: encoded[torch.tensor([index])] for index, text in enumerate(new)}  # a copy, for a view keeps all
-            self._cache |= {text: row.to(self.dtype) for text, row in rows.items()}
+            self._cache |= {text: row.to(dtype) for text, row in rows.items()}
             if self.store is not None:
                 for text, row in rows.items():
                     self.store.write(text, row)
@@ -235,7 +235,7 @@ class Policy(ABC):
 
     @abstractmethod
     def encode_texts(self, texts: list[str]) -> Cond:
-        """Run the text encoders."""
+        """Run the text encoders, on the network's device: a pipeline that is told it need not look through all its modules."""
 
     @abstractmethod
     def predict(self, x_t: Tensor, t: Tensor, cond: Cond, guidance: float) -> Tensor:

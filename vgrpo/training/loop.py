@@ -209,12 +209,11 @@ def update(run: Run, batch: Batch[Any], num_groups: int) -> list[StepMetrics]:
                 for index in asking:
                     bases[index][name] = frozen_velocities(run.policy, parts[index], guidance, size)
     steps: list[StepMetrics] = []
-    for _ in range(settings.num_epochs):
-        for part, base in zip(parts, bases, strict=True):
+    # Around the backward, too: gradient checkpointing computes the forward again in it.
+    with run.policy.attention(), summed(run.policy):
+        for part, base in list(zip(parts, bases, strict=True)) * settings.num_epochs:
             run.events.emit(PhaseAdvanced(name="update", done=len(steps), total=settings.num_epochs * len(parts)))
-            # Around the backward, too: gradient checkpointing computes the forward again in it.
-            with run.policy.attention(), summed(run.policy):
-                metrics = gathered(backward(run.policy, objective, part, base, guidance, size), part)
+            metrics = gathered(backward(run.policy, objective, part, base, guidance, size), part)
             sum_gradients(run.optimizer.parameters, run.processes)
             steps.append(metrics | {"grad_norm": torch.tensor(run.optimizer.step(metrics["loss"], run.leave_whole))})
     return steps

@@ -66,6 +66,8 @@ class Run:
     past: list[Values]
     """The lines of metrics of the iterations before a resumed run's first."""
     processes: Processes = ALONE
+    files: ExitStack = field(default_factory=ExitStack)
+    """What is open as long as the run is."""
     ahead: Ahead = field(default_factory=Ahead)
     best: BestScores = field(default_factory=BestScores)
     iteration: int = 0
@@ -152,7 +154,13 @@ class Run:
         """Let go of the folder; a reward at work is waited for so many seconds. Raises OSError if the last checkpoint could not
         be written."""
         with ExitStack() as ends:  # each is done whatever comes of those before it
-            for end in (self.lock.release, self.writer.finish, self.task.close, partial(self.ahead.close, patience)):
+            for end in (
+                self.lock.release,
+                self.files.close,
+                self.writer.finish,
+                self.task.close,
+                partial(self.ahead.close, patience),
+            ):
                 ends.callback(end)
 
     def state_dict(self) -> dict[str, Any]:

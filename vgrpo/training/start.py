@@ -203,7 +203,7 @@ def _make_run(
 
 def _add_files(run: Run) -> None:
     """The files that listen to the run; what they hold of a resumed run's past is its own past, too."""
-    metrics = MetricsFile(run.folder, run.iteration)
+    metrics = run.files.enter_context(MetricsFile(run.folder, run.iteration))
     run.past.extend(metrics.past)
     if metrics.note:
         run.events.notice(metrics.note)

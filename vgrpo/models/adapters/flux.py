@@ -34,7 +34,9 @@ class FluxPolicy(PackedPolicy):
         return Cond(sequence=sequence, pooled=self.blank(rows, config.pooled_projection_dim))
 
     def encode_texts(self, texts: list[str]) -> Cond:
-        sequence, pooled, _ = self.pipeline.encode_prompt(texts, None, max_sequence_length=self.max_sequence_length)
+        sequence, pooled, _ = self.pipeline.encode_prompt(
+            texts, None, self.device, max_sequence_length=self.max_sequence_length
+        )
         return Cond(sequence=sequence, pooled=pooled)
 
     def predict(self, x_t: Tensor, t: Tensor, cond: Cond, guidance: float) -> Tensor:

@@ -40,7 +40,7 @@ class Flux2Policy(Policy):
         return Cond(sequence=self.blank(rows, self.num_text_tokens, self.pipeline.transformer.config.joint_attention_dim))
 
     def encode_texts(self, texts: list[str]) -> Cond:
-        sequence, _ = self.pipeline.encode_prompt(texts, max_sequence_length=self.max_sequence_length)
+        sequence, _ = self.pipeline.encode_prompt(texts, self.device, max_sequence_length=self.max_sequence_length)
         return Cond(sequence=sequence)
 
     def predict(self, x_t: Tensor, t: Tensor, cond: Cond, guidance: float) -> Tensor:

@@ -41,7 +41,7 @@ class QwenImagePolicy(PackedPolicy):
         return Cond(sequence=sequence, mask=torch.ones_like(sequence[..., 0], dtype=torch.bool))
 
     def encode_texts(self, texts: list[str]) -> Cond:
-        sequence, mask = self.pipeline.encode_prompt(texts, max_sequence_length=self.max_sequence_length)
+        sequence, mask = self.pipeline.encode_prompt(texts, self.device, max_sequence_length=self.max_sequence_length)
         if mask is None:  # the pipeline's way to say that no text is shorter than another
             mask = sequence.new_ones(sequence.shape[:2])
         return padded(Cond(sequence=sequence, mask=mask.bool()), self.num_text_tokens)

@@ -48,7 +48,7 @@ class QwenImageEditPolicy(QwenImagePolicy, EditPolicy):
         return replace(own, image=self.source_tokens(picture), empty=empty)
 
     def _encode(self, text: str, picture: Image.Image) -> Cond:
-        sequence, _ = self.pipeline.encode_prompt([text], picture)
+        sequence, _ = self.pipeline.encode_prompt([text], picture, self.device)
         sequence = sequence[:, : self.num_text_tokens]
         mask = sequence.new_ones(sequence.shape[:2], dtype=torch.bool)
         return padded(Cond(sequence=sequence, mask=mask), self.num_text_tokens)

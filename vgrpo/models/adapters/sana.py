@@ -46,6 +46,7 @@ class SanaPolicy(Policy):
         sequence, mask, _, _ = self.pipeline.encode_prompt(
             [text],
             do_classifier_free_guidance=False,
+            device=self.device,
             max_sequence_length=self.max_sequence_length,
             complex_human_instruction=instruction,
         )

@@ -41,7 +41,7 @@ class SD3Policy(Policy):
 
     def encode_texts(self, texts: list[str]) -> Cond:
         sequence, _, pooled, _ = self.pipeline.encode_prompt(
-            texts, None, None, do_classifier_free_guidance=False, max_sequence_length=self.max_sequence_length
+            texts, None, None, self.device, do_classifier_free_guidance=False, max_sequence_length=self.max_sequence_length
         )
         return Cond(sequence=sequence, pooled=pooled)
 

@@ -66,7 +66,7 @@ class WanPolicy(Policy):
 
     def encode_texts(self, texts: list[str]) -> Cond:
         sequence, _ = self.pipeline.encode_prompt(
-            texts, do_classifier_free_guidance=False, max_sequence_length=self.max_sequence_length
+            texts, do_classifier_free_guidance=False, max_sequence_length=self.max_sequence_length, device=self.device
         )
         return Cond(sequence=sequence)
 

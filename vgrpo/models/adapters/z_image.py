@@ -49,7 +49,7 @@ class ZImagePolicy(Policy):
 
     def encode_texts(self, texts: list[str]) -> Cond:
         found, _ = self.pipeline.encode_prompt(
-            list(texts), do_classifier_free_guidance=False, max_sequence_length=self.max_sequence_length
+            list(texts), self.device, do_classifier_free_guidance=False, max_sequence_length=self.max_sequence_length
         )
         lengths = torch.tensor([len(text) for text in found], device=found[0].device)
         blank = found[0].new_zeros(self.max_sequence_length, found[0].shape[1])  # so that texts encoded apart fit together
