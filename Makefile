@@ -5,7 +5,7 @@ VENV := .venv
 RUN ?= runs/demo
 
 demo: $(VENV)/ready
-	$(VENV)/bin/vgrpo train sprites --output-dir $(RUN)
+	$(VENV)/bin/vgrpo train sprites --gpus auto --output-dir $(RUN)
 
 test: $(VENV)/ready-dev
 	$(VENV)/bin/python -m pytest -n auto --maxprocesses 4 --dist worksteal

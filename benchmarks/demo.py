@@ -1,22 +1,18 @@
-"""What `make demo` gains, in what time: python benchmarks/demo.py --seeds 0 1 2 [other settings of the job]
+"""What `make demo` gains, in what time: python benchmarks/demo.py --seeds 0 1 2 [other options of the job]
 
-Trains the main job once for each seed and prints, per seed: seconds of training and all in all, strict score and reward before
-and after, RMS of ghosts in empty cells (255ths) in the first and the last ten iterations, and the share of groups without a
-difference at the end. Run folders that are finished are read, not trained again.
+Trains the main job once for each seed, as `make demo` does, and prints, per seed: seconds of training and all in all, strict
+score and reward before and after, RMS of ghosts in empty cells (255ths) in the first and the last ten iterations, and the share
+of groups without a difference at the end. Run folders that are finished are read, not trained again.
 """
 
 import argparse
 import json
 import statistics
+import subprocess
+import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-from vgrpo.commands.options import parse
-from vgrpo.recipes.sprites import SPRITES
-from vgrpo.training.loop import train
-from vgrpo.training.settings.config import Config
 
 LAST = 10  # iterations
 
@@ -42,12 +38,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--output-dir", type=Path, default=Path("runs/demo-seeds"))
+    parser.add_argument("--gpus", default="auto")
     given, words = parser.parse_known_args()
-    job = parse(Config, words, prog="demo.py", description=__doc__, default=SPRITES)
     for seed in given.seeds:
         folder, began = given.output_dir / str(seed), time.perf_counter()
+        job = [
+            "train",
+            "sprites",
+            "--gpus",
+            given.gpus,
+            "--seed",
+            str(seed),
+            "--output-dir",
+            str(folder),
+            "--resume",
+            "--quiet",
+        ]
         if not (folder / "finished").exists():
-            train(replace(job, seed=seed, output_dir=folder), resume=(folder / "config.yaml").exists())
+            subprocess.run([sys.executable, "-m", "vgrpo", *job, *words], check=True)
         print(json.dumps({"seed": seed, "seconds": round(time.perf_counter() - began, 1)} | measured(folder)), flush=True)
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from vgrpo.commands import eval as eval_command
-from vgrpo.commands.launch import launch
+from vgrpo.commands.launch import launch, number_of_processes
 from vgrpo.commands.main import main
 from vgrpo.support.interrupts import SIGNALS
 from vgrpo.support.launched import launched
@@ -45,9 +45,9 @@ def in_place(monkeypatch, rank, size):
 def test_torchs_launcher_runs_the_command_and_gives_its_status(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "typing.py").write_text("raise SystemExit('this folder comes first')")
-    assert launch("2", "--version", []) == 0
+    assert launch(2, "--version", []) == 0
     assert capfd.readouterr().out.count("vgrpo ") == 2
-    assert launch("2", "nonsense", []) == 2
+    assert launch(2, "nonsense", []) == 2
 
 
 @pytest.mark.usefixtures("own_signals")
@@ -57,14 +57,22 @@ def test_without_a_gpu_processes_share_the_threads(given, expected, monkeypatch)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
     if given is None:
         monkeypatch.delenv("OMP_NUM_THREADS")
-    assert launch("2", "--version", []) == 0
+    assert launch(2, "--version", []) == 0
     assert os.environ["OMP_NUM_THREADS"] == expected
 
 
 @pytest.mark.parametrize("count", ["0", "-1", "two", "2000"])
 def test_a_number_of_gpus_that_is_none_is_refused(count, capsys):
     assert main(["train", "sprites", "--gpus", count]) == 2
-    assert f"--gpus {count}: give a number of GPUs" in capsys.readouterr().err
+    assert f"--gpus {count}: give a number of GPUs, or auto for all there are" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("gpus", "threads", "expected"), [(3, 2, 3), (None, 2, 2), (None, 16, 4), (None, 1, 1)])
+def test_auto_is_all_gpus_or_the_cores_of_the_cpu(gpus, threads, expected, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus is not None)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus or 0)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    assert number_of_processes("auto") == expected
 
 
 def test_launched_processes_start_no_others(monkeypatch, capsys):

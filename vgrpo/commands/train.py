@@ -10,7 +10,7 @@ from vgrpo.commands.elsewhere import take_elsewhere, working_for
 from vgrpo.commands.fit import fitted
 from vgrpo.commands.job import parse_job
 from vgrpo.commands.json_lines import JsonLines
-from vgrpo.commands.launch import launch
+from vgrpo.commands.launch import launch, number_of_processes
 from vgrpo.commands.options import asks_for_help, take_flag, take_option
 from vgrpo.commands.screen import Screen
 from vgrpo.commands.words import UsageError
@@ -33,19 +33,20 @@ DESCRIPTION = (
     "are then --objective.X. --resume goes on with the run in --output-dir, or begins it; --resume auto takes the newest "
     "unfinished run under runs/. --allow-changes lets a resumed run have other settings. --fit 24GB, or --fit auto for what "
     "the GPU has free, chooses settings with which the job fits there (docs/models.md). --gpus N trains with N processes, "
-    "one for each GPU (docs/scale.md). --rollout-workers http://HOST:8200 ..., or @FILE with one a line, has the images "
-    "drawn by `vgrpo serve-rollout` (docs/scale.md), and --ray starts --ray-workers N of these by a Ray on this machine, or "
-    "--ray ADDRESS by a cluster's, with --ray-rewards N also N servers of each reward. --ui opens the workbench's page "
-    "while the run goes on (docs/workbench.md). --quiet prints errors alone; --json prints one JSON object a line for every "
-    "event (docs/watching.md)."
+    "one for each GPU, and --gpus auto with all GPUs, or the CPU's cores (docs/scale.md). --rollout-workers "
+    "http://HOST:8200 ..., or @FILE with one a line, has the images drawn by `vgrpo serve-rollout` (docs/scale.md), and "
+    "--ray starts --ray-workers N of these by a Ray on this machine, or --ray ADDRESS by a cluster's, with --ray-rewards N "
+    "also N servers of "
+    "each reward. --ui opens the workbench's page while the run goes on (docs/workbench.md). --quiet prints errors alone; "
+    "--json prints one JSON object a line for every event (docs/watching.md)."
 )
 
 
 def run(words: list[str]) -> int:
     """Train in this process, or in several that it starts; returns the status of those, or 0."""
     words, gpus = take_option(words, "--gpus")
-    if gpus is not None and not asks_for_help(words):
-        return launch(gpus, "train", words)
+    if gpus is not None and not asks_for_help(words) and (count := number_of_processes(gpus)) > 1:
+        return launch(count, "train", words)
     with joined() as processes, said_once(processes):
         _train(words, processes)
     return 0
