@@ -26,8 +26,8 @@ def test_bytes_are_those_of_two_processes(tmp_path, monkeypatch, request):
 
 def test_a_links_speed_is_a_name_or_a_number(capsys):
     assert main(["plan", "sprites", "--gpus", "2", "--tflops", "0.05", "--link", "0.001"]) == 0
-    # 12.06 MB are summed: of two GPUs each sends as much as that.
-    assert "at most 12.1 s by 0.001 GB/s in a machine" in capsys.readouterr().out
+    # 9.05 MB are summed: of two GPUs each sends as much as that.
+    assert "at most 9.0 s by 0.001 GB/s in a machine" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("option", ["--link", "--network"])

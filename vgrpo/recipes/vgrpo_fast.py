@@ -1,6 +1,6 @@
 """What was faster than the paper's V-GRPO on the sprites world with one optimiser step per rollout, as it ran in the benchmark
 (docs/benchmark.md): many small groups, updates on the best and the worst half of each, and a constant learning rate, so that
-the length of a run does not matter. The main job, with four steps, is faster still."""
+the length of a run does not matter. The main job, with several, is faster still."""
 
 from dataclasses import replace
 
