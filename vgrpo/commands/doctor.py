@@ -75,7 +75,7 @@ def _recipes(cards: list[Gpu]) -> Iterator[str]:
     yield "to type next:"
     if possible:
         yield f"  vgrpo plan {possible[-1]} --fit {free // GB}GB"
-    yield "  vgrpo train sprites --output-dir runs/demo"
+    yield "  vgrpo train sprites --gpus auto --output-dir runs/demo"
 
 
 def _verdict(model: str, free: int) -> tuple[str, bool]:

@@ -37,7 +37,8 @@ USAGE = """vgrpo: online reinforcement learning for text-to-image diffusion and 
   vgrpo diagnose MODEL [...]                             measure how noisy a model's likelihood is
   vgrpo bench [--suite equal] [...]                      race algorithms on the bundled model
 
-`vgrpo COMMAND --help` explains every option; `vgrpo --version` says which vgrpo this is. Start with: vgrpo train sprites
+`vgrpo COMMAND --help` explains every option; `vgrpo --version` says which vgrpo this is. Start with:
+vgrpo train sprites --gpus auto
 """
 COMMANDS = (
     "train",
