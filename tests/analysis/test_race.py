@@ -134,6 +134,12 @@ def test_terms_that_all_have():
     assert all(entry.update.keep_old for entry in on_steps)
 
 
+def test_advantages_as_published():
+    found = {name: entry.advantage.std for name, entry in PUBLISHED.items() if entry.advantage.std != "global"}
+    of_groups = dict.fromkeys(("mixgrpo", "dancegrpo", "stepwisegrpo", "tpgrpo"), "group")
+    assert found == of_groups | dict.fromkeys(("epg", "pepg", "par"), "none")
+
+
 def test_the_checkpoint_of_the_last_line_is_found_beside_a_newer_one(tmp_path):
     for iteration in (3, 7):
         checkpoint.save({"iteration": iteration}, tmp_path, iteration)

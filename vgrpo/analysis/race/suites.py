@@ -2,7 +2,7 @@
 which machines gain from bf16 differs) and evaluation are the same."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from vgrpo.analysis.race.equal import EQUAL, space_of
 from vgrpo.analysis.race.space import Space
@@ -56,7 +56,12 @@ def on_steps(objective: Objective[Any], lr: float, *, num_steps: int, num_miniba
     return method(objective, lr, num_steps=num_steps, num_minibatches=num_minibatches, shift=shift, keep_old=True)
 
 
-# As published: steps, shift, points, weights that lag, minibatches. The rate alone is tuned.
+def of_groups(entry: Config, std: Literal["group", "none"] = "group") -> Config:
+    """With advantages that are divided by the deviation of their own group, or by nothing, instead of the iteration's."""
+    return replace(entry, advantage=replace(entry.advantage, std=std))
+
+
+# As published: steps, shift, points, weights that lag, minibatches, advantages. The rate alone is tuned.
 PUBLISHED: dict[str, Config] = {
     "vgrpo": method(VGRPO(shift=3.0), 3.5e-4, num_steps=16),
     # As the paper trains on GenEval's judge: several steps per rollout under a ratio clip.
@@ -70,9 +75,9 @@ PUBLISHED: dict[str, Config] = {
         rollout=RolloutConfig(num_prompts=12, group_size=16, num_steps=5),
         update=UpdateConfig(lr=1.5e-3, keep_share=0.25, num_minibatches=4, max_grad_norm=0.05),
     ),
-    "mixgrpo": on_steps(MixGRPO(), 1.5e-3, num_steps=25, num_minibatches=4),
+    "mixgrpo": of_groups(on_steps(MixGRPO(), 1.5e-3, num_steps=25, num_minibatches=4)),
     "flowgrpo": on_steps(FlowGRPO(num_window_steps=3, kl_weight=0.0, ratio_clip=1e-5), 1.5e-3, num_steps=10, num_minibatches=2),
-    "dancegrpo": on_steps(DanceGRPO(), 7e-4, num_steps=16, num_minibatches=4),
+    "dancegrpo": of_groups(on_steps(DanceGRPO(), 7e-4, num_steps=16, num_minibatches=4)),
     "diffusionnft": method(DiffusionNFT(shift=3.0), 3e-3, num_steps=10, shift=3.0),
     "awm": method(AWM(shift=3.0), 3e-3, num_steps=14, solver="euler", shift=3.0),
     "dgpo": method(DGPO(shift=3.0), 7e-4, num_steps=10),
@@ -80,7 +85,7 @@ PUBLISHED: dict[str, Config] = {
     "fpo": method(FPO(prediction="v"), 7e-4, num_steps=10),
     "crd": method(CRD(centering="softmax"), 3e-3, num_steps=10),
     "branchgrpo": on_steps(BranchGRPO(splits=(0, 3, 6, 9)), 7e-4, num_steps=20, num_minibatches=4),
-    "stepwisegrpo": on_steps(StepwiseGRPO(), 3e-4, num_steps=10, num_minibatches=2),
+    "stepwisegrpo": of_groups(on_steps(StepwiseGRPO(), 3e-4, num_steps=10, num_minibatches=2)),
     "ddpo": on_steps(DDPO(), 1.5e-3, num_steps=50, num_minibatches=2, shift=1.0),
     "rwr": method(RWR(), 3e-4, num_steps=10),
     "sft": method(SFT(), 3e-3, num_steps=10),
@@ -88,10 +93,13 @@ PUBLISHED: dict[str, Config] = {
     "advantageflow": method(AdvantageFlow(shift=3.0), 3e-3, num_steps=10, shift=3.0),
     "ram": method(RAM(shift=3.0), 3e-3, num_steps=10, shift=3.0),
     "rvm": method(RVM(shift=3.0), 3e-3, num_steps=10, shift=3.0),
-    **{mode: method(EPG(mode=mode, shift=3.0), 3.5e-4, num_steps=10, shift=3.0) for mode in ("epg", "pepg", "par")},
+    **{
+        mode: of_groups(method(EPG(mode=mode, shift=3.0), 3.5e-4, num_steps=10, shift=3.0), "none")
+        for mode in ("epg", "pepg", "par")
+    },
     "flowdppo": on_steps(FlowDPPO(), 1.5e-3, num_steps=10, num_minibatches=2),
     "tempflowgrpo": on_steps(TempFlowGRPO(num_branches=4, kl_weight=0.0), 1.5e-3, num_steps=10, num_minibatches=2),
-    "tpgrpo": on_steps(TPGRPO(kl_weight=0.0), 3e-4, num_steps=10, num_minibatches=2),
+    "tpgrpo": of_groups(on_steps(TPGRPO(kl_weight=0.0), 3e-4, num_steps=10, num_minibatches=2)),
 }
 
 
