@@ -43,8 +43,8 @@ class VGRPO(ForwardObjective):
     kl_weight: float = 0.0
     """Weight of the squared distance to the old x-prediction on the same pairs; 0.3 in the paper's OCR stage."""
     soft_clip: float | None = 3.0
-    """Soft limit eta on advantages, 3 to 5; the only control that acts in fully on-policy training. As in the paper nothing centres
-    them again: where a quarter of a group scores, its mean is then 0.03 of the deviation below 0."""
+    """Soft limit eta on advantages, 3 to 5; the only control that acts in fully on-policy training. As in the paper nothing
+    centres them again: where a quarter of a group scores, its mean is then 0.03 of the deviation below 0."""
 
     mirrored: bool = False
     """Bound the push away from bad images, for several optimiser steps per rollout; not the paper's. Where the advantage is
