@@ -49,12 +49,13 @@ def job(num_tokens: int, folder: Path, seed: int = 0) -> Run:
     shape = {"sample_size": side, "pos_embed_max_size": side}
     pipeline.register_modules(transformer=SD3Transformer2DModel.from_config({**pipeline.transformer.config, **shape}))
     num_prompts = max(2, POINTS * GRID**2 // (side**2 * SPRITES.rollout.group_size * 2))
+    # The bare work has no guidance; a fresh pipeline has no card to say so, and its family's default would double every batch.
     config = replace(
         config,
         resolution=side * CELL,
         monitor=(),
         eval=replace(config.eval, num_prompts=0),
-        rollout=replace(config.rollout, num_prompts=num_prompts),
+        rollout=replace(config.rollout, num_prompts=num_prompts, guidance=1.0),
         update=replace(config.update, num_minibatches=min(config.update.num_minibatches, num_prompts)),
     )
     prompts = ["a red heart", "two blue stars", "a key left of a mug", "the word CAT"] * num_prompts
